@@ -1,0 +1,1 @@
+//! Everything that touches the world: actor, bus, network, store, http, cli, config.

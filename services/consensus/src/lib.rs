@@ -1,0 +1,1 @@
+//! The consensus service, a pure machine.

@@ -1,0 +1,1 @@
+//! The market service, a pure machine.

@@ -1,0 +1,1 @@
+//! The nucleus service, a pure machine.

@@ -1,0 +1,1 @@
+//! End-to-end, crash and load tests of real cells.
