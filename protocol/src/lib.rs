@@ -34,7 +34,7 @@ pub use event::Event;
 pub use id::{BlockHash, BlockIndex, CellId, GenesisHash, Hash, MessageId, StateRoot, TxId};
 pub use problem::{Problem, ProblemKind};
 pub use service::Service;
-pub use words::{consensus, identity, market, nucleus, state};
+pub use words::{consensus, identity, market, nucleus, shared, state};
 /// The actions, requests and answers of the Message service.
 pub use words::message as messages;
 

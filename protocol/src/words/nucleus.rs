@@ -1,0 +1,301 @@
+//! Nucleus: the manifest, grants, tokens, configuration versions, audit, health.
+
+use minicbor::{Decode, Encode};
+
+use super::shared::{Empty, ListRequest, Page};
+use crate::action::Access;
+use crate::id::{CellId, GenesisHash, Hash};
+use crate::service::Service;
+
+words! {
+    /// One service's journal: which key signs it.
+    #[derive(Eq, Encode, Decode)]
+    pub struct JournalKey {
+        /// The service that writes it.
+        #[n(0)]
+        pub service: Service,
+        /// The log's public key, 64 hex digits.
+        #[n(1)]
+        pub key: Hash,
+        /// 0 for the first log of this service; a restore opens the next.
+        #[n(2)]
+        pub generation: u32,
+    }
+
+    /// What the cell is: entry 0 of the Nucleus journal.
+    #[derive(Eq, Encode, Decode)]
+    pub struct Manifest {
+        /// The cell's key.
+        #[n(0)]
+        pub cell: CellId,
+        /// Its name, for people.
+        #[n(1)]
+        pub name: String,
+        /// The network it was made for.
+        #[n(2)]
+        pub genesis: GenesisHash,
+        /// The six journals.
+        #[n(3)]
+        pub journals: Vec<JournalKey>,
+    }
+
+    /// Asks for the right to write a service's journal.
+    pub struct GrantRequest {
+        /// Which service.
+        pub service: Service,
+        /// The host that will write, by its name.
+        pub host: String,
+    }
+
+    /// The right to write one journal, under an epoch that only rises.
+    #[derive(Eq)]
+    pub struct GrantAnswer {
+        /// Which service.
+        pub service: Service,
+        /// The fencing epoch, recorded in every entry written under it.
+        pub epoch: u64,
+    }
+
+    /// The configuration a cell started with.
+    pub struct ConfigureRequest {
+        /// BLAKE3 of the settings in force, as JSON.
+        pub hash: Hash,
+        /// The settings in force; no secret is among them.
+        pub settings: serde_json::Value,
+    }
+
+    /// One configuration version.
+    pub struct ConfigVersion {
+        /// Counts from 1.
+        pub version: u64,
+        /// BLAKE3 of the settings, as JSON.
+        pub hash: Hash,
+        /// When it was recorded.
+        pub time_ms: u64,
+        /// The settings.
+        pub settings: serde_json::Value,
+    }
+
+    /// Asks for a new token.
+    #[serde(deny_unknown_fields)]
+    pub struct CreateTokenRequest {
+        /// A name to know it by; unique among live tokens; 1 to 64 bytes.
+        pub name: String,
+        /// What it may do: `read`, `write` or `admin`.
+        pub role: Access,
+        /// How long it lives, in seconds; for ever when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub ttl_s: Option<u64>,
+    }
+
+    /// A new token. Its secret is shown this once.
+    pub struct CreatedToken {
+        /// The bearer token.
+        pub token: String,
+        /// Its name.
+        pub name: String,
+        /// Its role.
+        pub role: Access,
+        /// When it ends, if it does.
+        pub expires_ms: Option<u64>,
+    }
+
+    /// Names a token.
+    #[serde(deny_unknown_fields)]
+    pub struct TokenName {
+        /// The token's name.
+        pub name: String,
+    }
+
+    /// A token without its secret.
+    pub struct TokenView {
+        /// Its name.
+        pub name: String,
+        /// Its role.
+        pub role: Access,
+        /// When it was made.
+        pub created_ms: u64,
+        /// When it ends, if it does.
+        pub expires_ms: Option<u64>,
+        /// Whether it was revoked.
+        pub revoked: bool,
+    }
+
+    /// Asks what a bearer may do, by the BLAKE3 hash of the token.
+    pub struct AuthoriseRequest {
+        /// The token's hash.
+        pub hash: Hash,
+    }
+
+    /// What a bearer may do.
+    pub struct Authorised {
+        /// The token's name.
+        pub name: String,
+        /// Its role.
+        pub role: Access,
+    }
+
+    /// One admin action, for the audit.
+    pub struct AuditRequest {
+        /// Who.
+        pub caller: String,
+        /// Which action.
+        pub action: String,
+        /// `ok` or the refusal's code.
+        pub outcome: String,
+    }
+
+    /// One line of the audit.
+    pub struct AuditEntry {
+        /// When.
+        pub time_ms: u64,
+        /// Who.
+        pub caller: String,
+        /// Which action.
+        pub action: String,
+        /// `ok` or the refusal's code.
+        pub outcome: String,
+    }
+
+    /// How a service is.
+    #[derive(Copy, Eq)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Health {
+        /// Starting or restarting.
+        Starting,
+        /// Answering.
+        Running,
+        /// Met a fault: it answers queries about what was durable, and writes nothing.
+        Faulted,
+        /// Stopped on purpose.
+        Stopped,
+    }
+
+    /// One service as it is now.
+    pub struct ServiceStatus {
+        /// Which.
+        pub service: Service,
+        /// How it is.
+        pub health: Health,
+        /// Durable entries in its journal.
+        pub entries: u64,
+        /// Bytes of those entries.
+        pub bytes: u64,
+        /// The epoch of its grant.
+        pub epoch: u64,
+        /// Restarts since the cell started.
+        pub restarts: u32,
+        /// What it depends on.
+        pub depends_on: Vec<Service>,
+    }
+
+    /// The cell as a whole.
+    pub struct CellStatus {
+        /// Its id.
+        pub cell: CellId,
+        /// Its name.
+        pub name: String,
+        /// Its network.
+        pub genesis: GenesisHash,
+        /// The software's version.
+        pub version: String,
+        /// Milliseconds since the start.
+        pub uptime_ms: u64,
+        /// `starting`, `no_peers`, `synced`, `suspended`, `diverged`, `draining`.
+        pub readiness: Readiness,
+        /// Where HTTP listens.
+        pub http: String,
+        /// Where peers reach it.
+        pub peer_addresses: Vec<String>,
+        /// Peers connected now.
+        pub peers_connected: u32,
+        /// The last finalised block.
+        pub block: Option<u64>,
+        /// Outgoing messages that wait for delivery.
+        pub outbox: u64,
+        /// The services.
+        pub services: Vec<ServiceStatus>,
+    }
+
+    /// Whether the cell is ready, and if not, why.
+    #[derive(Eq)]
+    #[serde(tag = "state", rename_all = "snake_case")]
+    pub enum Readiness {
+        /// Services are starting.
+        Starting,
+        /// The network has other members and none is connected.
+        NoPeers,
+        /// Behind the network.
+        CatchingUp {
+            /// Blocks applied here.
+            have: u64,
+            /// Blocks known to exist.
+            target: u64,
+        },
+        /// Everything that is finalised is applied here.
+        Synced {
+            /// The state root, 64 hex digits.
+            root: String,
+        },
+        /// Not serving writes.
+        Suspended {
+            /// The reason.
+            why: String,
+        },
+        /// The state root differs from the network's.
+        Diverged {
+            /// The evidence in words.
+            why: String,
+        },
+    }
+
+    /// One host of the cell.
+    pub struct HostView {
+        /// Its name.
+        pub host: String,
+        /// The services it runs.
+        pub services: Vec<Service>,
+        /// Whether it is this process.
+        pub local: bool,
+    }
+}
+
+crate::actions! {
+    service Nucleus;
+    machine {
+        /// Writes the manifest as entry 0; refused on a journal that has one.
+        Initialise initialise(Manifest) -> Empty, Command, Internal;
+        /// The cell's manifest.
+        GetManifest manifest(Empty) -> Manifest, Query, Read;
+        /// Grants a service's journal to a writer; without a grant an actor cannot append.
+        Grant grant(GrantRequest) -> GrantAnswer, Command, Internal;
+        /// Records the settings in force, if they differ from the last version.
+        Configure configure(ConfigureRequest) -> Empty, Command, Internal;
+        /// The configuration versions, newest first.
+        Config config(ListRequest) -> Page<ConfigVersion>, Query, Read;
+        /// Makes a bearer token; its secret is shown once and kept only as a hash.
+        CreateToken create_token(CreateTokenRequest) -> CreatedToken, Command, Admin;
+        /// Revokes a token at once.
+        RevokeToken revoke_token(TokenName) -> TokenView, Command, Admin;
+        /// The tokens, without their secrets.
+        Tokens tokens(ListRequest) -> Page<TokenView>, Query, Admin;
+        /// What a bearer may do.
+        Authorise authorise(AuthoriseRequest) -> Authorised, Query, Internal;
+        /// Records an admin action.
+        Audit audit(AuditRequest) -> Empty, Command, Internal;
+        /// The audit, newest first.
+        AuditLog audit_log(ListRequest) -> Page<AuditEntry>, Query, Admin;
+    }
+    front {
+        /// The cell as a whole: readiness, addresses, services.
+        Status status(Empty) -> CellStatus, Query, Read;
+        /// The six services as they are now.
+        Services services(Empty) -> Page<ServiceStatus>, Query, Read;
+        /// The hosts of this cell.
+        Hosts hosts(Empty) -> Page<HostView>, Query, Read;
+        /// Stops taking new work, finishes what was taken, keeps answering queries.
+        Drain drain(Empty) -> Empty, Command, Admin;
+        /// Drains, then stops the cell.
+        Shutdown shutdown(Empty) -> Empty, Command, Admin;
+    }
+}
