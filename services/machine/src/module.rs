@@ -1,0 +1,73 @@
+//! Modules: pure transition functions of the replicated state.
+//!
+//! A module owns the keys `NAME/…`. It sees the state as it stands after the transactions before, and
+//! puts its changes into the same place; if it refuses, none of its changes stand. No floats, no
+//! clock but the block's, no order but the keys'.
+
+use protocol::{BlockIndex, CellId, Problem};
+
+use crate::view::Fault;
+
+/// What a transaction runs under.
+#[derive(Clone, Copy, Debug)]
+pub struct TxContext {
+    /// Who signed it.
+    pub sender: CellId,
+    /// The block's agreed time, in milliseconds since 1970 (UTC).
+    pub time_ms: u64,
+    /// The block.
+    pub index: BlockIndex,
+}
+
+/// The replicated state, as a module sees it: its own keys only, without the module's name.
+pub trait ModuleState {
+    /// The value of a key.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] when the state cannot be read.
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Fault>;
+    /// Sets a key.
+    fn put(&mut self, key: &str, value: Vec<u8>);
+    /// Removes a key.
+    fn delete(&mut self, key: &str);
+}
+
+/// What a module made of a call: done, or refused with nothing changed.
+pub type Outcome = Result<(), Problem>;
+
+/// One module of the replicated state.
+pub trait Module: Send + Sync {
+    /// The module's name, the first part of its keys: lower-case letters.
+    fn name(&self) -> &'static str;
+
+    /// The keys a new network begins with.
+    fn genesis(&self, genesis: &protocol::genesis::Genesis, state: &mut dyn ModuleState);
+
+    /// Checks a call by itself, before it is taken in: names, shapes, sizes. No state is read.
+    ///
+    /// # Errors
+    ///
+    /// The refusal.
+    fn check(&self, call: &str, args: &serde_json::Value) -> Outcome;
+
+    /// Carries out a call.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] when the state cannot be read; a refusal is the inner error.
+    fn execute(
+        &self,
+        context: &TxContext,
+        call: &str,
+        args: &serde_json::Value,
+        state: &mut dyn ModuleState,
+    ) -> Result<Outcome, Fault>;
+
+    /// Checks what must hold after every block; `Err` says what does not.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] when the state cannot be read; a broken invariant is the inner error.
+    fn check_invariants(&self, state: &dyn ModuleState) -> Result<Result<(), String>, Fault>;
+}
