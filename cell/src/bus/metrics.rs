@@ -1,0 +1,59 @@
+//! Counters of each action: calls, refusals, failures, latency. Plain atomics, read by `/metrics`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use protocol::Problem;
+
+/// Upper bounds of the latency buckets, in microseconds; the last bucket has none.
+pub const BUCKETS_US: [u64; 11] = [10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 1_000_000, 10_000_000];
+
+/// One action's counters since the cell started.
+pub struct ActionMetrics {
+    /// The action's name.
+    pub action: &'static str,
+    /// Calls that were answered.
+    pub answered: AtomicU64,
+    /// Calls that were refused.
+    pub refused: AtomicU64,
+    /// Latency counts, one a bucket and one for what is above all.
+    pub latency: [AtomicU64; BUCKETS_US.len() + 1],
+    /// Sum of all latencies in microseconds.
+    pub latency_sum_us: AtomicU64,
+}
+
+impl ActionMetrics {
+    /// All zero.
+    pub fn new(action: &'static str) -> Self {
+        Self {
+            action,
+            answered: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            latency: std::array::from_fn(|_| AtomicU64::new(0)),
+            latency_sum_us: AtomicU64::new(0),
+        }
+    }
+
+    /// Starts measuring a call.
+    pub fn start(&self) -> Measured<'_> {
+        Measured { metrics: self, start: Instant::now() }
+    }
+}
+
+/// A call being measured.
+pub struct Measured<'a> {
+    metrics: &'a ActionMetrics,
+    start: Instant,
+}
+
+impl Measured<'_> {
+    /// Counts the call's outcome.
+    pub fn finish<T>(self, result: &Result<T, Problem>) {
+        let elapsed_us = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let counter = if result.is_ok() { &self.metrics.answered } else { &self.metrics.refused };
+        counter.fetch_add(1, Ordering::Relaxed);
+        let bucket = BUCKETS_US.partition_point(|bound| *bound < elapsed_us);
+        self.metrics.latency[bucket].fetch_add(1, Ordering::Relaxed);
+        self.metrics.latency_sum_us.fetch_add(elapsed_us, Ordering::Relaxed);
+    }
+}
