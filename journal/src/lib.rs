@@ -1,1 +1,43 @@
-//! A signed, append-only log in the Hypercore 10 on-disk format.
+//! A signed, append-only log in the on-disk format and cryptography of Hypercore 10.
+//!
+//! What Hypercore calls a block of a core is an **entry** of a journal here.
+//!
+//! Rules:
+//!
+//! - A batch is appended as one write to `data` and a sync, then one oplog entry (all new Merkle
+//!   nodes, one signature, one CRC) and a sync. When [`Journal::append`] returns, it is durable.
+//! - After any failed write the journal takes no more ([`Error::Faulted`]): what is on disk is known
+//!   only when it is opened anew.
+//! - A checkpoint writes tree and bitfield and syncs them, then the header into the spare slot and
+//!   syncs it, and only then cuts the oplog. A crash between any two steps loses nothing.
+//! - Every entry that is read is hashed and compared with the leaf that was signed.
+//! - Headers hold no secret: the key pair is given when a journal is opened.
+//! - No length read from disk is trusted before it is checked against the bytes there are.
+//!
+//! Departures from the JavaScript package: it never syncs, does not hash what it reads, and does not
+//! group appends. Source of the format: `docs/adr/0001-journal-format.md`.
+//!
+//! Absent on purpose: any notion of what an entry means; threads; a clock.
+
+mod codec;
+mod error;
+pub mod hash;
+mod journal;
+mod key;
+mod oplog;
+mod proof;
+mod reader;
+mod recover;
+pub mod storage;
+mod tree;
+mod verify;
+
+pub use error::{Error, Result};
+pub use journal::Journal;
+pub use key::{KeyPair, PublicKey};
+pub use proof::Proof;
+pub use reader::{Range, Reader};
+pub use recover::Recovery;
+pub use storage::{Disk, Memory, ReadOnlyDisk};
+pub use tree::Node;
+pub use verify::Report;

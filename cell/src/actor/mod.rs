@@ -1,0 +1,385 @@
+//! The generic actor: it runs every service's pure machine.
+//!
+//! What happens to a request:
+//!
+//! 1. **decide** on the view as it stands, the batch being synced and the batch being filled included;
+//! 2. **apply** the records to the filling batch's overlay; its answer waits in that batch;
+//! 3. **commit**: while one batch syncs on the journal's own thread the next one fills; whatever waits
+//!    is committed together, with one signature and one sync;
+//! 4. **release**: when the batch is durable its overlay goes to the store, its answers to their
+//!    callers, its effects to the runner, and listeners of the feed are woken.
+//!
+//! Invariants:
+//!
+//! - Nothing leaves before its records are durable: an answer that was decided on a batch (a refusal
+//!   or a query included) waits for that batch.
+//! - The store never holds what the journal does not (DESIGN §9, rule 1).
+//! - After a failed append the overlays are discarded, everybody who waited is told, nothing is
+//!   written any more and what is durable stays readable. The supervisor opens the journal anew.
+//! - Journal and store are written on the service's writer thread; no file I/O blocks the arbiter,
+//!   but for reads of the view.
+
+mod effects;
+mod grant;
+mod recover;
+mod writer;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use actix::prelude::*;
+use machine::{
+    AnswerOf, At, Context as DecideContext, Decision, EffectId, Entry, Fault, Machine, Overlay, Record, RequestOf, View,
+};
+use protocol::action::ServiceWords;
+use protocol::{Problem, ProblemKind, Service};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::bus::Ask;
+use crate::store::Keyspace;
+
+pub use effects::{EffectSender, Effects, effect_queue};
+pub use grant::Grant;
+pub use recover::{MarkTable, Opened, apply_entry, open_service};
+pub use writer::{Gauges, Writer};
+
+/// How many entries one batch takes; more wait for the next one.
+const BATCH_ENTRIES_MAX: usize = 4_096;
+/// How many bytes of entries one batch takes before commands are refused as busy.
+const BATCH_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+type Answered<M> = Result<AnswerOf<M>, Problem>;
+type Reply<M> = (oneshot::Sender<Answered<M>>, Answered<M>);
+
+/// The time in milliseconds since 1970 (UTC).
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A batch that is being filled or synced.
+struct Batch<M: Machine> {
+    entries: Vec<Vec<u8>>,
+    entries_bytes: usize,
+    overlay: Overlay,
+    replies: Vec<Reply<M>>,
+    effects: Vec<(EffectId, M::Effect)>,
+}
+
+impl<M: Machine> Default for Batch<M> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), entries_bytes: 0, overlay: Overlay::default(), replies: Vec::new(), effects: Vec::new() }
+    }
+}
+
+/// What is left of a batch while the writer has its entries.
+struct Syncing<M: Machine> {
+    overlay: Arc<Overlay>,
+    replies: Vec<Reply<M>>,
+    effects: Vec<(EffectId, M::Effect)>,
+}
+
+/// Told when a service has met a fault.
+pub type FaultReport = mpsc::UnboundedSender<(Service, Problem)>;
+
+/// One service's actor.
+pub struct ServiceActor<M: Machine> {
+    machine: M,
+    keyspace: Keyspace,
+    writer: Option<Writer>,
+    effects: EffectSender<M::Effect>,
+    faults: FaultReport,
+    mailbox_max: usize,
+    generation: u32,
+    epoch: u64,
+    next_index: u64,
+    filling: Batch<M>,
+    syncing: Option<Syncing<M>>,
+    fault: Option<Problem>,
+    entropy: Entropy,
+    stopping: Option<oneshot::Sender<()>>,
+}
+
+impl<M: Machine + Unpin> ServiceActor<M>
+where
+    M::Effect: Unpin,
+    RequestOf<M>: Unpin,
+    AnswerOf<M>: Unpin,
+{
+    /// Runs an opened service.
+    pub fn new(opened: Opened<M>, effects: EffectSender<M::Effect>, faults: FaultReport, mailbox_max: usize) -> Self {
+        Self {
+            machine: opened.machine,
+            keyspace: opened.keyspace,
+            epoch: opened.grant.epoch(),
+            generation: opened.generation,
+            next_index: opened.length,
+            writer: Some(opened.writer),
+            effects,
+            faults,
+            mailbox_max,
+            filling: Batch::default(),
+            syncing: None,
+            fault: None,
+            entropy: Entropy::new(),
+            stopping: None,
+        }
+    }
+
+    const SERVICE: Service = <M::Words as ServiceWords>::SERVICE;
+
+    fn handle_ask(&mut self, ask: Ask<M::Words>, ctx: &mut Context<Self>) {
+        let answered = match self.decide(&ask) {
+            Ok(Decision::Answer(answer)) => Ok(answer),
+            Ok(Decision::Refuse(problem)) => Err(problem),
+            Ok(Decision::Commit { records, answer }) => match self.admits_commit() {
+                Ok(()) => match self.take_in(records, ask.cause) {
+                    Ok(()) => {
+                        self.filling.replies.push((ask.reply, Ok(answer)));
+                        self.start_commit(ctx);
+                        return;
+                    }
+                    Err(fault) => return self.fail(fault_problem(Self::SERVICE, &fault), Some(ask.reply)),
+                },
+                Err(problem) => Err(problem),
+            },
+            Err(fault) => return self.fail(fault_problem(Self::SERVICE, &fault), Some(ask.reply)),
+        };
+        self.release_when_seen_is_durable(ask.reply, answered);
+    }
+
+    /// Decides on the view with all layers.
+    fn decide(&mut self, ask: &Ask<M::Words>) -> Result<machine::DecisionOf<M>, Fault> {
+        let context =
+            DecideContext { now_ms: now_ms(), entropy: self.entropy.next(), caller: ask.caller.clone() };
+        let frozen = self.syncing.as_ref().map(|syncing| &*syncing.overlay);
+        let view = View::new(&self.keyspace, frozen, &mut self.filling.overlay);
+        if let Some(cause) = &ask.cause
+            && MarkTable::seen(&view, cause)?
+        {
+            return Ok(Decision::Refuse(already_done(cause)));
+        }
+        self.machine.decide(&view, &context, ask.request.clone())
+    }
+
+    fn admits_commit(&self) -> Result<(), Problem> {
+        if let Some(problem) = &self.fault {
+            return Err(problem.clone());
+        }
+        if self.stopping.is_some() {
+            return Err(stopping(Self::SERVICE));
+        }
+        if self.filling.entries_bytes > BATCH_BYTES_MAX || self.filling.entries.len() >= BATCH_ENTRIES_MAX {
+            return Err(Problem::new(
+                ProblemKind::Busy,
+                "bus.busy",
+                format!("the {} service waits for its disk", Self::SERVICE),
+            )
+            .hint("ask again in a moment"));
+        }
+        Ok(())
+    }
+
+    /// Applies records to the filling batch.
+    fn take_in(&mut self, records: Vec<M::Record>, cause: Option<EffectId>) -> Result<(), Fault> {
+        let time_ms = now_ms();
+        for record in records {
+            let index = self.next_index;
+            let at = At { index, time_ms };
+            let frozen = self.syncing.as_ref().map(|syncing| &*syncing.overlay);
+            let mut view = View::new(&self.keyspace, frozen, &mut self.filling.overlay);
+            let entry = Entry { time_ms, epoch: self.epoch, cause, record };
+            let effects = apply_entry(&self.machine, &mut view, at, &entry)?;
+            let bytes = entry.encode();
+            self.next_index += 1;
+            self.filling.entries_bytes += bytes.len();
+            self.filling.entries.push(bytes);
+            for (ordinal, effect) in (0u32..).zip(effects) {
+                let id = EffectId { service: Self::SERVICE, generation: self.generation, index, ordinal };
+                self.filling.effects.push((id, effect));
+            }
+        }
+        Ok(())
+    }
+
+    fn start_commit(&mut self, ctx: &mut Context<Self>) {
+        if self.syncing.is_some() || self.filling.entries.is_empty() {
+            return;
+        }
+        let Some(writer) = &self.writer else { return };
+        let batch = std::mem::take(&mut self.filling);
+        let overlay = Arc::new(batch.overlay);
+        let written = writer.write(batch.entries, Arc::clone(&overlay));
+        self.syncing = Some(Syncing { overlay, replies: batch.replies, effects: batch.effects });
+        ctx.spawn(written.into_actor(self).map(|result, actor, ctx| actor.committed(result, ctx)));
+    }
+
+    /// The writer is done with a batch: journal synced and store written, or failed.
+    fn committed(&mut self, result: Result<(), Problem>, ctx: &mut Context<Self>) {
+        if let Err(problem) = result {
+            return self.fail(problem, None);
+        }
+        if let Some(syncing) = self.syncing.take() {
+            for (reply, answered) in syncing.replies {
+                // A caller that went away does not need its answer.
+                let _ = reply.send(answered);
+            }
+            self.effects.send(syncing.effects);
+        }
+        self.start_commit(ctx);
+        self.stop_if_done(ctx);
+    }
+
+    /// An answer leaves at once if nothing it may have seen is still on its way to the disk.
+    fn release_when_seen_is_durable(&mut self, reply: oneshot::Sender<Answered<M>>, answered: Answered<M>) {
+        if !self.filling.entries.is_empty() {
+            self.filling.replies.push((reply, answered));
+        } else if let Some(syncing) = &mut self.syncing {
+            syncing.replies.push((reply, answered));
+        } else {
+            let _ = reply.send(answered);
+        }
+    }
+
+    /// Stops writing: tells everybody who waits, discards what is not durable, reports.
+    fn fail(&mut self, problem: Problem, asking: Option<oneshot::Sender<Answered<M>>>) {
+        let waiting = std::mem::take(&mut self.filling).replies;
+        let syncing = self.syncing.take().map(|syncing| syncing.replies).unwrap_or_default();
+        let waiting = waiting.into_iter().chain(syncing).map(|(reply, _)| reply).chain(asking);
+        for reply in waiting {
+            let _ = reply.send(Err(problem.clone()));
+        }
+        if self.fault.is_none() {
+            tracing::error!(service = %Self::SERVICE, %problem, "fault: the service stops writing");
+            self.fault = Some(problem.clone());
+            // Dropping the writer closes the journal, so that the supervisor can open it anew.
+            self.writer = None;
+            let _ = self.faults.send((Self::SERVICE, problem));
+        }
+    }
+
+    fn stop_if_done(&mut self, ctx: &mut Context<Self>) {
+        if self.syncing.is_none()
+            && self.filling.entries.is_empty()
+            && let Some(done) = self.stopping.take()
+        {
+            if let Some(writer) = self.writer.take() {
+                let closed = writer.close();
+                ctx.spawn(closed.into_actor(self).map(move |(), _, ctx| {
+                    let _ = done.send(());
+                    ctx.stop();
+                }));
+            } else {
+                let _ = done.send(());
+                ctx.stop();
+            }
+        }
+    }
+}
+
+impl<M: Machine + Unpin> Actor for ServiceActor<M>
+where
+    M::Effect: Unpin,
+    RequestOf<M>: Unpin,
+    AnswerOf<M>: Unpin,
+{
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(self.mailbox_max);
+        let view = View::new(&self.keyspace, None, &mut self.filling.overlay);
+        match self.machine.owed(&view) {
+            Ok(owed) => {
+                let stamp = |owed: machine::Owed<M::Effect>| {
+                    let id = EffectId {
+                        service: Self::SERVICE,
+                        generation: self.generation,
+                        index: owed.index,
+                        ordinal: owed.ordinal,
+                    };
+                    (id, owed.effect)
+                };
+                self.effects.send(owed.into_iter().map(stamp).collect());
+            }
+            Err(fault) => self.fail(fault_problem(Self::SERVICE, &fault), None),
+        }
+    }
+}
+
+impl<M: Machine + Unpin> Handler<Ask<M::Words>> for ServiceActor<M>
+where
+    M::Effect: Unpin,
+    RequestOf<M>: Unpin,
+    AnswerOf<M>: Unpin,
+{
+    type Result = ();
+
+    fn handle(&mut self, ask: Ask<M::Words>, ctx: &mut Context<Self>) {
+        self.handle_ask(ask, ctx);
+    }
+}
+
+/// Asks an actor to finish what it has taken in, close its journal and stop.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Stop {
+    /// Told when the journal is closed.
+    pub done: oneshot::Sender<()>,
+}
+
+impl<M: Machine + Unpin> Handler<Stop> for ServiceActor<M>
+where
+    M::Effect: Unpin,
+    RequestOf<M>: Unpin,
+    AnswerOf<M>: Unpin,
+{
+    type Result = ();
+
+    fn handle(&mut self, stop: Stop, ctx: &mut Context<Self>) {
+        self.stopping = Some(stop.done);
+        self.start_commit(ctx);
+        self.stop_if_done(ctx);
+    }
+}
+
+fn fault_problem(service: Service, fault: &Fault) -> Problem {
+    Problem::new(ProblemKind::Fault, "service.fault", format!("the {service} service met a fault: {fault}"))
+        .hint("cell doctor tells what is damaged; cell rebuild makes the views anew from the journals")
+}
+
+fn stopping(service: Service) -> Problem {
+    Problem::new(ProblemKind::Unavailable, "service.stopping", format!("the {service} service is stopping"))
+        .hint("ask again once the cell has started anew")
+}
+
+fn already_done(cause: &EffectId) -> Problem {
+    Problem::new(
+        ProblemKind::Conflict,
+        "service.already_done",
+        format!("effect {}.{} of {} was taken in before", cause.index, cause.ordinal, cause.service),
+    )
+}
+
+/// Fresh bytes for decisions: a keyed hash in counter mode, seeded once from the system.
+struct Entropy {
+    key: [u8; 32],
+    counter: u64,
+}
+
+impl Entropy {
+    fn new() -> Self {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).expect("the system gives random bytes");
+        Self { key, counter: 0 }
+    }
+
+    fn next(&mut self) -> [u8; 32] {
+        self.counter += 1;
+        *blake3::keyed_hash(&self.key, &self.counter.to_le_bytes()).as_bytes()
+    }
+}
+
+/// A record as people see it.
+pub fn describe<R: Record>(bytes: &[u8]) -> Result<(u64, u64, serde_json::Value), Problem> {
+    let entry = Entry::<R>::decode(bytes)?;
+    Ok((entry.time_ms, entry.epoch, entry.record.describe()))
+}

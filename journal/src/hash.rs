@@ -1,0 +1,68 @@
+//! The hashes of Hypercore 10: BLAKE2b with a 32-byte digest, with a tag byte for each use.
+
+use crate::tree::Node;
+
+/// A 32-byte BLAKE2b digest.
+pub type Digest = [u8; 32];
+
+/// The namespace that a signed tree's message begins with: `hash(hash("hypercore") || 0)`.
+const SIGNED_TREE: Digest = [
+    0x9f, 0xac, 0x70, 0xb5, 0x0c, 0xa1, 0x4e, 0xfc, 0x4e, 0x91, 0xc8, 0x33, 0xb2, 0x04, 0xe7, 0x5b, 0x8b, 0x5a, 0xad,
+    0x8b, 0x58, 0x81, 0xbf, 0xc0, 0xad, 0xb5, 0xef, 0x38, 0xa3, 0x27, 0x5b, 0x9c,
+];
+
+/// The namespace of a default signer: `hash(hash("hypercore") || 4)`.
+pub(crate) const DEFAULT_SIGNER: Digest = [
+    0x41, 0x44, 0xee, 0xa5, 0x31, 0xe4, 0x83, 0xd5, 0x4e, 0x0c, 0x14, 0xf4, 0xca, 0x68, 0xe0, 0x64, 0x4f, 0x35, 0x53,
+    0x43, 0xff, 0x6f, 0xcb, 0x0f, 0x00, 0x52, 0x00, 0xe1, 0x2c, 0xd7, 0x47, 0xcb,
+];
+
+fn blake2b(parts: &[&[u8]]) -> Digest {
+    let mut state = blake2b_simd::Params::new().hash_length(32).to_state();
+    for part in parts {
+        state.update(part);
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(state.finalize().as_bytes());
+    digest
+}
+
+/// `hash(00 || u64 length || entry)`.
+pub fn leaf(entry: &[u8]) -> Digest {
+    blake2b(&[&[0], &(entry.len() as u64).to_le_bytes(), entry])
+}
+
+/// `hash(01 || u64 (left size + right size) || left hash || right hash)`.
+pub fn parent(left: &Node, right: &Node) -> Digest {
+    blake2b(&[&[1], &left.size.wrapping_add(right.size).to_le_bytes(), &left.hash, &right.hash])
+}
+
+/// `hash(02 || for each root: hash || u64 index || u64 size)`.
+pub fn tree(roots: &[Node]) -> Digest {
+    let mut bytes = Vec::with_capacity(1 + roots.len() * 48);
+    bytes.push(2);
+    for root in roots {
+        bytes.extend_from_slice(&root.hash);
+        bytes.extend_from_slice(&root.index.to_le_bytes());
+        bytes.extend_from_slice(&root.size.to_le_bytes());
+    }
+    blake2b(&[&bytes])
+}
+
+/// What a compat core signs: `namespace || tree hash || u64 length || u64 fork` (80 bytes).
+pub fn signable(tree_hash: &Digest, length: u64, fork: u64) -> [u8; 80] {
+    let mut message = [0; 80];
+    message[..32].copy_from_slice(&SIGNED_TREE);
+    message[32..64].copy_from_slice(tree_hash);
+    message[64..72].copy_from_slice(&length.to_le_bytes());
+    message[72..].copy_from_slice(&fork.to_le_bytes());
+    message
+}
+
+/// BLAKE2b-256 of `"hypercore"`, keyed with the core key.
+pub fn discovery_key(key: &Digest) -> Digest {
+    let hash = blake2b_simd::Params::new().hash_length(32).key(key).hash(b"hypercore");
+    let mut digest = [0; 32];
+    digest.copy_from_slice(hash.as_bytes());
+    digest
+}

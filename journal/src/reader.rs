@@ -1,0 +1,315 @@
+//! Reading: from any thread, while the writer appends. A reader sees only what is durable.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use crate::error::{Error, Result};
+use crate::hash::{self, Digest};
+use crate::key::PublicKey;
+use crate::proof::Proof;
+use crate::recover::{self, State, read_node};
+use crate::storage::{File, ReadOnlyDisk, ReadStorage};
+use crate::tree::{self, NODE_BYTES, Node};
+use crate::verify::{self, Report};
+
+/// How many entries a range reads ahead.
+const READ_AHEAD_ENTRIES: u64 = 256;
+/// How many bytes a range reads ahead, unless one entry is larger.
+const READ_AHEAD_BYTES: u64 = 1024 * 1024;
+/// How often opening a journal that is being written is tried again.
+const OPEN_TRIES_MAX: u32 = 20;
+
+/// A journal open for reading. Clones share it.
+#[derive(Clone)]
+pub struct Reader(Arc<Inner>);
+
+struct Inner {
+    key: PublicKey,
+    state: RwLock<State>,
+    storage: Mutex<Box<dyn ReadStorage>>,
+}
+
+impl Reader {
+    pub(crate) fn new(storage: Box<dyn ReadStorage>, key: PublicKey, state: State) -> Self {
+        Self(Arc::new(Inner { key, state: RwLock::new(state), storage: Mutex::new(storage) }))
+    }
+
+    /// Opens the journal of a folder as it stands now: no lock, nothing changed, whether another
+    /// process writes it or not.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotCreated`], [`Error::Corrupt`], [`Error::Io`].
+    pub fn open(folder: &Path) -> Result<Self> {
+        let mut tries = 0;
+        loop {
+            // A checkpoint between two of the reads makes files contradict each other for a moment.
+            let mut storage = ReadOnlyDisk::new(folder);
+            match recover::load(&mut storage) {
+                Ok(loaded) => return Ok(Self::new(Box::new(storage), loaded.key, loaded.state)),
+                Err(Error::NotCreated) => return Err(Error::NotCreated),
+                Err(_) if tries < OPEN_TRIES_MAX => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Entries.
+    pub fn length(&self) -> u64 {
+        self.read_state().length
+    }
+
+    /// Bytes of all entries.
+    pub fn byte_length(&self) -> u64 {
+        self.read_state().byte_length
+    }
+
+    /// The fork.
+    pub fn fork(&self) -> u64 {
+        self.read_state().fork
+    }
+
+    /// The journal's key.
+    pub fn key(&self) -> PublicKey {
+        self.0.key
+    }
+
+    /// The hash that is signed.
+    pub fn tree_hash(&self) -> Digest {
+        self.read_state().tree_hash()
+    }
+
+    /// The tree hash the log had at an earlier length.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoEntry`] past the end, [`Error::Corrupt`] if a node is missing.
+    pub fn tree_hash_at(&self, length: u64) -> Result<Digest> {
+        let now = self.length();
+        if length > now {
+            return Err(Error::NoEntry { index: length, length: now });
+        }
+        let roots: Result<Vec<Node>> = tree::roots_of(length).into_iter().map(|index| self.node(index)).collect();
+        Ok(hash::tree(&roots?))
+    }
+
+    /// One entry, hashed and compared with the leaf that was signed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoEntry`], [`Error::Damaged`], [`Error::Io`].
+    pub fn get(&self, index: u64) -> Result<Vec<u8>> {
+        let leaf = self.leaf(index)?;
+        let offset = self.offset(index)?;
+        let bytes = self.read(File::Data, offset, leaf.size, index)?;
+        check(index, &leaf, bytes)
+    }
+
+    /// Entries in order, read ahead and checked like [`Reader::get`]. Ends where the log ends now.
+    pub fn range(&self, from: u64, to: u64) -> Range {
+        Range { reader: self.clone(), next: from, end: to.min(self.length()), offset: None, ahead: VecDeque::new() }
+    }
+
+    /// A proof that one entry is in this log.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoEntry`], or those of reading the tree.
+    pub fn prove(&self, index: u64) -> Result<Proof> {
+        let state = self.state();
+        self.leaf(index)?;
+        let mut siblings = Vec::new();
+        let mut node = self.root_above(&state, index)?;
+        while node.index != index * 2 {
+            let (left, right) = tree::children(node.index);
+            let (toward, other) = if index < tree::span(left).1 { (left, right) } else { (right, left) };
+            siblings.push(self.node(other)?);
+            node = self.node(toward)?;
+        }
+        siblings.reverse();
+        let signature = state.signature.ok_or_else(|| Error::corrupt("the log is not signed"))?;
+        Ok(Proof::new(self.0.key, index, &state, siblings, signature))
+    }
+
+    /// Checks every entry, every node, the roots and the signature. `progress` is told how many
+    /// entries of how many are done.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`] or [`Error::Corrupt`] with the first thing that is wrong.
+    pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<Report> {
+        verify::verify(self, progress)
+    }
+
+    /// The state without the nodes that are not checkpointed.
+    pub(crate) fn state(&self) -> State {
+        let state = self.read_state();
+        State { nodes: BTreeMap::new(), roots: state.roots.clone(), ..*state }
+    }
+
+    pub(crate) fn state_with_nodes(&self) -> State {
+        self.read_state().clone()
+    }
+
+    /// A batch became durable: `next` holds the nodes it added.
+    pub(crate) fn advance(&self, mut next: State) {
+        let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut nodes = std::mem::take(&mut state.nodes);
+        nodes.append(&mut next.nodes);
+        next.nodes = nodes;
+        *state = next;
+    }
+
+    /// All nodes are in the `tree` file.
+    pub(crate) fn checkpointed(&self) {
+        self.0.state.write().unwrap_or_else(PoisonError::into_inner).nodes.clear();
+    }
+
+    pub(crate) fn node(&self, index: u64) -> Result<Node> {
+        if let Some(node) = self.read_state().nodes.get(&index) {
+            return Ok(*node);
+        }
+        let mut storage = self.0.storage.lock().unwrap_or_else(PoisonError::into_inner);
+        read_node(&mut **storage, index)?.ok_or_else(|| Error::corrupt(format!("the tree lacks its node {index}")))
+    }
+
+    fn leaf(&self, index: u64) -> Result<Node> {
+        let length = self.length();
+        if index >= length {
+            return Err(Error::NoEntry { index, length });
+        }
+        self.node(index * 2)
+    }
+
+    /// The leaves of a run of entries, in as few reads as there are places they lie in.
+    pub(crate) fn leaves(&self, from: u64, to: u64) -> Result<Vec<Node>> {
+        let state = self.read_state();
+        let pending = |index: u64| state.nodes.get(&(index * 2)).copied();
+        let first_pending = (from..to).find(|index| pending(*index).is_some()).unwrap_or(to);
+        let mut leaves = Vec::with_capacity((to - from) as usize);
+        if first_pending > from {
+            let bytes = (2 * (first_pending - from) - 1) * NODE_BYTES;
+            let run = self.read(File::Tree, from * 2 * NODE_BYTES, bytes, from)?;
+            for (index, node) in (from..first_pending).zip(run.chunks(2 * NODE_BYTES as usize)) {
+                let leaf = Node::from_bytes(index * 2, node);
+                leaves.push(leaf.ok_or_else(|| Error::corrupt(format!("the tree lacks the leaf of entry {index}")))?);
+            }
+        }
+        drop(state);
+        for index in first_pending..to {
+            leaves.push(self.node(index * 2)?);
+        }
+        Ok(leaves)
+    }
+
+    pub(crate) fn read(&self, file: File, offset: u64, length: u64, index: u64) -> Result<Vec<u8>> {
+        let mut storage = self.0.storage.lock().unwrap_or_else(PoisonError::into_inner);
+        storage.read(file, offset, length).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof if file == File::Data => Error::Damaged { index },
+            std::io::ErrorKind::UnexpectedEof => Error::corrupt(format!("the {} file is too short", file.name())),
+            _ => Error::io("reading the journal")(error),
+        })
+    }
+
+    /// Where an entry's bytes begin: the sizes of all subtrees to its left.
+    pub(crate) fn offset(&self, index: u64) -> Result<u64> {
+        let state = self.state();
+        let mut offset = 0u64;
+        let mut node = None;
+        for root in &state.roots {
+            if index < tree::span(root.index).1 {
+                node = Some(*root);
+                break;
+            }
+            offset += root.size;
+        }
+        let mut node = node.ok_or(Error::NoEntry { index, length: state.length })?;
+        while node.index != index * 2 {
+            let (left, right) = tree::children(node.index);
+            let left = self.node(left)?;
+            node = if index < tree::span(left.index).1 {
+                left
+            } else {
+                offset = offset.checked_add(left.size).ok_or_else(|| Error::corrupt("sizes overflow"))?;
+                self.node(right)?
+            };
+        }
+        Ok(offset)
+    }
+
+    fn root_above(&self, state: &State, index: u64) -> Result<Node> {
+        let root = state.roots.iter().find(|root| index < tree::span(root.index).1);
+        root.copied().ok_or(Error::NoEntry { index, length: state.length })
+    }
+
+    fn read_state(&self) -> RwLockReadGuard<'_, State> {
+        self.0.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn check(index: u64, leaf: &Node, bytes: Vec<u8>) -> Result<Vec<u8>> {
+    if hash::leaf(&bytes) == leaf.hash { Ok(bytes) } else { Err(Error::Damaged { index }) }
+}
+
+/// Entries in order. After an error it ends.
+pub struct Range {
+    reader: Reader,
+    next: u64,
+    end: u64,
+    offset: Option<u64>,
+    ahead: VecDeque<Result<Vec<u8>>>,
+}
+
+impl Range {
+    fn read_ahead(&mut self) -> Result<()> {
+        let from = self.next;
+        let to = self.end.min(from + READ_AHEAD_ENTRIES);
+        let offset = match self.offset {
+            Some(offset) => offset,
+            None => self.reader.offset(from)?,
+        };
+        let mut leaves = self.reader.leaves(from, to)?;
+        let mut total = 0u64;
+        let mut count = 0;
+        for leaf in &leaves {
+            if count > 0 && total.saturating_add(leaf.size) > READ_AHEAD_BYTES {
+                break;
+            }
+            total = total.checked_add(leaf.size).ok_or_else(|| Error::corrupt("sizes overflow"))?;
+            count += 1;
+        }
+        leaves.truncate(count);
+        let bytes = self.reader.read(File::Data, offset, total, from)?;
+        let mut rest = &bytes[..];
+        for (index, leaf) in (from..).zip(&leaves) {
+            let (entry, after) = rest.split_at(leaf.size as usize);
+            rest = after;
+            self.ahead.push_back(check(index, leaf, entry.to_vec()));
+        }
+        self.offset = Some(offset + total);
+        Ok(())
+    }
+}
+
+impl Iterator for Range {
+    type Item = Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next >= self.end {
+            return None;
+        }
+        if self.ahead.is_empty()
+            && let Err(error) = self.read_ahead()
+        {
+            self.end = self.next;
+            return Some(Err(error));
+        }
+        let entry = self.ahead.pop_front();
+        self.next += 1;
+        if matches!(entry, Some(Err(_))) {
+            self.end = self.next;
+        }
+        entry
+    }
+}

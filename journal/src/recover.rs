@@ -1,0 +1,211 @@
+//! Opening: from files to the state they hold, without changing a byte.
+//!
+//! The header gives the state at the last checkpoint; the live oplog entries after it are replayed in
+//! order. An entry counts only if its data is there and hashes to the leaves it names: from the first
+//! that does not, the tail is torn. What was torn is reported, and whoever holds a witness of a longer
+//! log decides (see [`crate::Journal::open`]).
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+use crate::hash;
+use crate::key::PublicKey;
+use crate::oplog::{ENTRIES_AT, Header, OplogEntry, SlotPayload, Slots, entries};
+use crate::storage::{File, ReadStorage};
+use crate::tree::{self, NODE_BYTES, Node};
+
+/// What opening found at the end of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Bytes of the oplog that belong to no whole batch.
+    pub torn_bytes: u64,
+    /// Batches whose data is missing or damaged: dropped from the first such one on.
+    pub dropped_batches: u64,
+    /// Whether the log's end rests on nobody's word but its own: something was torn or dropped, and
+    /// no witness says that it had been acknowledged.
+    pub tail_unproven: bool,
+}
+
+/// The state that files hold.
+pub(crate) struct Loaded {
+    pub(crate) slots: Slots,
+    pub(crate) key: PublicKey,
+    pub(crate) hints: Vec<[u64; 3]>,
+    pub(crate) state: State,
+    /// Where the next oplog entry goes.
+    pub(crate) oplog_end: u64,
+    pub(crate) recovery: Recovery,
+    /// Entries that came or went since the checkpoint.
+    pub(crate) bitfield: Vec<crate::oplog::BitfieldUpdate>,
+}
+
+/// A log at one length.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) fork: u64,
+    pub(crate) length: u64,
+    pub(crate) byte_length: u64,
+    pub(crate) roots: Vec<Node>,
+    pub(crate) signature: Option<[u8; 64]>,
+    /// Nodes that are not in the `tree` file yet.
+    pub(crate) nodes: BTreeMap<u64, Node>,
+}
+
+impl State {
+    pub(crate) fn tree_hash(&self) -> hash::Digest {
+        hash::tree(&self.roots)
+    }
+}
+
+/// Loads what the files hold.
+pub(crate) fn load(storage: &mut dyn ReadStorage) -> Result<Loaded> {
+    let oplog_length = storage.len(File::Oplog).map_err(Error::io("looking at the oplog"))?;
+    if oplog_length < ENTRIES_AT {
+        return Err(Error::NotCreated);
+    }
+    let oplog = storage.read(File::Oplog, 0, oplog_length).map_err(Error::io("reading the oplog"))?;
+    let (slots, payload) = Slots::read(&oplog)?;
+    let header = match payload {
+        SlotPayload::InPlace(header) => header,
+        SlotPayload::External { start, length } => external(storage, start, length)?,
+    };
+    if header.signer != Some(header.key) {
+        return Err(Error::Unsupported("a core whose key is not its one signer's"));
+    }
+    let mut loaded = Loaded {
+        slots,
+        key: header.key,
+        hints: header.hints.clone(),
+        state: checkpointed(storage, &header)?,
+        oplog_end: ENTRIES_AT,
+        recovery: Recovery::default(),
+        bitfield: Vec::new(),
+    };
+    replay(storage, &mut loaded, entries(&oplog, slots.current()))?;
+    let rest = &oplog[usize::try_from(loaded.oplog_end).unwrap_or(usize::MAX).min(oplog.len())..];
+    // A zero tail is preallocated space, not a torn write.
+    if rest.iter().any(|byte| *byte != 0) {
+        loaded.recovery.torn_bytes = rest.len() as u64;
+    }
+    loaded.recovery.tail_unproven = loaded.recovery.torn_bytes > 0 || loaded.recovery.dropped_batches > 0;
+    check_signature(&loaded)?;
+    Ok(loaded)
+}
+
+fn external(storage: &mut dyn ReadStorage, start: u64, length: u64) -> Result<Header> {
+    let payload = storage.read(File::Header, start, length).map_err(Error::io("reading the external header"))?;
+    match Header::decode(&payload)? {
+        SlotPayload::InPlace(header) => Ok(header),
+        SlotPayload::External { .. } => Err(Error::corrupt("an external header points on")),
+    }
+}
+
+/// The state of the last checkpoint: its roots are read from the `tree` file.
+fn checkpointed(storage: &mut dyn ReadStorage, header: &Header) -> Result<State> {
+    if header.length >= 1 << 40 {
+        return Err(Error::corrupt("the header names more entries than there can be"));
+    }
+    let mut roots = Vec::new();
+    for index in tree::roots_of(header.length) {
+        let root = read_node(storage, index)?
+            .ok_or_else(|| Error::corrupt(format!("the root {index} of the tree is missing")))?;
+        roots.push(root);
+    }
+    let byte_length = roots
+        .iter()
+        .try_fold(0u64, |sum, root| sum.checked_add(root.size))
+        .ok_or_else(|| Error::corrupt("the sizes of the tree overflow"))?;
+    let state = State {
+        fork: header.fork,
+        length: header.length,
+        byte_length,
+        roots,
+        signature: header.signature,
+        nodes: BTreeMap::new(),
+    };
+    if header.length > 0 && header.tree_hash != Some(state.tree_hash()) {
+        return Err(Error::corrupt("the roots of the tree are not the ones the header names"));
+    }
+    Ok(state)
+}
+
+pub(crate) fn read_node(storage: &mut dyn ReadStorage, index: u64) -> Result<Option<Node>> {
+    match storage.read(File::Tree, index * NODE_BYTES, NODE_BYTES) {
+        Ok(bytes) => Ok(Node::from_bytes(index, &bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(Error::io("reading the tree")(error)),
+    }
+}
+
+fn replay(storage: &mut dyn ReadStorage, loaded: &mut Loaded, found: Vec<(u64, OplogEntry)>) -> Result<()> {
+    let count = found.len() as u64;
+    for (number, (end, entry)) in (0u64..).zip(found) {
+        if !apply(storage, loaded, &entry)? {
+            loaded.recovery.dropped_batches = count - number;
+            return Ok(());
+        }
+        loaded.oplog_end = end;
+    }
+    Ok(())
+}
+
+/// Applies one oplog entry; false if its data is not there.
+fn apply(storage: &mut dyn ReadStorage, loaded: &mut Loaded, entry: &OplogEntry) -> Result<bool> {
+    if let Some(upgrade) = &entry.upgrade {
+        if upgrade.ancestors < loaded.state.length || upgrade.length < loaded.state.length {
+            return Err(Error::Unsupported("a truncation that was not checkpointed"));
+        }
+        if upgrade.ancestors != loaded.state.length {
+            return Err(Error::corrupt("an oplog entry does not follow its predecessor"));
+        }
+        let Some(next) = grown(storage, &loaded.state, entry, upgrade)? else { return Ok(false) };
+        loaded.state = next;
+    }
+    loaded.bitfield.extend(entry.bitfield);
+    Ok(true)
+}
+
+/// The state after a batch, rebuilt from its data; `None` if the data does not hash to its leaves.
+fn grown(
+    storage: &mut dyn ReadStorage,
+    state: &State,
+    entry: &OplogEntry,
+    upgrade: &crate::oplog::Upgrade,
+) -> Result<Option<State>> {
+    let named: BTreeMap<u64, &Node> = entry.nodes.iter().map(|node| (node.index, node)).collect();
+    let mut next = state.clone();
+    for index in upgrade.ancestors..upgrade.length {
+        let Some(leaf) = named.get(&(index * 2)) else {
+            return Err(Error::corrupt(format!("an oplog entry lacks the leaf of entry {index}")));
+        };
+        let bytes = match storage.read(File::Data, next.byte_length, leaf.size) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(Error::io("reading entries")(error)),
+        };
+        if hash::leaf(&bytes) != leaf.hash {
+            return Ok(None);
+        }
+        next.byte_length += leaf.size;
+        let State { roots, nodes, .. } = &mut next;
+        tree::push(roots, **leaf, |node| {
+            nodes.insert(node.index, node);
+        });
+    }
+    next.length = upgrade.length;
+    next.fork = upgrade.fork;
+    next.signature = upgrade.signature;
+    Ok(Some(next))
+}
+
+fn check_signature(loaded: &Loaded) -> Result<()> {
+    let state = &loaded.state;
+    if state.length == 0 {
+        return Ok(());
+    }
+    let message = hash::signable(&state.tree_hash(), state.length, state.fork);
+    match &state.signature {
+        Some(signature) if loaded.key.verify(&message, signature) => Ok(()),
+        _ => Err(Error::corrupt("the signature over the tree does not hold")),
+    }
+}

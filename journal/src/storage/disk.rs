@@ -1,0 +1,210 @@
+//! A journal's folder on disk, written by `random-access-disk`.
+//!
+//! That crate, on tokio, was measured to report failed writes as done until the next write on the
+//! handle, to return long reads zero-filled past 2 MiB, and never to sync the directory. The guards:
+//!
+//! - auto-sync is off; after each write its last byte is written again, which brings out the first
+//!   write's error; [`Storage::sync`] follows before anything is acknowledged;
+//! - reads go in pieces of at most 1 MiB and never past the length the system gives;
+//! - the directory is synced by us; after any error the journal stops using the handle.
+//!
+//! Readers use [`ReadOnlyDisk`]: plain positioned reads, because `random-access-disk` creates what it
+//! opens and a reader changes nothing.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FcntlArg, fcntl};
+use random_access_disk::RandomAccessDisk;
+use random_access_storage::{RandomAccess, RandomAccessError};
+use tokio::runtime::Runtime;
+
+use super::{File, ReadStorage, Storage, short_read};
+use crate::error::{Error, Result};
+
+/// The longest single read: longer ones come back cut from `random-access-disk` on tokio.
+const READ_BYTES_MAX: u64 = 1024 * 1024;
+
+/// A journal's folder, open for writing, locked.
+pub struct Disk {
+    folder: PathBuf,
+    runtime: Runtime,
+    handles: [Option<RandomAccessDisk>; 5],
+    /// Holds the open-file-description lock on the whole oplog, as the JavaScript package does.
+    _lock: fs::File,
+}
+
+impl Disk {
+    /// Opens a folder that holds a journal.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotCreated`] without an oplog, [`Error::Locked`] if another process writes.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let oplog = folder.join(File::Oplog.name());
+        match fs::OpenOptions::new().read(true).write(true).open(&oplog) {
+            Ok(lock) => Self::locked(folder, lock),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NotCreated),
+            Err(error) => Err(Error::io("opening the oplog")(error)),
+        }
+    }
+
+    /// Makes the folder and an empty oplog in it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`] if a finished journal is there, [`Error::Locked`] if another process writes.
+    pub fn create(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(Error::io("making the journal's folder"))?;
+        let lock = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(folder.join(File::Oplog.name()))
+            .map_err(Error::io("creating the oplog"))?;
+        // A file shorter than its two header slots is a creation that was cut short: made anew.
+        if lock.metadata().map_err(Error::io("looking at the oplog"))?.len() >= crate::oplog::ENTRIES_AT {
+            return Err(Error::Exists);
+        }
+        Self::locked(folder, lock)
+    }
+
+    fn locked(folder: &Path, lock: fs::File) -> Result<Self> {
+        let range = nix::libc::flock {
+            l_type: nix::libc::F_WRLCK as i16,
+            l_whence: nix::libc::SEEK_SET as i16,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        fcntl(&lock, FcntlArg::F_OFD_SETLK(&range)).map_err(|errno| match errno {
+            nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES => Error::Locked,
+            other => Error::io("locking the oplog")(other.into()),
+        })?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .build()
+            .map_err(Error::io("starting the journal's I/O"))?;
+        Ok(Self { folder: folder.to_owned(), runtime, handles: [const { None }; 5], _lock: lock })
+    }
+
+    fn with<T>(
+        &mut self,
+        file: File,
+        operation: impl AsyncFnOnce(&mut RandomAccessDisk) -> Result<T, RandomAccessError>,
+    ) -> io::Result<T> {
+        let path = self.folder.join(file.name());
+        let handle = &mut self.handles[file as usize];
+        self.runtime
+            .block_on(async {
+                let handle = match handle {
+                    Some(handle) => handle,
+                    None => handle.insert(RandomAccessDisk::builder(path).auto_sync(false).build().await?),
+                };
+                operation(handle).await
+            })
+            .map_err(system_error)
+    }
+}
+
+fn system_error(error: RandomAccessError) -> io::Error {
+    match error {
+        RandomAccessError::IO { source, .. } => source,
+        other => io::Error::new(io::ErrorKind::UnexpectedEof, other.to_string()),
+    }
+}
+
+impl ReadStorage for Disk {
+    fn read(&mut self, file: File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+        if offset.checked_add(length).is_none_or(|end| self.len(file).is_ok_and(|there| end > there)) {
+            return Err(short_read(file));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(length).map_err(|_| short_read(file))?);
+        let mut at = offset;
+        while at < offset + length {
+            let piece = (offset + length - at).min(READ_BYTES_MAX);
+            bytes.extend_from_slice(&self.with(file, async |disk| disk.read(at, piece).await)?);
+            at += piece;
+        }
+        Ok(bytes)
+    }
+
+    fn len(&mut self, file: File) -> io::Result<u64> {
+        // The system's word: the crate's own count is wrong after a failed write.
+        match fs::metadata(self.folder.join(file.name())) {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Storage for Disk {
+    fn write(&mut self, file: File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let Some(last) = bytes.last() else { return Ok(()) };
+        let last_at = offset + bytes.len() as u64 - 1;
+        self.with(file, async |disk| {
+            disk.write(offset, bytes).await?;
+            disk.write(last_at, &[*last]).await
+        })
+    }
+
+    fn truncate(&mut self, file: File, length: u64) -> io::Result<()> {
+        self.with(file, async |disk| disk.truncate(length).await)
+    }
+
+    fn sync(&mut self, file: File) -> io::Result<()> {
+        self.with(file, async |disk| disk.sync_all().await)
+    }
+
+    fn sync_directory(&mut self) -> io::Result<()> {
+        fs::File::open(&self.folder)?.sync_all()
+    }
+
+    fn reader(&mut self) -> io::Result<Box<dyn ReadStorage>> {
+        Ok(Box::new(ReadOnlyDisk::new(&self.folder)))
+    }
+}
+
+/// A journal's folder, read only: no lock, nothing created, nothing changed.
+pub struct ReadOnlyDisk {
+    folder: PathBuf,
+    handles: [Option<fs::File>; 5],
+}
+
+impl ReadOnlyDisk {
+    /// A reader of a folder; its files are opened when they are first read.
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), handles: [const { None }; 5] }
+    }
+}
+
+impl ReadStorage for ReadOnlyDisk {
+    fn read(&mut self, file: File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+        if offset.checked_add(length).is_none_or(|end| self.len(file).is_ok_and(|there| end > there)) {
+            return Err(short_read(file));
+        }
+        let handle = &mut self.handles[file as usize];
+        let handle = match handle {
+            Some(handle) => handle,
+            None => handle.insert(fs::File::open(self.folder.join(file.name()))?),
+        };
+        let mut bytes = vec![0; usize::try_from(length).map_err(|_| short_read(file))?];
+        handle.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+
+    fn len(&mut self, file: File) -> io::Result<u64> {
+        match &self.handles[file as usize] {
+            Some(handle) => handle.metadata().map(|metadata| metadata.len()),
+            None => match fs::metadata(self.folder.join(file.name())) {
+                Ok(metadata) => Ok(metadata.len()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+                Err(error) => Err(error),
+            },
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The Merkle tree over entries, as a flat tree.
+//!
+//! Entry `i` is node `2i`; a node's level is its count of trailing one bits; the parent of two
+//! siblings lies between them. A log of length n has one root for each one bit of n, largest first.
+//! Source: hypercore-format §2; RFC 7574 bins numbers.
+
+use crate::hash;
+
+/// One node of the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its place in the flat tree.
+    pub index: u64,
+    /// Bytes of the entries below it.
+    pub size: u64,
+    /// Its hash.
+    pub hash: hash::Digest,
+}
+
+/// Bytes of a node in the `tree` file: u64 size, 32-byte hash.
+pub(crate) const NODE_BYTES: u64 = 40;
+
+impl Node {
+    pub(crate) fn of_entry(index: u64, entry: &[u8]) -> Self {
+        Self { index: index * 2, size: entry.len() as u64, hash: hash::leaf(entry) }
+    }
+
+    pub(crate) fn parent_of(left: &Self, right: &Self) -> Self {
+        Self {
+            index: (left.index + right.index) / 2,
+            size: left.size.wrapping_add(right.size),
+            hash: hash::parent(left, right),
+        }
+    }
+
+    pub(crate) fn to_bytes(self) -> [u8; NODE_BYTES as usize] {
+        let mut bytes = [0; NODE_BYTES as usize];
+        bytes[..8].copy_from_slice(&self.size.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.hash);
+        bytes
+    }
+
+    /// Reads a node; `None` where it is absent (all zero).
+    pub(crate) fn from_bytes(index: u64, bytes: &[u8]) -> Option<Self> {
+        let (size, rest) = bytes.split_first_chunk::<8>()?;
+        let hash: [u8; 32] = rest.get(..32)?.try_into().ok()?;
+        let node = Self { index, size: u64::from_le_bytes(*size), hash };
+        (node.size != 0 || node.hash != [0; 32]).then_some(node)
+    }
+}
+
+/// A node's level: 0 for a leaf.
+pub(crate) fn level(index: u64) -> u32 {
+    index.trailing_ones()
+}
+
+/// The left and right child of an inner node.
+pub(crate) fn children(index: u64) -> (u64, u64) {
+    let half = 1 << (level(index) - 1);
+    (index - half, index + half)
+}
+
+/// The entries below a node: first, and one past the last.
+pub(crate) fn span(index: u64) -> (u64, u64) {
+    let width = 1u64 << level(index);
+    let first = (index + 1 - width) / 2;
+    (first, first + width)
+}
+
+/// The roots of a log of this length, largest first.
+pub(crate) fn roots_of(length: u64) -> Vec<u64> {
+    let mut roots = Vec::new();
+    let mut first = 0;
+    for bit in (0..63).rev() {
+        let width = 1u64 << bit;
+        if length & width != 0 {
+            roots.push(2 * first + width - 1);
+            first += width;
+        }
+    }
+    roots
+}
+
+/// Adds a leaf to the roots, completing parents; `seen` is given the leaf and each new parent in order.
+pub(crate) fn push(roots: &mut Vec<Node>, leaf: Node, mut seen: impl FnMut(Node)) {
+    seen(leaf);
+    roots.push(leaf);
+    while let [.., left, right] = roots[..] {
+        if level(left.index) != level(right.index) {
+            break;
+        }
+        let parent = Node::parent_of(&left, &right);
+        seen(parent);
+        roots.truncate(roots.len() - 2);
+        roots.push(parent);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pushing_leaves_gives_the_roots_of_the_length() {
+        let mut roots = Vec::new();
+        for index in 0..300u64 {
+            push(&mut roots, Node::of_entry(index, &index.to_le_bytes()), |_| {});
+            let indices: Vec<u64> = roots.iter().map(|root| root.index).collect();
+            assert_eq!(indices, roots_of(index + 1));
+        }
+        assert_eq!(roots_of(5), [3, 8]);
+        assert_eq!(span(3), (0, 4));
+        assert_eq!(children(3), (1, 5));
+    }
+}

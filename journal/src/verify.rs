@@ -1,0 +1,52 @@
+//! Checking a whole log: every entry, every node, the roots, the signature.
+
+use crate::error::{Error, Result};
+use crate::hash;
+use crate::reader::Reader;
+use crate::tree;
+
+/// How many entries are checked between two reports of progress.
+const PROGRESS_ENTRIES: u64 = 4096;
+
+/// What a check found in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Entries checked.
+    pub entries: u64,
+    /// Bytes of those entries.
+    pub bytes: u64,
+    /// The tree hash they lead to.
+    pub tree_hash: hash::Digest,
+}
+
+pub(crate) fn verify(reader: &Reader, progress: &mut dyn FnMut(u64, u64)) -> Result<Report> {
+    let state = reader.state();
+    let mut roots = Vec::new();
+    let mut bytes = 0;
+    for (index, entry) in (0..state.length).zip(reader.range(0, state.length)) {
+        let entry = entry?;
+        bytes += entry.len() as u64;
+        let mut completed = Vec::new();
+        // The range has checked the leaf; the parents it completes are compared with the stored ones.
+        tree::push(&mut roots, tree::Node::of_entry(index, &entry), |node| completed.push(node));
+        for node in &completed[1..] {
+            if reader.node(node.index)? != *node {
+                return Err(Error::corrupt(format!("the node {} above entry {index} is damaged", node.index)));
+            }
+        }
+        if index % PROGRESS_ENTRIES == 0 {
+            progress(index, state.length);
+        }
+    }
+    progress(state.length, state.length);
+    let tree_hash = hash::tree(&roots);
+    let message = hash::signable(&tree_hash, state.length, state.fork);
+    let signed = match &state.signature {
+        Some(signature) => reader.key().verify(&message, signature),
+        None => state.length == 0,
+    };
+    if !signed {
+        return Err(Error::corrupt("the signature over the tree does not hold"));
+    }
+    Ok(Report { entries: state.length, bytes, tree_hash })
+}
