@@ -19,6 +19,7 @@
 
 pub mod effect;
 pub mod module;
+pub mod page;
 pub mod record;
 pub mod table;
 pub mod testing;

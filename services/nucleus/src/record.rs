@@ -1,0 +1,99 @@
+//! What Nucleus journals.
+
+use minicbor::{Decode, Encode};
+use protocol::nucleus::Manifest;
+use protocol::{Access, Hash, Service};
+use serde_json::json;
+
+/// A fact about the cell.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub enum Record {
+    /// The cell was made.
+    #[n(0)]
+    Initialised {
+        /// What it is.
+        #[n(0)]
+        manifest: Manifest,
+    },
+    /// A service's journal was granted to a writer.
+    #[n(1)]
+    Granted {
+        /// Which service.
+        #[n(0)]
+        service: Service,
+        /// The writer.
+        #[n(1)]
+        host: String,
+        /// The fencing epoch.
+        #[n(2)]
+        epoch: u64,
+    },
+    /// The cell started with other settings than before.
+    #[n(2)]
+    Configured {
+        /// Counts from 1.
+        #[n(0)]
+        version: u64,
+        /// BLAKE3 of the settings.
+        #[n(1)]
+        hash: Hash,
+        /// The settings as JSON text.
+        #[n(2)]
+        settings: String,
+    },
+    /// A token was made.
+    #[n(3)]
+    TokenCreated {
+        /// Its name.
+        #[n(0)]
+        name: String,
+        /// Its role.
+        #[n(1)]
+        role: Access,
+        /// BLAKE3 of the token.
+        #[n(2)]
+        hash: Hash,
+        /// When it ends, if it does.
+        #[n(3)]
+        expires_ms: Option<u64>,
+    },
+    /// A token was revoked.
+    #[n(4)]
+    TokenRevoked {
+        /// Its name.
+        #[n(0)]
+        name: String,
+    },
+    /// An admin action was called.
+    #[n(5)]
+    Audited {
+        /// Who.
+        #[n(0)]
+        caller: String,
+        /// Which action.
+        #[n(1)]
+        action: String,
+        /// `ok` or a code.
+        #[n(2)]
+        outcome: String,
+    },
+}
+
+impl machine::Record for Record {
+    fn describe(&self) -> serde_json::Value {
+        match self {
+            Self::Initialised { manifest } => json!({ "initialised": manifest }),
+            Self::Granted { service, host, epoch } => {
+                json!({ "granted": { "service": service, "host": host, "epoch": epoch } })
+            }
+            Self::Configured { version, hash, .. } => json!({ "configured": { "version": version, "hash": hash } }),
+            Self::TokenCreated { name, role, expires_ms, .. } => {
+                json!({ "token_created": { "name": name, "role": role, "expires_ms": expires_ms } })
+            }
+            Self::TokenRevoked { name } => json!({ "token_revoked": { "name": name } }),
+            Self::Audited { caller, action, outcome } => {
+                json!({ "audited": { "caller": caller, "action": action, "outcome": outcome } })
+            }
+        }
+    }
+}

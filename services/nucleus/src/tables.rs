@@ -1,0 +1,42 @@
+//! What Nucleus's view holds.
+
+use machine::Table;
+use minicbor::{Decode, Encode};
+use protocol::nucleus::Manifest;
+use protocol::{Access, Hash};
+
+/// A service's writer.
+#[derive(Clone, Debug, Encode, Decode)]
+pub(crate) struct GrantRow {
+    #[n(0)]
+    pub(crate) host: String,
+    #[n(1)]
+    pub(crate) epoch: u64,
+}
+
+/// A token without its secret.
+#[derive(Clone, Debug, Encode, Decode)]
+pub(crate) struct TokenRow {
+    #[n(0)]
+    pub(crate) role: Access,
+    #[n(1)]
+    pub(crate) hash: Hash,
+    #[n(2)]
+    pub(crate) created_ms: u64,
+    #[n(3)]
+    pub(crate) expires_ms: Option<u64>,
+    #[n(4)]
+    pub(crate) revoked: bool,
+}
+
+pub(crate) const MANIFEST: Table<(), Manifest> = Table::new(0x10);
+/// By service.
+pub(crate) const GRANTS: Table<u8, GrantRow> = Table::new(0x11);
+/// By version: hash, JSON text, time.
+pub(crate) const CONFIGS: Table<u64, (Hash, String, u64)> = Table::new(0x12);
+/// By name.
+pub(crate) const TOKENS: Table<String, TokenRow> = Table::new(0x13);
+/// Name by hash.
+pub(crate) const TOKENS_BY_HASH: Table<Hash, String> = Table::new(0x14);
+/// By journal index: time, caller, action, outcome.
+pub(crate) const AUDIT: Table<u64, (u64, String, String, String)> = Table::new(0x15);

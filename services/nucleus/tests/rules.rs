@@ -1,0 +1,100 @@
+//! The rules of Nucleus.
+
+use machine::testing::Bench;
+use nucleus::{NucleusMachine, hash_token};
+use protocol::nucleus::{
+    Answer, AuthoriseRequest, ConfigureRequest, CreateTokenRequest, CreatedToken, GrantRequest, Manifest, Request, TokenName,
+};
+use protocol::shared::{Empty, ListRequest};
+use protocol::{Access, CellId, GenesisHash, Hash, Service};
+
+fn bench() -> Bench<NucleusMachine> {
+    let mut bench = Bench::new(NucleusMachine);
+    let manifest =
+        Manifest { cell: CellId::from_bytes([1; 32]), name: "a".into(), genesis: GenesisHash::ZERO, journals: vec![] };
+    bench.ask(Request::Initialise(manifest)).expect("initialises");
+    bench
+}
+
+fn create(bench: &mut Bench<NucleusMachine>, name: &str, role: Access, ttl_s: Option<u64>) -> Result<CreatedToken, String> {
+    let request = Request::CreateToken(CreateTokenRequest { name: name.into(), role, ttl_s });
+    match bench.ask(request) {
+        Ok(Answer::CreateToken(token)) => Ok(token),
+        Ok(other) => panic!("{other:?}"),
+        Err(problem) => Err(problem.code.into_owned()),
+    }
+}
+
+fn authorise(bench: &mut Bench<NucleusMachine>, token: &str) -> Result<Access, String> {
+    match bench.ask(Request::Authorise(AuthoriseRequest { hash: hash_token(token) })) {
+        Ok(Answer::Authorise(authorised)) => Ok(authorised.role),
+        Ok(other) => panic!("{other:?}"),
+        Err(problem) => Err(problem.code.into_owned()),
+    }
+}
+
+#[test]
+fn nothing_works_before_the_manifest() {
+    let mut bench = Bench::new(NucleusMachine);
+    let problem = bench.ask(Request::GetManifest(Empty {})).expect_err("no manifest");
+    assert_eq!(problem.code, "nucleus.not_initialised");
+}
+
+#[test]
+fn a_token_works_until_it_expires_or_is_revoked() {
+    let mut bench = bench();
+    let admin = create(&mut bench, "admin", Access::Admin, None).expect("creates");
+    let short = create(&mut bench, "short", Access::Read, Some(10)).expect("creates");
+    assert_eq!(authorise(&mut bench, &admin.token), Ok(Access::Admin));
+    assert_eq!(authorise(&mut bench, &short.token), Ok(Access::Read));
+    assert_eq!(authorise(&mut bench, "cell_guess"), Err("nucleus.bad_token".into()));
+    bench.now_ms += 10_000;
+    assert_eq!(authorise(&mut bench, &short.token), Err("nucleus.token_expired".into()));
+    assert_eq!(create(&mut bench, "admin", Access::Read, None).expect_err("exists"), "nucleus.token_exists");
+    let revoke = |name: &str| Request::RevokeToken(TokenName { name: name.into() });
+    assert_eq!(bench.ask(revoke("admin")).expect_err("the last").code, "nucleus.last_admin");
+    create(&mut bench, "other", Access::Admin, None).expect("creates");
+    bench.ask(revoke("admin")).expect("revokes");
+    assert_eq!(authorise(&mut bench, &admin.token), Err("nucleus.token_revoked".into()));
+    create(&mut bench, "admin", Access::Read, None).expect("the name is free again");
+    assert_eq!(authorise(&mut bench, &admin.token), Err("nucleus.token_revoked".into()));
+    assert!(!bench.journal.iter().any(|entry| entry.windows(20).any(|part| part == &admin.token.as_bytes()[..20])));
+}
+
+#[test]
+fn bad_tokens_are_refused() {
+    let mut bench = bench();
+    for (name, ttl_s, code) in
+        [("", None, "nucleus.bad_token_name"), ("a b", None, "nucleus.bad_token_name"), ("a", Some(0), "nucleus.bad_ttl")]
+    {
+        assert_eq!(create(&mut bench, name, Access::Read, ttl_s).expect_err(code), code);
+    }
+}
+
+#[test]
+fn an_epoch_rises_only_when_the_writer_changes() {
+    let mut bench = bench();
+    let mut grant = |host: &str| {
+        match bench.ask(Request::Grant(GrantRequest { service: Service::State, host: host.into() })) {
+            Ok(Answer::Grant(grant)) => grant.epoch,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!([grant("a"), grant("a"), grant("b"), grant("a")], [1, 1, 2, 3]);
+}
+
+#[test]
+fn a_replay_builds_the_same_view() {
+    let mut bench = bench();
+    create(&mut bench, "admin", Access::Admin, None).expect("creates");
+    for settings in ["a", "a", "b"] {
+        let request = ConfigureRequest { hash: Hash::of(settings.as_bytes()), settings: settings.into() };
+        bench.ask(Request::Configure(request)).expect("configures");
+    }
+    match bench.ask(Request::Config(ListRequest::default())) {
+        Ok(Answer::Config(page)) => assert_eq!(page.items.iter().map(|item| item.version).collect::<Vec<_>>(), [2, 1]),
+        other => panic!("{other:?}"),
+    }
+    let (replayed, before) = bench.replay();
+    assert_eq!(replayed, before);
+}
