@@ -148,6 +148,8 @@ words! {
 crate::actions! {
     service State;
     machine {
+        /// Writes the genesis state as entry 0; does nothing once it is there.
+        Initialise initialise(Empty) -> Empty, Command, Internal;
         /// Applies the next block through its modules; a block that was applied gives the same answer again.
         Apply apply(ApplyRequest) -> Applied, Command, Internal;
         /// A value, now or as of a block.

@@ -64,10 +64,21 @@ pub trait Module: Send + Sync {
         state: &mut dyn ModuleState,
     ) -> Result<Outcome, Fault>;
 
-    /// Checks what must hold after every block; `Err` says what does not.
+    /// Checks what must hold after every block, by what the block changed of this module's keys.
     ///
     /// # Errors
     ///
-    /// A [`Fault`] when the state cannot be read; a broken invariant is the inner error.
-    fn check_invariants(&self, state: &dyn ModuleState) -> Result<Result<(), String>, Fault>;
+    /// What does not hold; the service stops then.
+    fn check_invariants(&self, changes: &[Change]) -> Result<(), String>;
+}
+
+/// One key that a block changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The key, without the module's name.
+    pub key: String,
+    /// The value before the block.
+    pub before: Option<Vec<u8>>,
+    /// The value after it.
+    pub after: Option<Vec<u8>>,
 }

@@ -1,0 +1,60 @@
+//! Taking transactions in.
+
+use machine::{Read, answer, commit, refuse};
+use protocol::Problem;
+use protocol::consensus::{Answer, TxStatus, TxView};
+use protocol::transaction::{ARGS_BYTES_MAX, NAME_BYTES_MAX, Transaction};
+
+use crate::tables::{HEAD, NONCES, TXS};
+use crate::{ConsensusMachine, Decided, Record, Refusal, query};
+
+/// The most transactions that wait for their place.
+const WAITING_MAX: u64 = 10_000;
+
+pub(crate) fn admit(machine: &ConsensusMachine, view: &dyn Read, transaction: Transaction) -> Decided {
+    let id = transaction.id();
+    if let Some(row) = TXS.get(view, &id)? {
+        return answer(Answer::Admit(query::view_of(view, id, row)?));
+    }
+    if let Err(problem) = check(machine, &transaction) {
+        return refuse(problem);
+    }
+    let last = NONCES.get(view, &transaction.sender)?.unwrap_or(0);
+    if transaction.nonce <= last {
+        return refuse(Refusal::NonceUsed { nonce: transaction.nonce, last });
+    }
+    if HEAD.get(view, &())?.unwrap_or_default().waiting >= WAITING_MAX {
+        return refuse(Refusal::Full);
+    }
+    let accepted = TxView {
+        id,
+        status: TxStatus::Accepted,
+        block: None,
+        root: None,
+        problem: None,
+        transaction: transaction.clone(),
+    };
+    commit(vec![Record::Accepted { transaction }], Answer::Admit(accepted))
+}
+
+fn check(machine: &ConsensusMachine, transaction: &Transaction) -> Result<(), Problem> {
+    if transaction.genesis != machine.genesis.hash() {
+        return Err(Refusal::WrongNetwork.into());
+    }
+    if transaction.module.len() > NAME_BYTES_MAX || transaction.call.len() > NAME_BYTES_MAX {
+        return Err(Refusal::BadShape { why: "a name is longer than 64 bytes" }.into());
+    }
+    if transaction.args.len() > ARGS_BYTES_MAX {
+        return Err(Refusal::BadShape { why: "the arguments are longer than 256 KiB" }.into());
+    }
+    // The highest nonce would lock its sender out for ever.
+    if transaction.nonce > u64::MAX / 2 {
+        return Err(Refusal::BadShape { why: "the nonce is above 2^63 - 1" }.into());
+    }
+    let args = serde_json::from_str(&transaction.args)
+        .map_err(|_| Refusal::BadShape { why: "the arguments are not JSON" })?;
+    let Some(module) = machine.modules.iter().find(|module| module.name() == transaction.module) else {
+        return Err(Refusal::UnknownModule { module: transaction.module.clone() }.into());
+    };
+    module.check(&transaction.call, &args)
+}

@@ -1,0 +1,139 @@
+//! The module `prana`: the ledger.
+//!
+//! A balance is decimal text of atoms under the owner's did; `supply` holds their sum. The one call,
+//! `transfer {to, amount}`, moves an amount. Conservation is checked after every block, exactly, on
+//! what the block changed: the balances that changed add up to what they added up to before, and the
+//! supply is the same. No floats, no negative balances: amounts are unsigned and checked.
+
+use machine::Fault;
+use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
+use protocol::block::Block;
+use protocol::genesis::Genesis;
+use protocol::market::StatementLine;
+use protocol::transaction::{Transaction, TxReceipt};
+use protocol::{Amount, CellId, Problem, ProblemKind};
+use serde::Deserialize;
+use serde_json::Value;
+
+const SUPPLY_KEY: &str = "supply";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Transfer {
+    to: CellId,
+    amount: Amount,
+}
+
+/// The module.
+#[derive(Clone, Copy, Debug)]
+pub struct Prana;
+
+impl Module for Prana {
+    fn name(&self) -> &'static str {
+        "prana"
+    }
+
+    fn genesis(&self, genesis: &Genesis, state: &mut dyn ModuleState) {
+        for allocation in &genesis.allocations {
+            write(state, &allocation.cell.to_string(), allocation.amount);
+        }
+        write(state, SUPPLY_KEY, genesis.supply().unwrap_or_default());
+    }
+
+    fn check(&self, call: &str, args: &Value) -> Outcome {
+        parse(call, args).map(|_| ())
+    }
+
+    fn execute(
+        &self,
+        context: &TxContext,
+        call: &str,
+        args: &Value,
+        state: &mut dyn ModuleState,
+    ) -> Result<Outcome, Fault> {
+        let transfer = match parse(call, args) {
+            Ok(transfer) => transfer,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        let (payer, payee) = (context.sender.to_string(), transfer.to.to_string());
+        let balance = read(state.get(&payer)?)?;
+        let Some(left) = balance.checked_sub(transfer.amount) else {
+            let cause = format!("the balance is {balance}, {} was to be transferred", transfer.amount);
+            return Ok(Err(Problem::new(ProblemKind::Invalid, "prana.insufficient", cause)
+                .hint("cell market balance shows what there is")));
+        };
+        write(state, &payer, left);
+        // Read after the payer was written: a transfer to oneself then changes nothing.
+        let before = read(state.get(&payee)?)?;
+        let after = before.checked_add(transfer.amount).ok_or_else(|| Fault("a balance overflows".to_owned()))?;
+        write(state, &payee, after);
+        Ok(Ok(()))
+    }
+
+    fn check_invariants(&self, changes: &[Change]) -> Result<(), String> {
+        let (mut before, mut after) = (Amount::ZERO, Amount::ZERO);
+        for change in changes {
+            if change.key == SUPPLY_KEY && change.before.is_some() && change.before != change.after {
+                return Err("the supply changed".to_owned());
+            }
+            let sum = |sum: Amount, value: &Option<Vec<u8>>| {
+                let value = read(value.clone()).map_err(|fault| fault.0)?;
+                sum.checked_add(value).ok_or_else(|| "the balances overflow".to_owned())
+            };
+            before = sum(before, &change.before)?;
+            after = sum(after, &change.after)?;
+        }
+        if before == after { Ok(()) } else { Err(format!("balances added up to {before} and now to {after}")) }
+    }
+}
+
+fn parse(call: &str, args: &Value) -> Result<Transfer, Problem> {
+    if call != "transfer" {
+        let shown: String = call.chars().take(40).collect();
+        let cause = format!("prana has no call {shown:?}");
+        return Err(Problem::new(ProblemKind::NotFound, "prana.unknown_call", cause).hint("the one call is transfer"));
+    }
+    let transfer: Transfer = serde_json::from_value(args.clone()).map_err(|error| {
+        Problem::new(ProblemKind::Invalid, "prana.bad_args", format!("not arguments of a transfer: {error}"))
+            .hint(r#"transfer takes {"to":"did:key:…","amount":"1.5"}; the amount is a string"#)
+    })?;
+    if transfer.amount == Amount::ZERO {
+        return Err(Problem::new(ProblemKind::Invalid, "prana.zero_amount", "nothing would be transferred")
+            .hint("name an amount above zero"));
+    }
+    Ok(transfer)
+}
+
+fn write(state: &mut dyn ModuleState, key: &str, amount: Amount) {
+    state.put(key, amount.0.to_string().into_bytes());
+}
+
+/// A balance as it is kept: atoms in decimal text; zero where there is none.
+///
+/// # Errors
+///
+/// A [`Fault`] if it is something else.
+pub fn read(value: Option<Vec<u8>>) -> Result<Amount, Fault> {
+    let Some(value) = value else { return Ok(Amount::ZERO) };
+    let text = std::str::from_utf8(&value).ok();
+    text.and_then(|text| text.parse().ok()).map(Amount).ok_or_else(|| Fault("a balance is no number".to_owned()))
+}
+
+/// What a block's successful transfers did to a cell's account.
+pub fn statement(cell: &CellId, block: &Block, receipts: &[TxReceipt]) -> Vec<StatementLine> {
+    let line = |(transaction, receipt): (&Transaction, &TxReceipt)| {
+        if !receipt.ok || transaction.module != "prana" {
+            return None;
+        }
+        let args = serde_json::from_str(&transaction.args).ok()?;
+        let transfer = parse(&transaction.call, &args).ok()?;
+        (transaction.sender == *cell || transfer.to == *cell).then(|| StatementLine {
+            tx: receipt.id,
+            index: block.header.index,
+            from: transaction.sender,
+            to: transfer.to,
+            amount: transfer.amount,
+        })
+    };
+    block.transactions.iter().zip(receipts).filter_map(line).collect()
+}
