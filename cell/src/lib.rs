@@ -5,6 +5,9 @@
 //! [`node`] put them together. Each foreign framework is named in one room only: actix in `actor` and
 //! `bus`, libp2p in `network`, actix-web in `http`, RocksDB in `store`.
 
+pub mod actor;
 pub mod bus;
 pub mod feed;
+pub mod keys;
+pub mod network;
 pub mod store;

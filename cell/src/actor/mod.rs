@@ -40,7 +40,7 @@ use crate::store::Keyspace;
 
 pub use effects::{EffectSender, Effects, effect_queue};
 pub use grant::Grant;
-pub use recover::{MarkTable, Opened, apply_entry, open_service};
+pub use recover::{MarkTable, Opened, apply_entry, journal_problem, open_service};
 pub use writer::{Gauges, Writer};
 
 /// How many entries one batch takes; more wait for the next one.

@@ -1,0 +1,200 @@
+//! Opening a service: its journal, its view, and the way from one to the other.
+//!
+//! The view reflects a position of the journal. If the journal has that position, what follows is
+//! folded; if it has another past there, the view is discarded and everything is folded; if it is
+//! shorter than what the view has seen, opening is refused: acknowledged entries are missing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use journal::{Error, Journal, KeyPair};
+use machine::{At, EffectId, Entry, Fault, Machine, Overlay, Read, View, Write};
+use protocol::action::ServiceWords;
+use protocol::{Problem, ProblemKind, Service, codec};
+
+use super::grant::Grant;
+use super::writer::{Gauges, Writer};
+use crate::feed::{Feed, Source};
+use crate::store::{Keyspace, Position};
+
+/// How many entries are folded before the view is written.
+const FOLD_ENTRIES: usize = 2_000;
+
+/// A service that is ready to run.
+pub struct Opened<M: Machine> {
+    /// Its machine.
+    pub machine: M,
+    /// Its view.
+    pub keyspace: Keyspace,
+    /// Its journal's writer.
+    pub writer: Writer,
+    /// The right to write it.
+    pub grant: Grant,
+    /// The generation of its journal.
+    pub generation: u32,
+    /// Entries in its journal.
+    pub length: u64,
+}
+
+/// The high-water marks of effects that were taken in, kept beside the tables.
+pub struct MarkTable;
+
+impl MarkTable {
+    fn key(service: Service) -> Vec<u8> {
+        vec![0x01, service as u8]
+    }
+
+    /// Whether an effect was taken in before.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] when the view cannot be read.
+    pub fn seen(view: &dyn Read, effect: &EffectId) -> Result<bool, Fault> {
+        let mark = view.get(&Self::key(effect.service))?;
+        let mark: Option<EffectId> = mark.map(|bytes| codec::decode(&bytes)).transpose()?;
+        Ok(mark.is_some_and(|mark| *effect <= mark))
+    }
+
+    fn set(view: &mut dyn Write, effect: &EffectId) {
+        view.put(Self::key(effect.service), codec::encode(effect));
+    }
+}
+
+/// Folds one entry: its record, and the mark of the effect that caused it.
+///
+/// # Errors
+///
+/// A [`Fault`] when the view cannot be read.
+pub fn apply_entry<M: Machine>(
+    machine: &M,
+    view: &mut dyn Write,
+    at: At,
+    entry: &Entry<M::Record>,
+) -> Result<Vec<M::Effect>, Fault> {
+    if let Some(cause) = &entry.cause {
+        MarkTable::set(view, cause);
+    }
+    machine.apply(view, at, &entry.record)
+}
+
+/// Opens a service's journal and brings its view up to it. Blocks on files.
+///
+/// # Errors
+///
+/// `journal.…` problems with what to do, `service.fault` when the view cannot be built.
+#[allow(clippy::too_many_arguments)]
+pub fn open_service<M: Machine>(
+    machine: M,
+    folder: &Path,
+    key_pair: KeyPair,
+    generation: u32,
+    keyspace: Keyspace,
+    grant: Grant,
+    gauges: Arc<Gauges>,
+    feed: &Feed,
+) -> Result<Opened<M>, Problem> {
+    let service = M::Words::SERVICE;
+    let position = keyspace.position().map_err(|fault| super::fault_problem(service, &fault))?;
+    let witnessed = position.filter(|position| position.key == *key_pair.public().as_bytes());
+    let (journal, recovery) = Journal::open(folder, key_pair, witnessed.map_or(0, |position| position.length))
+        .map_err(|error| journal_problem(service, &error))?;
+    if recovery.tail_unproven {
+        tracing::warn!(%service, torn_bytes = recovery.torn_bytes, dropped_batches = recovery.dropped_batches,
+            "tail_unproven: the journal's end was torn by a crash; what nobody acknowledged was cut");
+    }
+    fold(&machine, service, &journal, &keyspace, position).map_err(|fault| super::fault_problem(service, &fault))?;
+    let length = journal.length();
+    feed.attach(service, Arc::new(JournalSource::<M> { reader: journal.reader(), machine: std::marker::PhantomData }));
+    let writer = Writer::start(&grant, service, journal, keyspace.clone(), gauges, feed.clone())?;
+    Ok(Opened { machine, keyspace, writer, grant, generation, length })
+}
+
+/// Brings a view up to its journal.
+fn fold<M: Machine>(
+    machine: &M,
+    service: Service,
+    journal: &Journal,
+    keyspace: &Keyspace,
+    position: Option<Position>,
+) -> Result<(), Fault> {
+    let reader = journal.reader();
+    let unreadable = |error: Error| Fault(error.to_string());
+    let here = |length: u64| -> Result<Position, Fault> {
+        let tree_hash = reader.tree_hash_at(length).map_err(unreadable)?;
+        Ok(Position { key: *reader.key().as_bytes(), fork: reader.fork(), length, tree_hash })
+    };
+    let from = match position {
+        Some(position) if position.length <= reader.length() && here(position.length)? == position => position.length,
+        Some(_) => {
+            tracing::warn!(%service, "the view is of another journal: it is built anew");
+            keyspace.discard()?;
+            0
+        }
+        None => 0,
+    };
+    let started = Instant::now();
+    let mut overlay = Overlay::default();
+    let mut epoch = 0;
+    for (index, bytes) in (from..).zip(reader.range(from, u64::MAX)) {
+        let entry = Entry::<M::Record>::decode(&bytes.map_err(unreadable)?)?;
+        if entry.epoch < epoch {
+            return Err(Fault(format!("entry {index} was written under epoch {}, after {epoch}", entry.epoch)));
+        }
+        epoch = entry.epoch;
+        let at = At { index, time_ms: entry.time_ms };
+        apply_entry(machine, &mut View::new(keyspace, None, &mut overlay), at, &entry)?;
+        if (index + 1 - from) % FOLD_ENTRIES as u64 == 0 {
+            keyspace.write(&std::mem::take(&mut overlay), &here(index + 1)?)?;
+        }
+    }
+    let length = reader.length();
+    if length > from || position.is_none() {
+        keyspace.write(&overlay, &here(length)?)?;
+        tracing::debug!(%service, from, length, elapsed = ?started.elapsed(), "view brought up to its journal");
+    }
+    Ok(())
+}
+
+/// A journal's error as a refusal, with the way out.
+pub fn journal_problem(service: Service, error: &Error) -> Problem {
+    let (kind, code, hint) = match error {
+        Error::NotCreated => (ProblemKind::NotFound, "journal.missing", "cell init makes the journals; a missing one has to come from a backup"),
+        Error::Exists => (ProblemKind::Conflict, "journal.exists", "choose another folder"),
+        Error::Locked => (ProblemKind::Conflict, "journal.locked", "another process runs this cell: cell stop ends it"),
+        Error::WrongKey => (ProblemKind::Invalid, "journal.wrong_key", "journals and identity.key are not of one cell: restore both from one backup"),
+        Error::ShorterThanWitnessed { .. } => (ProblemKind::Fault, "journal.shorter_than_witnessed",
+            "acknowledged entries are missing: restore the journal from a backup or a replica; nothing was changed"),
+        Error::Damaged { .. } | Error::Corrupt(_) => (ProblemKind::Fault, "journal.damaged", "restore the journal from a backup or a replica; nothing was changed"),
+        Error::Unsupported(_) => (ProblemKind::Invalid, "journal.unsupported", "open it with the program that wrote it"),
+        Error::NoEntry { .. } => (ProblemKind::NotFound, "journal.no_entry", "cell journal list shows the lengths"),
+        Error::Faulted | Error::Io { .. } => (ProblemKind::Fault, "journal.fault", "check the disk (space, health, permissions)"),
+    };
+    let cause = match error {
+        Error::Io { source, .. } => format!("the {service} journal: {error}: {source}"),
+        _ => format!("the {service} journal: {error}"),
+    };
+    Problem::new(kind, code, cause).hint(hint)
+}
+
+/// A journal as a source of events.
+struct JournalSource<M> {
+    reader: journal::Reader,
+    machine: std::marker::PhantomData<fn() -> M>,
+}
+
+impl<M: Machine> Source for JournalSource<M> {
+    fn length(&self) -> u64 {
+        self.reader.length()
+    }
+
+    fn events(&self, from: u64, limit: u64) -> Result<Vec<protocol::Event>, Problem> {
+        let mut events = Vec::new();
+        for (index, bytes) in (from..).zip(self.reader.range(from, from.saturating_add(limit))) {
+            let bytes = bytes.map_err(|error| journal_problem(M::Words::SERVICE, &error))?;
+            let entry = Entry::<M::Record>::decode(&bytes)?;
+            events.extend(M::events(At { index, time_ms: entry.time_ms }, &entry.record));
+        }
+        Ok(events)
+    }
+}

@@ -1,0 +1,69 @@
+//! The cell's key: made once, kept, and never shown.
+//!
+//! `identity.key` holds the seed, in plain or under a passphrase (argon2id, XChaCha20-Poly1305). The
+//! file is 0600, made with its folder synced, and never written again. From the seed derive, by
+//! BLAKE3 in derive-key mode, the keys of the journals: each stands alone, so that one can be given
+//! to a host without the others.
+
+mod key_file;
+
+use std::fmt;
+
+use ed25519_dalek::SigningKey;
+use journal::KeyPair;
+use protocol::signing::{self, Signature};
+use protocol::{CellId, Service};
+use zeroize::Zeroizing;
+
+pub use key_file::{create, open, read_public};
+
+const JOURNAL_CONTEXT: &str = "celluler 2026 journal key 1";
+
+/// The cell's key in memory.
+#[derive(Clone)]
+pub struct Keyring {
+    key: SigningKey,
+    cell: CellId,
+}
+
+impl Keyring {
+    /// The keyring of a seed.
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        let key = SigningKey::from_bytes(seed);
+        Self { cell: signing::cell_id(&key), key }
+    }
+
+    /// The cell's id.
+    pub const fn cell(&self) -> CellId {
+        self.cell
+    }
+
+    /// Signs bytes that begin with a domain tag.
+    pub fn sign(&self, bytes: &[u8]) -> Signature {
+        signing::sign(&self.key, bytes)
+    }
+
+    /// The signing key, for the pure functions that need it.
+    pub const fn signing_key(&self) -> &SigningKey {
+        &self.key
+    }
+
+    /// The seed, for the network's own copy.
+    pub fn seed(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.key.to_bytes())
+    }
+
+    /// The key pair of a service's journal.
+    pub fn journal_key(&self, service: Service, generation: u32) -> KeyPair {
+        let mut material = Zeroizing::new(self.key.to_bytes().to_vec());
+        material.extend_from_slice(service.name().as_bytes());
+        material.extend_from_slice(&generation.to_le_bytes());
+        KeyPair::from_seed(&blake3::derive_key(JOURNAL_CONTEXT, &material))
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keyring({}, secret)", self.cell)
+    }
+}

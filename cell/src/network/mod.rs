@@ -1,0 +1,203 @@
+//! Cell to cell: opaque requests and replies over libp2p. Knows nothing of messages.
+//!
+//! Transports: TCP and WebSocket (Noise, Yamux) and QUIC; whichever the listen addresses name. Every
+//! peer is identified by its cell's ed25519 key. Right after a connection both sides exchange a hello.
+//!
+//! Bounds: connections, connections per peer, requests under way per peer both ways, bytes of a
+//! frame (checked before anything is allocated), commands that wait for the event loop. What is over
+//! a bound is refused and counted.
+//!
+//! The only room that names libp2p.
+
+mod address;
+mod frame;
+mod swarm;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use protocol::{CellId, Problem, ProblemKind};
+use tokio::sync::{mpsc, oneshot, watch};
+use zeroize::Zeroizing;
+
+pub use address::{cell_of, parse_peer_address, peer_id_of};
+
+/// Commands that wait for the event loop.
+const COMMANDS_MAX: usize = 1_024;
+
+/// Settings of the network.
+#[derive(Clone, Debug)]
+pub struct NetworkSettings {
+    /// The seed of the cell's key: the peer id derives from it.
+    pub seed: Zeroizing<[u8; 32]>,
+    /// Multiaddresses to listen on; port 0 takes a free one.
+    pub listen: Vec<String>,
+    /// What this cell says in its hello.
+    pub hello: Vec<u8>,
+    /// Whether to look for peers on the local network.
+    pub mdns: bool,
+    /// Connections at once.
+    pub connections_max: u32,
+    /// Connections at once with one peer.
+    pub connections_per_peer_max: u32,
+    /// Requests of one peer under way here.
+    pub requests_per_peer_max: usize,
+    /// Bytes of one request or reply.
+    pub frame_bytes_max: usize,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+}
+
+/// Who answers requests of other cells.
+pub trait Inbound: Send + Sync + 'static {
+    /// Answers a request.
+    fn request(&self, from: CellId, bytes: Vec<u8>) -> BoxFuture<'static, Vec<u8>>;
+    /// A peer said hello.
+    fn hello(&self, from: CellId, payload: Vec<u8>, addresses: Vec<String>);
+}
+
+/// One peer as it is now.
+#[derive(Clone, Debug, Default)]
+pub struct PeerStatus {
+    /// Whether it is connected.
+    pub connected: bool,
+    /// The last ping's round trip, in microseconds.
+    pub rtt_us: Option<u64>,
+    /// Why the last dial failed.
+    pub last_error: Option<String>,
+}
+
+/// What was counted since the start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Requests of other cells that were answered.
+    pub requests_in: AtomicU64,
+    /// Requests to other cells.
+    pub requests_out: AtomicU64,
+    /// Frames refused because they were over the bound.
+    pub refused_oversized: AtomicU64,
+    /// Requests refused because too many of that peer were under way.
+    pub refused_busy: AtomicU64,
+    /// Streams that ended in the middle of a frame, or spoke no protocol of ours.
+    pub refused_malformed: AtomicU64,
+    /// Connections refused by a limit or a failed handshake.
+    pub refused_connections: AtomicU64,
+}
+
+impl Counters {
+    fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    peers: Mutex<BTreeMap<CellId, PeerStatus>>,
+    addresses: Mutex<Vec<String>>,
+    counters: Arc<Counters>,
+}
+
+enum Command {
+    Request { to: CellId, bytes: Vec<u8>, reply: oneshot::Sender<Result<Vec<u8>, Problem>> },
+    Keep { peer: CellId, addresses: Vec<String> },
+    Forget { peer: CellId },
+    Stop { done: oneshot::Sender<()> },
+}
+
+/// The network of a cell. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct Network {
+    commands: mpsc::Sender<Command>,
+    shared: Arc<Shared>,
+    changes: watch::Receiver<u64>,
+}
+
+impl Network {
+    /// Starts listening; the event loop runs on the given runtime.
+    ///
+    /// # Errors
+    ///
+    /// `network.bad_address`, `network.port_in_use`, `network.cannot_listen`.
+    pub async fn start(
+        settings: NetworkSettings,
+        inbound: Arc<dyn Inbound>,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<Self, Problem> {
+        let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+        let (changed, changes) = watch::channel(0);
+        let shared = Arc::new(Shared::default());
+        let (ready, listening) = oneshot::channel();
+        let event_loop = swarm::run(settings, inbound, inbox, Arc::clone(&shared), changed, ready);
+        runtime.spawn(event_loop);
+        listening.await.map_err(|_| stopped())??;
+        Ok(Self { commands, shared, changes })
+    }
+
+    /// Sends a request and waits for the reply.
+    ///
+    /// # Errors
+    ///
+    /// `network.unreachable`, `network.busy`, `network.too_large`. After a failure it is not known
+    /// whether the peer has seen the request.
+    pub async fn request(&self, to: CellId, bytes: Vec<u8>) -> Result<Vec<u8>, Problem> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Request { to, bytes, reply }).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// Stays connected to a peer: dials it now, and again whenever the connection is lost.
+    pub async fn keep(&self, peer: CellId, addresses: Vec<String>) {
+        let _ = self.commands.send(Command::Keep { peer, addresses }).await;
+    }
+
+    /// Hangs up, and stops dialling.
+    pub async fn forget(&self, peer: CellId) {
+        let _ = self.commands.send(Command::Forget { peer }).await;
+    }
+
+    /// A peer as it is now.
+    pub fn peer(&self, cell: &CellId) -> PeerStatus {
+        self.peers().get(cell).cloned().unwrap_or_default()
+    }
+
+    /// All peers met since the start.
+    pub fn peers(&self) -> BTreeMap<CellId, PeerStatus> {
+        self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many peers are connected.
+    pub fn connected(&self) -> usize {
+        let peers = self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.values().filter(|peer| peer.connected).count()
+    }
+
+    /// Where this cell listens, with its peer id.
+    pub fn addresses(&self) -> Vec<String> {
+        self.shared.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes whenever a peer connects or goes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Hangs up everywhere and stops listening.
+    pub async fn stop(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.commands.send(Command::Stop { done }).await.is_ok() {
+            let _ = stopped.await;
+        }
+    }
+}
+
+fn stopped() -> Problem {
+    Problem::new(ProblemKind::Unavailable, "network.stopped", "the network has stopped")
+}

@@ -1,0 +1,477 @@
+//! The event loop: one task owns the swarm; everything else sends it commands.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use futures_util::future::BoxFuture;
+use libp2p::multiaddr::Protocol;
+use libp2p::request_response::{self, OutboundRequestId, ProtocolSupport, ResponseChannel};
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm, connection_limits, identify, identity, mdns, memory_connection_limits, noise, ping, tcp, yamux};
+use protocol::{CellId, Problem, ProblemKind};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::address::{self, cell_of, peer_id};
+use super::frame::{Frames, PROTOCOL};
+use super::{Command, Counters, Inbound, NetworkSettings, PeerStatus, Shared};
+
+/// The first pause before a lost peer is dialled again; doubles up to the longest.
+const REDIAL_PAUSE_MIN: Duration = Duration::from_millis(250);
+/// The longest pause between two dials of a lost peer.
+const REDIAL_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How long a connection without streams is kept: longer than any pause between messages matters.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// How often a connection is pinged.
+const PING_EVERY: Duration = Duration::from_secs(15);
+/// New connections are refused once the process uses so much memory.
+const MEMORY_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
+/// How long listening may take to start.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Peers met whose status is remembered.
+const PEERS_MET_MAX: usize = 4_096;
+/// Addresses remembered of one peer.
+const ADDRESSES_MAX: usize = 16;
+
+/// The first byte of a request.
+const HELLO: u8 = 0;
+const DATA: u8 = 1;
+/// The first byte of a reply.
+const ANSWER: u8 = 0;
+const BUSY: u8 = 1;
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    connections: connection_limits::Behaviour,
+    memory: memory_connection_limits::Behaviour,
+    frames: request_response::Behaviour<Frames>,
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    mdns: Toggle<mdns::tokio::Behaviour>,
+}
+
+/// A peer to stay connected to.
+struct Kept {
+    addresses: Vec<Multiaddr>,
+    pause: Duration,
+    next_dial: Instant,
+}
+
+struct EventLoop {
+    swarm: Swarm<Behaviour>,
+    settings: NetworkSettings,
+    inbound: Arc<dyn Inbound>,
+    shared: Arc<Shared>,
+    changed: watch::Sender<u64>,
+    kept: BTreeMap<PeerId, Kept>,
+    asked: HashMap<OutboundRequestId, Option<oneshot::Sender<Result<Vec<u8>, Problem>>>>,
+    in_flight: HashMap<PeerId, usize>,
+    answers: FuturesUnordered<BoxFuture<'static, (PeerId, ResponseChannel<Vec<u8>>, Vec<u8>)>>,
+    addresses: HashMap<PeerId, Vec<String>>,
+}
+
+pub(super) async fn run(
+    settings: NetworkSettings,
+    inbound: Arc<dyn Inbound>,
+    mut inbox: mpsc::Receiver<Command>,
+    shared: Arc<Shared>,
+    changed: watch::Sender<u64>,
+    ready: oneshot::Sender<Result<(), Problem>>,
+) {
+    let built = async {
+        let mut swarm = build(&settings, &shared).await?;
+        listen(&mut swarm, &settings, &shared).await?;
+        Ok::<_, Problem>(swarm)
+    };
+    let swarm = match built.await {
+        Ok(swarm) => swarm,
+        Err(problem) => {
+            let _ = ready.send(Err(problem));
+            return;
+        }
+    };
+    if ready.send(Ok(())).is_err() {
+        return;
+    }
+    let mut this = EventLoop {
+        swarm,
+        settings,
+        inbound,
+        shared,
+        changed,
+        kept: BTreeMap::new(),
+        asked: HashMap::new(),
+        in_flight: HashMap::new(),
+        answers: FuturesUnordered::new(),
+        addresses: HashMap::new(),
+    };
+    loop {
+        let redial = this.next_redial();
+        tokio::select! {
+            event = this.swarm.select_next_some() => this.on_event(event),
+            Some((peer, channel, bytes)) = this.answers.next() => this.answer(peer, channel, bytes),
+            command = inbox.recv() => match command {
+                Some(Command::Stop { done }) => {
+                    drop(this);
+                    let _ = done.send(());
+                    return;
+                }
+                Some(command) => this.on_command(command),
+                None => return,
+            },
+            () = tokio::time::sleep_until(redial.unwrap_or_else(Instant::now)), if redial.is_some() => this.redial(),
+        }
+    }
+}
+
+async fn build(settings: &NetworkSettings, shared: &Shared) -> Result<Swarm<Behaviour>, Problem> {
+    let broken = |error: &dyn std::fmt::Display| {
+        Problem::new(ProblemKind::Fault, "network.cannot_start", format!("the network cannot start: {error}"))
+            .hint("check the system's network settings (/etc/resolv.conf, certificates)")
+    };
+    let mut seed = settings.seed.clone();
+    let key = identity::Keypair::ed25519_from_bytes(&mut *seed).map_err(|error| broken(&error))?;
+    let frames = Frames { bytes_max: settings.frame_bytes_max, counters: Arc::clone(&shared.counters) };
+    let config = request_response::Config::default()
+        .with_request_timeout(settings.request_timeout)
+        .with_max_concurrent_streams(4 * settings.requests_per_peer_max);
+    let limits = connection_limits::ConnectionLimits::default()
+        .with_max_established(Some(settings.connections_max))
+        .with_max_pending_incoming(Some(settings.connections_max.min(128)))
+        .with_max_established_per_peer(Some(settings.connections_per_peer_max));
+    let discovery = if settings.mdns {
+        let behaviour = mdns::tokio::Behaviour::new(mdns::Config::default(), key.public().to_peer_id());
+        Some(behaviour.map_err(|error| broken(&error))?)
+    } else {
+        None
+    };
+    let public = key.public();
+    let swarm = libp2p::SwarmBuilder::with_existing_identity(key)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .map_err(|error| broken(&error))?
+        .with_quic()
+        .with_dns()
+        .map_err(|error| broken(&error))?
+        .with_websocket(noise::Config::new, yamux::Config::default)
+        .await
+        .map_err(|error| broken(&error))?
+        .with_behaviour(|_| Behaviour {
+            connections: connection_limits::Behaviour::new(limits),
+            memory: memory_connection_limits::Behaviour::with_max_bytes(MEMORY_BYTES_MAX),
+            frames: request_response::Behaviour::with_codec(frames, [(PROTOCOL, ProtocolSupport::Full)], config),
+            identify: identify::Behaviour::new(
+                identify::Config::new("/celluler/1".to_owned(), public).with_agent_version("cell".to_owned()),
+            ),
+            ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_EVERY)),
+            mdns: discovery.into(),
+        })
+        .map_err(|error| broken(&error))?
+        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_TIMEOUT))
+        .build();
+    Ok(swarm)
+}
+
+/// Listens everywhere it should, and waits until it does.
+async fn listen(swarm: &mut Swarm<Behaviour>, settings: &NetworkSettings, shared: &Shared) -> Result<(), Problem> {
+    let mut waiting = HashMap::new();
+    for text in &settings.listen {
+        let id = swarm.listen_on(address::parse(text)?).map_err(|error| cannot_listen(text, &error.to_string()))?;
+        waiting.insert(id, text.clone());
+    }
+    let deadline = Instant::now() + LISTEN_TIMEOUT;
+    while let Some(text) = waiting.values().next().cloned() {
+        let event = tokio::time::timeout_at(deadline, swarm.select_next_some());
+        match event.await.map_err(|_| cannot_listen(&text, "nothing happened"))? {
+            SwarmEvent::NewListenAddr { listener_id, address } => {
+                waiting.remove(&listener_id);
+                listens(swarm, shared, address);
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                let text = waiting.remove(&listener_id).unwrap_or_default();
+                return Err(cannot_listen(&text, &format!("{reason:?}")));
+            }
+            SwarmEvent::ListenerError { listener_id, error } => {
+                let text = waiting.remove(&listener_id).unwrap_or_default();
+                return Err(cannot_listen(&text, &error.to_string()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn listens(swarm: &Swarm<Behaviour>, shared: &Shared, address: Multiaddr) {
+    let address = address.with(Protocol::P2p(*swarm.local_peer_id())).to_string();
+    shared.addresses.lock().unwrap_or_else(PoisonError::into_inner).push(address);
+}
+
+fn cannot_listen(address: &str, why: &str) -> Problem {
+    if why.contains("in use") || why.contains("AddrInUse") {
+        let cause = format!("another process listens on {address}");
+        return Problem::new(ProblemKind::Conflict, "network.port_in_use", cause)
+            .hint("stop that process, or choose other ports: network.listen in cell.toml (port 0 takes a free one)");
+    }
+    Problem::new(ProblemKind::Invalid, "network.cannot_listen", format!("cannot listen on {address}: {why}"))
+        .hint("check network.listen in cell.toml")
+}
+
+impl EventLoop {
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Request { to, bytes, reply } => self.request(to, bytes, reply),
+            Command::Keep { peer, addresses } => self.keep(&peer, &addresses),
+            Command::Forget { peer } => {
+                if let Some(peer) = peer_id(&peer) {
+                    self.kept.remove(&peer);
+                    let _ = self.swarm.disconnect_peer_id(peer);
+                }
+            }
+            Command::Stop { .. } => {}
+        }
+    }
+
+    fn request(&mut self, to: CellId, bytes: Vec<u8>, reply: oneshot::Sender<Result<Vec<u8>, Problem>>) {
+        match self.send(&to, bytes) {
+            Ok(id) => {
+                self.asked.insert(id, Some(reply));
+            }
+            Err(problem) => {
+                let _ = reply.send(Err(problem));
+            }
+        }
+    }
+
+    fn send(&mut self, to: &CellId, bytes: Vec<u8>) -> Result<OutboundRequestId, Problem> {
+        let peer = peer_id(to)
+            .filter(|peer| self.swarm.is_connected(peer))
+            .ok_or_else(|| unreachable(to, "it is not connected"))?;
+        if bytes.len() >= self.settings.frame_bytes_max {
+            let cause = format!("a request of {} bytes is over the bound", bytes.len());
+            return Err(Problem::new(ProblemKind::TooLarge, "network.too_large", cause));
+        }
+        Counters::count(&self.shared.counters.requests_out);
+        Ok(self.swarm.behaviour_mut().frames.send_request(&peer, tagged(DATA, bytes)))
+    }
+
+    fn keep(&mut self, cell: &CellId, addresses: &[String]) {
+        let Some(peer) = peer_id(cell).filter(|peer| peer != self.swarm.local_peer_id()) else { return };
+        let addresses: Vec<Multiaddr> = addresses.iter().filter_map(|text| text.parse().ok()).take(ADDRESSES_MAX).collect();
+        let kept = self.kept.entry(peer).or_insert_with(|| Kept {
+            addresses: Vec::new(),
+            pause: REDIAL_PAUSE_MIN,
+            next_dial: Instant::now(),
+        });
+        if addresses.iter().any(|address| !kept.addresses.contains(address)) {
+            kept.addresses = addresses;
+            kept.pause = REDIAL_PAUSE_MIN;
+            kept.next_dial = Instant::now();
+        }
+    }
+
+    fn next_redial(&self) -> Option<Instant> {
+        let lost = self.kept.iter().filter(|(peer, _)| !self.swarm.is_connected(peer));
+        lost.map(|(_, kept)| kept.next_dial).min()
+    }
+
+    fn redial(&mut self) {
+        let now = Instant::now();
+        for (peer, kept) in &mut self.kept {
+            if self.swarm.is_connected(peer) || kept.next_dial > now {
+                continue;
+            }
+            kept.pause = (kept.pause * 2).min(REDIAL_PAUSE_MAX);
+            // Two cells that lost each other must not dial in step for ever.
+            let spread = kept.pause.mul_f64(f64::from(peer.as_ref().digest().last().copied().unwrap_or(0)) / 1024.0);
+            kept.next_dial = now + kept.pause + spread;
+            let options = DialOpts::peer_id(*peer)
+                .condition(PeerCondition::DisconnectedAndNotDialing)
+                .addresses(kept.addresses.clone())
+                .extend_addresses_through_behaviour()
+                .build();
+            let _ = self.swarm.dial(options);
+        }
+    }
+
+    fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Frames(event)) => self.on_frame(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
+                self.learn(peer_id, info.listen_addrs);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, result: Ok(rtt), .. })) => {
+                let rtt_us = u64::try_from(rtt.as_micros()).ok();
+                self.update(&peer, |status| status.rtt_us = rtt_us);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
+                for (peer, address) in found {
+                    self.learn(peer, vec![address]);
+                }
+            }
+            SwarmEvent::ConnectionEstablished { peer_id, num_established, .. } => {
+                if cell_of(&peer_id).is_none() {
+                    let _ = self.swarm.disconnect_peer_id(peer_id);
+                } else if num_established.get() == 1 {
+                    self.on_connected(peer_id);
+                }
+            }
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
+                self.update(&peer_id, |status| status.connected = false);
+                if let Some(kept) = self.kept.get_mut(&peer_id) {
+                    kept.pause = REDIAL_PAUSE_MIN;
+                    kept.next_dial = Instant::now() + REDIAL_PAUSE_MIN;
+                }
+                self.changed.send_modify(|count| *count += 1);
+            }
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
+                let why: String = error.to_string().chars().take(300).collect();
+                self.update(&peer, |status| status.last_error = Some(why));
+            }
+            SwarmEvent::IncomingConnectionError { .. } => Counters::count(&self.shared.counters.refused_connections),
+            SwarmEvent::NewListenAddr { address, .. } => listens(&self.swarm, &self.shared, address),
+            _ => {}
+        }
+    }
+
+    fn on_connected(&mut self, peer: PeerId) {
+        if let Some(kept) = self.kept.get_mut(&peer) {
+            kept.pause = REDIAL_PAUSE_MIN;
+        }
+        self.update(&peer, |status| *status = PeerStatus { connected: true, ..PeerStatus::default() });
+        let hello = tagged(HELLO, self.settings.hello.clone());
+        let id = self.swarm.behaviour_mut().frames.send_request(&peer, hello);
+        self.asked.insert(id, None);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// A peer tells where it listens: the way to it when its address has changed.
+    fn learn(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let with_id = |address: Multiaddr| match address.iter().last() {
+            Some(Protocol::P2p(_)) => address,
+            _ => address.with(Protocol::P2p(peer)),
+        };
+        let addresses: Vec<Multiaddr> = addresses.into_iter().take(ADDRESSES_MAX).map(with_id).collect();
+        if let Some(kept) = self.kept.get_mut(&peer) {
+            for address in &addresses {
+                if !kept.addresses.contains(address) && kept.addresses.len() < 2 * ADDRESSES_MAX {
+                    kept.addresses.push(address.clone());
+                    kept.next_dial = Instant::now();
+                }
+            }
+        }
+        if self.addresses.len() < PEERS_MET_MAX {
+            self.addresses.insert(peer, addresses.iter().map(Multiaddr::to_string).collect());
+        }
+    }
+
+    fn on_frame(&mut self, event: request_response::Event<Vec<u8>, Vec<u8>>) {
+        use request_response::{Event, Message};
+        match event {
+            Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
+                self.on_request(peer, request, channel);
+            }
+            Event::Message { peer, message: Message::Response { request_id, response }, .. } => {
+                match self.asked.remove(&request_id) {
+                    Some(Some(reply)) => {
+                        let _ = reply.send(untagged(response));
+                    }
+                    Some(None) => self.said_hello(peer, untagged(response).unwrap_or_default()),
+                    None => {}
+                }
+            }
+            Event::OutboundFailure { peer, request_id, error, .. } => {
+                if let Some(Some(reply)) = self.asked.remove(&request_id) {
+                    let why = error.to_string();
+                    let cell = cell_of(&peer).unwrap_or(CellId::from_bytes([0; 32]));
+                    let _ = reply.send(Err(unreachable(&cell, &why)));
+                }
+            }
+            Event::InboundFailure { .. } => Counters::count(&self.shared.counters.refused_malformed),
+            Event::ResponseSent { .. } => {}
+        }
+    }
+
+    fn on_request(&mut self, peer: PeerId, mut request: Vec<u8>, channel: ResponseChannel<Vec<u8>>) {
+        let Some(cell) = cell_of(&peer) else { return };
+        if request.first() == Some(&HELLO) {
+            request.remove(0);
+            self.said_hello(peer, request);
+            let hello = tagged(ANSWER, self.settings.hello.clone());
+            let _ = self.swarm.behaviour_mut().frames.send_response(channel, hello);
+            return;
+        }
+        if request.first() != Some(&DATA) {
+            Counters::count(&self.shared.counters.refused_malformed);
+            let _ = self.swarm.disconnect_peer_id(peer);
+            return;
+        }
+        let in_flight = self.in_flight.entry(peer).or_default();
+        if *in_flight >= self.settings.requests_per_peer_max {
+            Counters::count(&self.shared.counters.refused_busy);
+            let _ = self.swarm.behaviour_mut().frames.send_response(channel, vec![BUSY]);
+            return;
+        }
+        *in_flight += 1;
+        Counters::count(&self.shared.counters.requests_in);
+        request.remove(0);
+        // Each request is a task of its own, so that several are worked on at once.
+        let work = tokio::spawn(self.inbound.request(cell, request));
+        self.answers.push(Box::pin(async move { (peer, channel, work.await.unwrap_or_default()) }));
+    }
+
+    fn answer(&mut self, peer: PeerId, channel: ResponseChannel<Vec<u8>>, bytes: Vec<u8>) {
+        if let Some(in_flight) = self.in_flight.get_mut(&peer) {
+            *in_flight = in_flight.saturating_sub(1);
+            if *in_flight == 0 {
+                self.in_flight.remove(&peer);
+            }
+        }
+        let _ = self.swarm.behaviour_mut().frames.send_response(channel, tagged(ANSWER, bytes));
+    }
+
+    fn said_hello(&self, peer: PeerId, payload: Vec<u8>) {
+        if let Some(cell) = cell_of(&peer) {
+            let addresses = self.addresses.get(&peer).cloned().unwrap_or_default();
+            self.inbound.hello(cell, payload, addresses);
+        }
+    }
+
+    fn update(&self, peer: &PeerId, change: impl FnOnce(&mut PeerStatus)) {
+        let Some(cell) = cell_of(peer) else { return };
+        let mut peers = self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if peers.len() >= PEERS_MET_MAX && !peers.contains_key(&cell) {
+            let gone = peers.iter().find(|(_, status)| !status.connected).map(|(cell, _)| *cell);
+            let Some(gone) = gone else { return };
+            peers.remove(&gone);
+        }
+        change(peers.entry(cell).or_default());
+    }
+}
+
+fn tagged(tag: u8, mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.insert(0, tag);
+    bytes
+}
+
+fn untagged(mut bytes: Vec<u8>) -> Result<Vec<u8>, Problem> {
+    match bytes.first() {
+        Some(&ANSWER) => {
+            bytes.remove(0);
+            Ok(bytes)
+        }
+        Some(&BUSY) => Err(Problem::new(ProblemKind::Busy, "network.busy", "the peer has too much to do")
+            .hint("it is tried again by itself")),
+        _ => Err(Problem::new(ProblemKind::Unreachable, "network.garbled", "the peer's reply cannot be read")),
+    }
+}
+
+fn unreachable(cell: &CellId, why: &str) -> Problem {
+    Problem::new(ProblemKind::Unreachable, "network.unreachable", format!("{cell} cannot be reached: {why}"))
+        .hint("cell peers shows the connections; messages wait in the outbox meanwhile")
+}
