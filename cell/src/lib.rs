@@ -8,6 +8,9 @@
 pub mod actor;
 pub mod bus;
 pub mod feed;
+pub mod folder;
 pub mod keys;
 pub mod network;
+pub mod offline;
+pub mod settings;
 pub mod store;

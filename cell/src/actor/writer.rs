@@ -149,7 +149,7 @@ fn write(journal: &mut Journal, keyspace: &Keyspace, job: &Job) -> Result<(), Pr
 }
 
 /// The position of a journal's end.
-pub fn position(journal: &Journal) -> Position {
+pub(super) fn position(journal: &Journal) -> Position {
     Position {
         key: *journal.key().as_bytes(),
         fork: journal.fork(),

@@ -16,6 +16,7 @@ use protocol::{CellId, Service};
 use zeroize::Zeroizing;
 
 pub use key_file::{create, open, read_public};
+pub(crate) use key_file::write_new;
 
 const JOURNAL_CONTEXT: &str = "celluler 2026 journal key 1";
 

@@ -1,0 +1,302 @@
+//! A cell's folder: what `cell init` makes and every start reads.
+//!
+//! ```text
+//! DIR/cell.toml        settings
+//! DIR/identity.key     the cell's key, 0600
+//! DIR/genesis.json     the network
+//! DIR/admin.token      the first admin token, 0600
+//! DIR/journals/NAME/   the six journals
+//! DIR/views/           RocksDB; made anew by `cell rebuild`
+//! DIR/run/             lock, process id and HTTP address of the running cell
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use journal::Journal;
+use machine::module::Module;
+use protocol::genesis::Genesis;
+use protocol::nucleus::{CreateTokenRequest, JournalKey, Manifest};
+use protocol::shared::Empty;
+use protocol::{Access, CellId, GenesisHash, Hash, Problem, ProblemKind, Service};
+
+use crate::actor::{journal_problem, now_ms};
+use crate::keys::{self, Keyring};
+use crate::offline::Offline;
+use crate::settings::{self, Settings};
+
+/// The name of the first admin token.
+pub const FIRST_TOKEN: &str = "admin";
+/// The largest genesis file, in bytes.
+const GENESIS_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// What a new cell is to be.
+#[derive(Clone, Debug, Default)]
+pub struct InitOptions {
+    /// Where.
+    pub dir: PathBuf,
+    /// Its name; the folder's name unless told.
+    pub name: Option<String>,
+    /// Its network; one of its own unless told.
+    pub genesis: Option<Genesis>,
+    /// Where HTTP listens; [`settings::HTTP_PORT`] unless told, 0 for any free port.
+    pub http_port: Option<u16>,
+    /// Where peers are listened for; [`settings::PEER_PORT`] unless told, 0 for any free port.
+    pub peer_port: Option<u16>,
+    /// Guards the key.
+    pub passphrase: Option<String>,
+}
+
+/// What was made.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct InitReport {
+    /// The cell.
+    pub cell: CellId,
+    /// Its name.
+    pub name: String,
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Its network.
+    pub genesis: GenesisHash,
+    /// Where HTTP will listen.
+    pub http_port: u16,
+    /// Where peers will be listened for.
+    pub peer_port: u16,
+}
+
+/// The modules of the rules in force.
+pub fn modules() -> Arc<[Arc<dyn Module>]> {
+    Arc::new([Arc::new(state::kv::Kv), Arc::new(market::prana::Prana)])
+}
+
+/// Makes a cell. The folder is put together beside its place and moved there whole, so that a cut-short
+/// init leaves no half cell.
+///
+/// # Errors
+///
+/// `folder.exists` if there is a cell, `folder.unwritable` if the disk says no.
+pub fn init(options: InitOptions) -> Result<InitReport, Problem> {
+    let dir = std::path::absolute(&options.dir).map_err(|error| unwritable(&options.dir, &error))?;
+    if dir.join(settings::FILE).exists() || dir.join("identity.key").exists() {
+        return Err(Problem::new(ProblemKind::Conflict, "folder.exists", format!("there is a cell in {}", dir.display()))
+            .hint("choose another folder: --dir DIR; cell status --dir DIR shows this one"));
+    }
+    if fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Problem::new(ProblemKind::Conflict, "folder.not_empty", format!("{} is not empty", dir.display()))
+            .hint("choose a new or an empty folder: --dir DIR"));
+    }
+    let name = options.name.clone().unwrap_or_else(|| default_name(&dir));
+    let mut settings = Settings::default();
+    settings.cell.name.clone_from(&name);
+    settings.http.port = options.http_port.unwrap_or(settings::HTTP_PORT);
+    let peer_port = options.peer_port.unwrap_or(settings::PEER_PORT);
+    settings.network.listen = settings::listen_on(peer_port);
+    let parent = dir.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(parent).map_err(|error| unwritable(parent, &error))?;
+    let draft = parent.join(format!(".cell-init-{}-{}", std::process::id(), now_ms()));
+    let made = fill(&draft, &settings, &options).and_then(|(cell, genesis)| {
+        let _ = fs::remove_dir(&dir);
+        fs::rename(&draft, &dir).map_err(|error| unwritable(&dir, &error))?;
+        sync_folder(parent)?;
+        Ok((cell, genesis))
+    });
+    if made.is_err() {
+        let _ = fs::remove_dir_all(&draft);
+    }
+    let (cell, genesis) = made?;
+    Ok(InitReport { cell, name, dir, genesis, http_port: settings.http.port, peer_port })
+}
+
+fn default_name(dir: &Path) -> String {
+    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(64).collect();
+    let name = name.trim_start_matches('.').to_owned();
+    if name.is_empty() { "cell".to_owned() } else { name }
+}
+
+fn fill(dir: &Path, settings: &Settings, options: &InitOptions) -> Result<(CellId, GenesisHash), Problem> {
+    fs::create_dir_all(dir.join("journals")).map_err(|error| unwritable(dir, &error))?;
+    let mut seed = zeroize::Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *seed)
+        .map_err(|error| Problem::new(ProblemKind::Fault, "keys.no_entropy", error.to_string()))?;
+    let keyring = keys::create(dir, &seed, options.passphrase.as_deref())?;
+    let genesis = match &options.genesis {
+        Some(genesis) => genesis.clone(),
+        None => Genesis::solo(&settings.cell.name, now_ms(), keyring.cell()),
+    };
+    genesis.check()?;
+    let text = serde_json::to_string_pretty(&genesis).unwrap_or_default();
+    write(&dir.join("genesis.json"), text.as_bytes())?;
+    write(&dir.join(settings::FILE), settings::documented_toml(settings).as_bytes())?;
+    let journals = Service::ALL.map(|service| make_journal(dir, &keyring, service));
+    let journals: Vec<JournalKey> = journals.into_iter().collect::<Result<_, _>>()?;
+    let manifest =
+        Manifest { cell: keyring.cell(), name: settings.cell.name.clone(), genesis: genesis.hash(), journals };
+    let token = first_records(dir, &keyring, manifest, &genesis)?;
+    keys_write(&dir.join("admin.token"), token.as_bytes())?;
+    sync_folder(&dir.join("journals"))?;
+    sync_folder(dir)?;
+    Ok((keyring.cell(), genesis.hash()))
+}
+
+fn make_journal(dir: &Path, keyring: &Keyring, service: Service) -> Result<JournalKey, Problem> {
+    let journal = Journal::create(&dir.join("journals").join(service.name()), keyring.journal_key(service, 0))
+        .map_err(|error| journal_problem(service, &error))?;
+    Ok(JournalKey { service, key: Hash::from_bytes(*journal.key().as_bytes()), generation: 0 })
+}
+
+/// Entry 0 of Nucleus and of State, and the first admin token.
+fn first_records(dir: &Path, keyring: &Keyring, manifest: Manifest, genesis: &Genesis) -> Result<String, Problem> {
+    let mut nucleus = Offline::open(nucleus::NucleusMachine, dir, keyring)?;
+    nucleus.ask(protocol::nucleus::Request::Initialise(manifest))?;
+    let first = CreateTokenRequest { name: FIRST_TOKEN.to_owned(), role: Access::Admin, ttl_s: None };
+    let answer = nucleus.ask(protocol::nucleus::Request::CreateToken(first))?;
+    nucleus.close()?;
+    let machine = state::StateMachine { genesis: Arc::new(genesis.clone()), modules: modules() };
+    let mut state = Offline::open(machine, dir, keyring)?;
+    state.ask(protocol::state::Request::Initialise(Empty {}))?;
+    state.close()?;
+    match answer {
+        protocol::nucleus::Answer::CreateToken(created) => Ok(created.token),
+        _ => Err(Problem::new(ProblemKind::Fault, "folder.no_token", "no first token was made")),
+    }
+}
+
+/// A cell's folder that exists.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    dir: PathBuf,
+}
+
+impl Folder {
+    /// The folder of a cell.
+    ///
+    /// # Errors
+    ///
+    /// `folder.missing` when there is no cell.
+    pub fn open(dir: &Path) -> Result<Self, Problem> {
+        if !dir.join("journals").is_dir() {
+            let cause = format!("there is no cell in {}", dir.display());
+            return Err(Problem::new(ProblemKind::NotFound, "folder.missing", cause)
+                .hint("make one: cell init --dir DIR; or name the folder of one: --dir DIR or CELL_DIR"));
+        }
+        Ok(Self { dir: dir.to_owned() })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A service's journal.
+    pub fn journal(&self, service: Service) -> PathBuf {
+        self.dir.join("journals").join(service.name())
+    }
+
+    /// The views.
+    pub fn views(&self) -> PathBuf {
+        self.dir.join("views")
+    }
+
+    /// The network.
+    ///
+    /// # Errors
+    ///
+    /// `genesis.unreadable`, `genesis.invalid`.
+    pub fn genesis(&self) -> Result<Genesis, Problem> {
+        read_genesis(&self.dir.join("genesis.json"))
+    }
+
+    /// Where the running cell's HTTP listens.
+    ///
+    /// # Errors
+    ///
+    /// `cli.not_running` when it does not run.
+    pub fn run_http(&self) -> Result<String, Problem> {
+        let running = fs::read_to_string(self.dir.join("run").join("http")).ok().filter(|_| self.is_running());
+        running.map(|text| text.trim().to_owned()).ok_or_else(|| {
+            let cause = format!("the cell in {} does not run", self.dir.display());
+            Problem::new(ProblemKind::Unreachable, "cli.not_running", cause)
+                .hint(format!("start it: cell start --dir {}", self.dir.display()))
+        })
+    }
+
+    /// The running cell's process.
+    pub fn run_pid(&self) -> Option<i32> {
+        fs::read_to_string(self.dir.join("run").join("pid")).ok()?.trim().parse().ok()
+    }
+
+    /// Whether a cell runs here: the lock is held.
+    pub fn is_running(&self) -> bool {
+        let lock = fs::File::open(self.dir.join("run").join("lock"));
+        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+    }
+
+    /// Takes the folder for this process. Held until the file is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `folder.running` when another process has it.
+    pub fn lock(&self) -> Result<fs::File, Problem> {
+        let run = self.dir.join("run");
+        fs::create_dir_all(&run).map_err(|error| unwritable(&run, &error))?;
+        let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(run.join("lock"));
+        let lock = lock.map_err(|error| unwritable(&run, &error))?;
+        lock.try_lock().map_err(|_| {
+            let cause = format!("the cell in {} runs already", self.dir.display());
+            Problem::new(ProblemKind::Conflict, "folder.running", cause).hint("cell status shows it; cell stop ends it")
+        })?;
+        Ok(lock)
+    }
+
+    /// The first admin token, or what was put in its place.
+    ///
+    /// # Errors
+    ///
+    /// `cli.no_token` when it cannot be read.
+    pub fn admin_token(&self) -> Result<String, Problem> {
+        let path = self.dir.join("admin.token");
+        fs::read_to_string(&path).map(|text| text.trim().to_owned()).map_err(|error| {
+            Problem::new(ProblemKind::Unauthenticated, "cli.no_token", format!("{}: {error}", path.display()))
+                .hint("name a token: CELL_TOKEN or --token-file FILE")
+        })
+    }
+}
+
+/// Reads a genesis file.
+///
+/// # Errors
+///
+/// `genesis.unreadable`, `genesis.invalid`.
+pub fn read_genesis(path: &Path) -> Result<Genesis, Problem> {
+    let unreadable = |why: String| {
+        Problem::new(ProblemKind::Invalid, "genesis.unreadable", format!("{}: {why}", path.display()))
+            .hint("name the genesis.json of a cell of that network")
+    };
+    if fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len() > GENESIS_BYTES_MAX {
+        return Err(unreadable("it is too large".to_owned()));
+    }
+    let text = fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+    let genesis: Genesis = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+    genesis.check()?;
+    Ok(genesis)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
+    let written = fs::write(path, bytes).and_then(|()| fs::File::open(path)?.sync_all());
+    written.map_err(|error| unwritable(path, &error))
+}
+
+fn keys_write(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
+    keys::write_new(path, bytes).map_err(|error| unwritable(path, &error))
+}
+
+fn sync_folder(path: &Path) -> Result<(), Problem> {
+    fs::File::open(path).and_then(|folder| folder.sync_all()).map_err(|error| unwritable(path, &error))
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Problem {
+    Problem::new(ProblemKind::Fault, "folder.unwritable", format!("{}: {error}", path.display()))
+        .hint("check the permissions and the space on the disk")
+}
