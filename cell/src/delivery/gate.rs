@@ -1,0 +1,122 @@
+//! Into the inbox: batches of other cells.
+
+use std::sync::{Arc, Weak};
+
+use futures_util::future::BoxFuture;
+use protocol::identity::{AdmissionRequest, LearnRequest};
+use protocol::message::Message;
+use protocol::messages::{CountersignRequest, ReceiveRequest};
+use protocol::receipt::{ReceiptHead, batch_root};
+use protocol::signing::Signature;
+use protocol::{CellId, MessageId, Problem, ProblemKind, codec};
+
+use super::wire::{BATCH_MAX, Batch, BatchAnswer, Hello, VERSION};
+use crate::actor::now_ms;
+use crate::network::Inbound;
+use crate::node::World;
+
+/// Takes what other cells send.
+pub struct Gate {
+    /// Weak: the network holds the gate, and the world the network.
+    world: Weak<World>,
+}
+
+impl Gate {
+    /// The gate of a cell.
+    pub fn new(world: &Arc<World>) -> Self {
+        Self { world: Arc::downgrade(world) }
+    }
+}
+
+impl Inbound for Gate {
+    fn request(&self, from: CellId, bytes: Vec<u8>) -> BoxFuture<'static, Vec<u8>> {
+        let world = self.world.clone();
+        Box::pin(async move {
+            let answer = match world.upgrade() {
+                Some(world) => take(&world, from, &bytes).await,
+                None => BatchAnswer::Refused { problem: stopping() },
+            };
+            codec::encode(&answer)
+        })
+    }
+
+    fn hello(&self, from: CellId, payload: Vec<u8>, addresses: Vec<String>) {
+        let Some(world) = self.world.upgrade() else { return };
+        let Ok(hello) = codec::decode::<Hello>(&payload) else {
+            tracing::debug!(%from, "a hello that cannot be read");
+            return;
+        };
+        if hello.version != VERSION {
+            tracing::info!(%from, version = hello.version, "a peer of another version");
+        }
+        world.edge.clone().spawn(async move {
+            let request = LearnRequest { cell: from, genesis: hello.genesis, addresses };
+            if let Err(problem) = world.bus.internal().identity().learn(request).await {
+                tracing::debug!(%from, %problem, "what the hello said was not learnt");
+            }
+        });
+    }
+}
+
+/// Takes a batch: what is acknowledged is durable here.
+pub(super) async fn take(world: &Arc<World>, from: CellId, bytes: &[u8]) -> BatchAnswer {
+    match try_take(world, from, bytes).await {
+        Ok((receipt, outcomes)) => BatchAnswer::Taken { receipt, outcomes },
+        Err(problem) => BatchAnswer::Refused { problem },
+    }
+}
+
+type Taken = (Option<ReceiptHead>, Vec<Option<Problem>>);
+
+async fn try_take(world: &Arc<World>, from: CellId, bytes: &[u8]) -> Result<Taken, Problem> {
+    let Batch { messages } = codec::decode(bytes)?;
+    if messages.len() > BATCH_MAX {
+        return Err(Problem::new(ProblemKind::TooLarge, "delivery.batch_too_large", "a batch has at most 1000 messages"));
+    }
+    let ids: Vec<MessageId> = messages.iter().map(Message::id).collect();
+    let forged: Vec<bool> = messages.iter().map(|message| !message.signature_holds()).collect();
+    let replied: Vec<MessageId> = messages.iter().filter_map(|message| message.in_reply_to).collect();
+    let genuine = messages.into_iter().zip(&forged).filter(|(_, forged)| !**forged).map(|(message, _)| message);
+    let admission = world.bus.internal().identity().admit(AdmissionRequest { cell: from }).await?;
+    let request = ReceiveRequest { from, admission, messages: genuine.collect() };
+    let received = world.bus.internal().message().receive(request).await?;
+    let mut received = received.outcomes.into_iter();
+    let outcomes: Vec<Option<Problem>> =
+        forged.iter().map(|forged| if *forged { Some(bad_signature()) } else { received.next().flatten() }).collect();
+    let taken: Vec<MessageId> =
+        ids.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_none()).map(|(id, _)| *id).collect();
+    world.waiters.wake(&replied);
+    if taken.is_empty() {
+        return Ok((None, outcomes));
+    }
+    let head = sign_receipt(world, from, &taken);
+    // Journaled before it goes out, so that what the sender can show, this cell knows.
+    let request = CountersignRequest { head: head.clone(), ids: taken.clone() };
+    world.bus.internal().message().countersign(request).await?;
+    if from != world.cell {
+        world.shared_with(&from, &taken);
+    }
+    Ok((Some(head), outcomes))
+}
+
+fn sign_receipt(world: &World, sender: CellId, ids: &[MessageId]) -> ReceiptHead {
+    let mut head = ReceiptHead {
+        receiver: world.cell,
+        sender,
+        time_ms: now_ms(),
+        count: ids.len() as u64,
+        root: batch_root(ids),
+        signature: Signature::from_bytes([0; 64]),
+    };
+    head.signature = world.keyring.sign(&head.signed_text());
+    head
+}
+
+fn bad_signature() -> Problem {
+    Problem::new(ProblemKind::Invalid, "message.bad_signature", "the signature is not the sender's")
+        .hint("sign the message with the key of its sender")
+}
+
+fn stopping() -> Problem {
+    Problem::new(ProblemKind::Busy, "delivery.stopping", "the cell is stopping").hint("it is tried again by itself")
+}

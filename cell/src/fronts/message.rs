@@ -1,0 +1,211 @@
+//! Message fronts: sealing and signing before a message is enqueued, opening before one is shown.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::identity::Contact;
+use protocol::message::{BODY_BYTES_MAX, LIFETIME_MS_MAX, Message, MessageType, TxBody};
+use protocol::messages::{Direction, EnqueueRequest, Get, MessageRef, MessageView, Send, SendAnswer, SendRequest, SharedRequest, Status, Wait};
+use protocol::signing::Signature;
+use protocol::transaction::{Intent, Transaction};
+use protocol::{CellId, GenesisHash, MessageId, Problem, ProblemKind};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{front, not_draining};
+use crate::actor::now_ms;
+use crate::delivery::Waiter;
+use crate::node::World;
+
+/// How long a send waits unless told.
+const WAIT_MS: u64 = 10_000;
+/// The longest a send waits.
+const WAIT_MS_MAX: u64 = 60_000;
+
+pub(super) fn install(world: &Arc<World>) {
+    front::<Send, _, _>(world, |world, _, request| async move { send(&world, request).await });
+    front::<Get, _, _>(world, |world, _, request| async move { get(&world, request).await });
+}
+
+/// A message before it is signed.
+pub(crate) struct Outgoing {
+    pub(crate) to: CellId,
+    pub(crate) kind: MessageType,
+    pub(crate) body: Value,
+    pub(crate) seal: bool,
+    pub(crate) in_reply_to: Option<MessageId>,
+    pub(crate) ttl_ms: Option<u64>,
+    pub(crate) request_id: Option<String>,
+}
+
+async fn send(world: &Arc<World>, request: SendRequest) -> Result<SendAnswer, Problem> {
+    not_draining(world)?;
+    let to = world.resolve(&request.to).await?;
+    let contact = known(world, &to).await?;
+    let body = match request.kind {
+        MessageType::Tx if request.in_reply_to.is_none() => {
+            sign_intent(world, &to, contact.as_ref(), request.body).await?
+        }
+        _ => request.body,
+    };
+    let outgoing = Outgoing {
+        to,
+        kind: request.kind,
+        body,
+        seal: request.seal,
+        in_reply_to: request.in_reply_to,
+        ttl_ms: request.ttl_ms,
+        request_id: request.request_id,
+    };
+    let deadline = Instant::now() + Duration::from_millis(request.wait_ms.unwrap_or(WAIT_MS).min(WAIT_MS_MAX));
+    if request.wait == Wait::Queued {
+        return post(world, outgoing).await;
+    }
+    let message = sign(world, &outgoing).await?;
+    let waiter = world.waiters.register(message.id());
+    let answer = enqueue(world, message, outgoing.request_id).await?;
+    await_news(world, answer, request.wait, &waiter, deadline).await
+}
+
+/// A receiver has to be a contact, this cell itself, or a cell that has introduced itself.
+async fn known(world: &Arc<World>, to: &CellId) -> Result<Option<Contact>, Problem> {
+    if *to == world.cell {
+        return Ok(None);
+    }
+    match world.contact(&to.to_string()).await {
+        Ok(contact) => Ok(Some(contact)),
+        Err(problem) if problem.kind == ProblemKind::NotFound => {
+            let shared = world.bus.internal().message().shared(SharedRequest { with: *to }).await?;
+            if shared.count > 0 {
+                return Ok(None);
+            }
+            Err(Problem::new(ProblemKind::NotFound, "message.unknown_receiver", format!("{to} is not known to this cell"))
+                .hint("make it a contact: cell peers add MULTIADDR"))
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
+/// Signs what a TX asks for, for the receiver's network.
+async fn sign_intent(world: &Arc<World>, to: &CellId, contact: Option<&Contact>, body: Value) -> Result<Value, Problem> {
+    let bad = |why: String| {
+        Problem::new(ProblemKind::Invalid, "message.bad_body", format!("not a body of a TX message: {why}"))
+            .hint(r#"one looks like {"module":"kv","call":"put","args":{"key":"colour","value":"blue"}}"#)
+    };
+    if body.get("transaction").is_some() {
+        return Ok(body);
+    }
+    let intent: Intent = serde_json::from_value(body).map_err(|error| bad(error.to_string()))?;
+    let genesis = if *to == world.cell { Some(world.genesis.hash()) } else { contact.and_then(|contact| contact.genesis) };
+    let Some(genesis) = genesis else {
+        return Err(Problem::new(
+            ProblemKind::Unavailable,
+            "message.genesis_unknown",
+            format!("the network of {to} is not known yet: it is learnt when the two connect"),
+        )
+        .hint("send it again once cell peers shows the connection"));
+    };
+    let transaction = sign_for(world, genesis, &intent).await?;
+    serde_json::to_value(TxBody::Signed { transaction }).map_err(|error| bad(error.to_string()))
+}
+
+/// On this cell's own network the next nonce is known; on another's the time serves: nonces only have
+/// to rise.
+async fn sign_for(world: &Arc<World>, genesis: GenesisHash, intent: &Intent) -> Result<Transaction, Problem> {
+    if genesis == world.genesis.hash() {
+        return super::consensus::sign(world, intent).await;
+    }
+    let nonce = world.rising_nonce(now_ms());
+    Ok(Transaction::sign(world.keyring.signing_key(), genesis, intent, nonce))
+}
+
+/// Signs a message and puts it into the outbox; answers when it is durable.
+pub(crate) async fn post(world: &Arc<World>, outgoing: Outgoing) -> Result<SendAnswer, Problem> {
+    let message = sign(world, &outgoing).await?;
+    enqueue(world, message, outgoing.request_id).await
+}
+
+async fn enqueue(world: &Arc<World>, message: Message, request_id: Option<String>) -> Result<SendAnswer, Problem> {
+    let receiver = message.receiver;
+    let answer = world.bus.internal().message().enqueue(EnqueueRequest { message, request_id }).await?;
+    crate::delivery::deliver_now(world, receiver);
+    Ok(answer)
+}
+
+async fn sign(world: &Arc<World>, outgoing: &Outgoing) -> Result<Message, Problem> {
+    let timestamp_ms = now_ms();
+    let ttl_ms = outgoing.ttl_ms.unwrap_or(world.settings.message.ttl_ms).min(LIFETIME_MS_MAX);
+    let plain = outgoing.body.to_string().into_bytes();
+    if plain.len() > BODY_BYTES_MAX {
+        return Err(message::Refusal::BodyTooLarge { bytes: plain.len(), bytes_max: BODY_BYTES_MAX }.into());
+    }
+    message::body::parse(outgoing.kind, outgoing.in_reply_to.is_some(), &plain)?;
+    let body = if outgoing.seal {
+        let mut entropy = [0; 32];
+        getrandom::fill(&mut entropy)
+            .map_err(|error| Problem::new(ProblemKind::Fault, "keys.no_entropy", error.to_string()))?;
+        let aad = identity::seal::message_aad(&world.cell, &outgoing.to, outgoing.kind);
+        identity::seal::seal(&outgoing.to, &aad, &plain, entropy)?
+    } else {
+        plain
+    };
+    let mut message = Message {
+        timestamp_ms,
+        expires_ms: timestamp_ms + ttl_ms,
+        sender: world.cell,
+        receiver: outgoing.to,
+        kind: outgoing.kind,
+        sealed: outgoing.seal,
+        in_reply_to: outgoing.in_reply_to,
+        body,
+        proof: if outgoing.to == world.cell { Vec::new() } else { world.proof_for(&outgoing.to).await? },
+        signature: Signature::from_bytes([0; 64]),
+    };
+    message.signature = world.keyring.sign(&message.signed_text());
+    Ok(message)
+}
+
+/// Waits for the receipt, or the reply.
+async fn await_news(
+    world: &Arc<World>,
+    mut answer: SendAnswer,
+    wait: Wait,
+    waiter: &Waiter,
+    deadline: Instant,
+) -> Result<SendAnswer, Problem> {
+    loop {
+        let view = world.bus.internal().message().lookup(MessageRef { id: answer.id }).await?;
+        // A message to oneself is shown as it was received.
+        let status = if view.direction == Direction::In { Status::Delivered } else { view.status };
+        answer.status = status;
+        answer.problem = view.problem;
+        let replied = view.replies.first().copied();
+        match (wait, status) {
+            (_, Status::Refused | Status::Expired | Status::Cancelled) | (Wait::Queued, _) => return Ok(answer),
+            (Wait::Delivered, Status::Queued) => {}
+            (Wait::Delivered, _) => return Ok(answer),
+            (Wait::Answered, _) => {
+                if let Some(id) = replied {
+                    answer.reply = get(world, MessageRef { id }).await?.body;
+                    return Ok(answer);
+                }
+            }
+        }
+        if tokio::time::timeout_at(deadline, waiter.news()).await.is_err() {
+            return Ok(answer);
+        }
+    }
+}
+
+async fn get(world: &Arc<World>, request: MessageRef) -> Result<MessageView, Problem> {
+    let mut view = world.bus.internal().message().lookup(request).await?;
+    if let Some(sealed) = &view.sealed
+        && view.receiver == world.cell
+        && let Ok(sealed) = hex::decode(sealed)
+    {
+        let aad = identity::seal::message_aad(&view.sender, &view.receiver, view.kind);
+        let plain = identity::seal::open(world.keyring.signing_key(), &aad, &sealed)?;
+        view.body = serde_json::from_slice(&plain).ok();
+    }
+    Ok(view)
+}

@@ -1,0 +1,88 @@
+//! Nucleus fronts: the cell as it is now, and how to stop it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use protocol::nucleus::{
+    CellStatus, Drain, Health, HostView, Hosts, Readiness, ServiceStatus, Services, Shutdown, Status,
+};
+use protocol::shared::{Empty, Page};
+use protocol::state::RootRequest;
+use protocol::{Problem, Service};
+
+use super::front;
+use crate::node::World;
+
+pub(super) fn install(world: &Arc<World>) {
+    front::<Status, _, _>(world, |world, _, _| async move { status(&world).await });
+    front::<Services, _, _>(world, |world, _, _| async move { Ok(Page { items: services(&world), next: None }) });
+    front::<Hosts, _, _>(world, |_, _, _| async move {
+        let here = HostView { host: "local".to_owned(), services: Service::ALL.to_vec(), local: true };
+        Ok(Page { items: vec![here], next: None })
+    });
+    front::<Drain, _, _>(world, |world, _, _| async move {
+        world.draining.store(true, Ordering::Relaxed);
+        Ok(Empty {})
+    });
+    front::<Shutdown, _, _>(world, |world, _, _| async move {
+        world.draining.store(true, Ordering::Relaxed);
+        world.stop.send_replace(true);
+        Ok(Empty {})
+    });
+}
+
+fn services(world: &World) -> Vec<ServiceStatus> {
+    Service::ALL.into_iter().map(|service| world.service(service).status(service)).collect()
+}
+
+async fn status(world: &Arc<World>) -> Result<CellStatus, Problem> {
+    let bus = world.bus.internal();
+    let services = services(world);
+    let consensus = bus.consensus().status(Empty {}).await.ok();
+    let outbox = bus.message().outbox(Empty {}).await.map_or(0, |outbox| outbox.waiting);
+    let network = world.network();
+    Ok(CellStatus {
+        cell: world.cell,
+        name: world.settings.cell.name.clone(),
+        genesis: world.genesis.hash(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_ms: u64::try_from(world.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        readiness: readiness(world, &services).await,
+        http: world.http(),
+        peer_addresses: network.addresses(),
+        peers_connected: u32::try_from(network.connected()).unwrap_or(u32::MAX),
+        block: consensus.and_then(|status| status.finalised).map(|index| index.0),
+        outbox,
+        services,
+    })
+}
+
+/// Whether the cell is ready, and if not, why; the first thing in its way is named.
+async fn readiness(world: &Arc<World>, services: &[ServiceStatus]) -> Readiness {
+    if world.draining.load(Ordering::Relaxed) {
+        return Readiness::Suspended { why: "draining".to_owned() };
+    }
+    if let Some(faulted) = services.iter().find(|service| service.health == Health::Faulted) {
+        return Readiness::Suspended { why: format!("the {} service met a fault", faulted.service) };
+    }
+    if services.iter().any(|service| service.health != Health::Running) {
+        return Readiness::Starting;
+    }
+    if world.genesis.members.len() > 1 && world.network().connected() == 0 {
+        return Readiness::NoPeers;
+    }
+    let bus = world.bus.internal();
+    let (consensus, root) = (bus.consensus().status(Empty {}).await, bus.state().root(RootRequest::default()).await);
+    match (consensus, root) {
+        (Ok(consensus), Ok(root)) => {
+            let have = root.index.map_or(0, |index| index.0 + 1);
+            let target = consensus.finalised.map_or(0, |index| index.0 + 1);
+            if have < target {
+                Readiness::CatchingUp { have, target }
+            } else {
+                Readiness::Synced { root: root.root.to_string() }
+            }
+        }
+        (Err(problem), _) | (_, Err(problem)) => Readiness::Suspended { why: problem.to_string() },
+    }
+}

@@ -1,0 +1,73 @@
+//! REST at `/api/v1/SERVICE/VERB`: every action by POST with its request as JSON; queries by GET too,
+//! with their fields in the query string.
+
+use actix_web::web::{Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use protocol::action::Kind;
+use protocol::{Access, ActionInfo, Problem, ProblemKind};
+use serde_json::{Map, Value};
+
+use super::{Web, auth, problem, rpc};
+use crate::bus::unknown_action;
+
+pub(super) async fn post(web: Data<Web>, request: HttpRequest, path: Path<(String, String)>, payload: Payload) -> HttpResponse {
+    let body = async {
+        let context = auth::caller(&web, &request).await?;
+        let info = find(&path)?;
+        let bytes = rpc::read(payload, web.world.settings.http.body_bytes_max).await?;
+        let params = if bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&bytes).map_err(|error| problem::malformed(&error))?
+        };
+        rpc::call_action(&web, &context, info.name, params).await
+    };
+    respond(body.await)
+}
+
+pub(super) async fn get(web: Data<Web>, request: HttpRequest, path: Path<(String, String)>) -> HttpResponse {
+    let body = async {
+        let context = auth::caller(&web, &request).await?;
+        let info = find(&path)?;
+        if info.kind != Kind::Query {
+            let cause = format!("{} changes something: it is called by POST", info.name);
+            return Err(Problem::new(ProblemKind::Invalid, "http.use_post", cause).hint("POST its request as JSON"));
+        }
+        rpc::call_action(&web, &context, info.name, query(info, request.query_string())).await
+    };
+    respond(body.await)
+}
+
+fn respond(result: Result<Value, Problem>) -> HttpResponse {
+    match result {
+        Ok(value) => HttpResponse::Ok().content_type("application/json").body(value.to_string()),
+        Err(problem) => problem::respond(&problem),
+    }
+}
+
+fn find(path: &(String, String)) -> Result<&'static ActionInfo, Problem> {
+    let name = format!("{}.{}", path.0, path.1);
+    let found = protocol::actions().into_iter().find(|info| info.name == name && info.access != Access::Internal);
+    found.ok_or_else(|| unknown_action(&name))
+}
+
+/// A query string as a request. What the schema calls a string stays one; else what reads as JSON is
+/// taken as that.
+fn query(info: &ActionInfo, text: &str) -> Value {
+    let mut generator = schemars::SchemaGenerator::default();
+    (info.request_schema)(&mut generator);
+    let definitions = Value::Object(generator.take_definitions(true));
+    let strings = |key: &str| {
+        definitions.as_object().into_iter().flatten().any(|(_, schema)| {
+            let kind = &schema["properties"][key]["type"];
+            kind == "string" || kind.as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "string"))
+        })
+    };
+    let pairs = actix_web::web::Query::<Vec<(String, String)>>::from_query(text);
+    let mut map = Map::new();
+    for (key, value) in pairs.map(actix_web::web::Query::into_inner).unwrap_or_default() {
+        let typed = if strings(&key) { None } else { serde_json::from_str(&value).ok() };
+        map.insert(key, typed.unwrap_or(Value::String(value)));
+    }
+    Value::Object(map)
+}

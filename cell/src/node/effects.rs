@@ -1,0 +1,127 @@
+//! Running effects: what durable records ask of the world.
+//!
+//! Effects are at-least-once; whatever they lead to deduplicates, by message id, block index,
+//! transaction id, or the effect's own id. When a queue overflowed, what is owed comes again with the
+//! next start of the service; deliveries are looked for at each sweep as well.
+
+use std::sync::Arc;
+
+use protocol::block::Attestation;
+use protocol::block::Block;
+use protocol::consensus::FinaliseRequest;
+use protocol::identity::{ObserveRequest, Who};
+use protocol::market::ObserveBlockRequest;
+use protocol::shared::Empty;
+use protocol::state::ApplyRequest;
+use protocol::{Problem, ProblemKind};
+use tokio::sync::Semaphore;
+
+use super::launch::Supervisor;
+use super::world::World;
+use crate::actor::Effects;
+use crate::bus::CallContext;
+
+/// Effects taken from a queue at once.
+const TAKE_MAX: usize = 256;
+/// Incoming messages being carried out at once.
+const HANDLING_MAX: usize = 64;
+/// The pause before a failed effect is tried again.
+const RETRY_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
+
+impl Supervisor {
+    /// Starts a runner for each queue of effects.
+    pub(super) fn run_effects(&mut self, world: &Arc<World>) {
+        if let Some(effects) = self.identity.take() {
+            world.edge.spawn(run_identity(Arc::clone(world), effects));
+        }
+        if let Some(effects) = self.consensus.take() {
+            world.edge.spawn(run_consensus(Arc::clone(world), effects));
+        }
+        if let Some(effects) = self.message.take() {
+            world.edge.spawn(run_message(Arc::clone(world), effects));
+        }
+    }
+}
+
+/// Contacts come and go: dial, or hang up.
+async fn run_identity(world: Arc<World>, mut effects: Effects<identity::Effect>) {
+    while let Some(batch) = effects.next(TAKE_MAX).await {
+        world.contacts_changed();
+        for (_, identity::Effect::ContactChanged(cell)) in batch {
+            match world.bus.internal().identity().resolve(Who { who: cell.to_string() }).await {
+                Ok(contact) => world.network().keep(cell, contact.addresses).await,
+                Err(problem) if problem.kind == ProblemKind::NotFound => world.network().forget(cell).await,
+                Err(problem) => tracing::warn!(%cell, %problem, "a contact could not be looked up"),
+            }
+        }
+    }
+}
+
+/// Transactions are ordered and executed, one after the other.
+async fn run_consensus(world: Arc<World>, mut effects: Effects<consensus::Effect>) {
+    while let Some(batch) = effects.next(TAKE_MAX).await {
+        let mut ordered = false;
+        for (_, effect) in batch {
+            match effect {
+                // However many transactions came, one order takes them all.
+                consensus::Effect::Order if ordered => {}
+                consensus::Effect::Order => {
+                    ordered = true;
+                    until_done(|| async { world.bus.internal().consensus().order(Empty {}).await.map(|_| ()) }).await;
+                }
+                consensus::Effect::Execute(block) => until_done(|| execute(&world, &block)).await,
+            }
+        }
+    }
+}
+
+/// Tries an effect until it is done: the order of blocks leaves no other way on.
+async fn until_done<F: Future<Output = Result<(), Problem>>>(mut effect: impl FnMut() -> F) {
+    while let Err(problem) = effect().await {
+        tracing::warn!(%problem, "an effect is tried again");
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// Executes a block, attests the root, finalises, and enters the statement.
+async fn execute(world: &Arc<World>, block: &Block) -> Result<(), Problem> {
+    let bus = world.bus.internal();
+    let applied = bus.state().apply(ApplyRequest { block: block.clone() }).await?;
+    let text = Attestation::signed_text(&block.header, &applied.root, &world.cell);
+    let attestation = Attestation { member: world.cell, root: applied.root, signature: world.keyring.sign(&text) };
+    let lines = market::prana::statement(&world.cell, block, &applied.receipts);
+    let index = applied.index;
+    bus.consensus().finalise(FinaliseRequest { applied, attestation }).await?;
+    bus.market().observe_block(ObserveBlockRequest { index, lines }).await?;
+    Ok(())
+}
+
+/// Messages are delivered and carried out.
+async fn run_message(world: Arc<World>, mut effects: Effects<message::Effect>) {
+    let handling = Arc::new(Semaphore::new(HANDLING_MAX));
+    while let Some(batch) = effects.next(TAKE_MAX).await {
+        for (id, effect) in batch {
+            match effect {
+                message::Effect::Deliver(receiver) => crate::delivery::poke(&world, receiver),
+                message::Effect::Handle(_, message) => {
+                    let Ok(place) = Arc::clone(&handling).acquire_owned().await else { return };
+                    let world = Arc::clone(&world);
+                    tokio::spawn(async move {
+                        crate::delivery::handle(&world, *message).await;
+                        drop(place);
+                    });
+                }
+                message::Effect::Observe { cell, shown, matching, shared } => {
+                    let request = ObserveRequest { cell, shown, matching, shared };
+                    let context = CallContext::internal().caused_by(id);
+                    if let Err(problem) = world.bus.with(context).identity().observe(request).await {
+                        tracing::debug!(%problem, "an observation was not recorded");
+                    }
+                }
+            }
+        }
+        if effects.take_missed() {
+            crate::delivery::poke_all(&world).await;
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! What the rooms of a running cell share.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Instant;
+
+use protocol::genesis::Genesis;
+use protocol::identity::{Contact, Who};
+use protocol::message::PROOF_ITEMS_MAX;
+use protocol::messages::SharedRequest;
+use protocol::nucleus::{Health, ServiceStatus};
+use protocol::{CellId, MessageId, Problem, Service};
+use tokio::sync::watch;
+
+use crate::actor::Gauges;
+use crate::bus::Bus;
+use crate::delivery::{Links, Waiters};
+use crate::feed::Feed;
+use crate::keys::Keyring;
+use crate::network::Network;
+use crate::settings::Settings;
+
+/// Contacts and proofs remembered; beyond this the caches begin anew.
+const CACHED_MAX: usize = 10_000;
+
+/// One service as the supervisor sees it.
+#[derive(Debug, Default)]
+pub struct ServiceState {
+    /// What its journal has.
+    pub gauges: Arc<Gauges>,
+    health: AtomicU8,
+    restarts: AtomicU32,
+    epoch: AtomicU64,
+}
+
+impl ServiceState {
+    pub(super) fn set_health(&self, health: Health) {
+        self.health.store(health as u8, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_epoch(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_restart(&self) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How it is.
+    pub fn health(&self) -> Health {
+        let all = [Health::Starting, Health::Running, Health::Faulted, Health::Stopped];
+        let number = self.health.load(Ordering::Relaxed);
+        all.into_iter().find(|health| *health as u8 == number).unwrap_or(Health::Faulted)
+    }
+
+    /// How it is, for people and clients.
+    pub fn status(&self, service: Service) -> ServiceStatus {
+        ServiceStatus {
+            service,
+            health: self.health(),
+            entries: self.gauges.entries.load(Ordering::Relaxed),
+            bytes: self.gauges.bytes.load(Ordering::Relaxed),
+            epoch: self.epoch.load(Ordering::Relaxed),
+            restarts: self.restarts.load(Ordering::Relaxed),
+            depends_on: service.depends_on().to_vec(),
+        }
+    }
+}
+
+/// What the rooms of a running cell share.
+pub struct World {
+    /// How to call an action.
+    pub bus: Bus,
+    /// Events of all services.
+    pub feed: Feed,
+    /// The cell's key.
+    pub keyring: Keyring,
+    /// The cell.
+    pub cell: CellId,
+    /// The network.
+    pub genesis: Arc<Genesis>,
+    /// The settings in force.
+    pub settings: Settings,
+    /// Where work runs that is neither a service's nor HTTP's.
+    pub edge: tokio::runtime::Handle,
+    /// Deliveries, one link a receiver.
+    pub links: Links,
+    /// Who waits for a receipt or a reply.
+    pub waiters: Waiters,
+    /// Set while the cell takes no new work.
+    pub draining: AtomicBool,
+    /// Set when the cell is to stop.
+    pub stop: watch::Sender<bool>,
+    /// When it started.
+    pub started: Instant,
+    /// One transaction of this cell gets its nonce at a time.
+    pub nonces: tokio::sync::Mutex<()>,
+    services: [ServiceState; 6],
+    network: OnceLock<Network>,
+    http: OnceLock<String>,
+    contacts: RwLock<HashMap<String, Contact>>,
+    last_nonce: AtomicU64,
+    recent: Mutex<HashMap<CellId, VecDeque<MessageId>>>,
+}
+
+impl World {
+    pub(super) fn new(
+        bus: Bus,
+        feed: Feed,
+        keyring: Keyring,
+        genesis: Arc<Genesis>,
+        settings: Settings,
+        edge: tokio::runtime::Handle,
+    ) -> Self {
+        Self {
+            bus,
+            feed,
+            cell: keyring.cell(),
+            keyring,
+            genesis,
+            settings,
+            edge,
+            links: Links::default(),
+            waiters: Waiters::default(),
+            draining: AtomicBool::new(false),
+            stop: watch::Sender::new(false),
+            started: Instant::now(),
+            nonces: tokio::sync::Mutex::new(()),
+            services: std::array::from_fn(|_| ServiceState::default()),
+            network: OnceLock::new(),
+            http: OnceLock::new(),
+            contacts: RwLock::default(),
+            last_nonce: AtomicU64::new(0),
+            recent: Mutex::default(),
+        }
+    }
+
+    /// One service as the supervisor sees it.
+    pub fn service(&self, service: Service) -> &ServiceState {
+        &self.services[service.index()]
+    }
+
+    /// The network. Set before anything can ask for it.
+    pub fn network(&self) -> &Network {
+        self.network.get().expect("the network is started before effects, HTTP and fronts run")
+    }
+
+    pub(super) fn set_network(&self, network: Network) {
+        let _ = self.network.set(network);
+    }
+
+    /// Where HTTP listens; empty until it does.
+    pub fn http(&self) -> String {
+        self.http.get().cloned().unwrap_or_default()
+    }
+
+    pub(super) fn set_http(&self, url: String) {
+        let _ = self.http.set(url);
+    }
+
+    /// A nonce for a network whose last one is not known here: microseconds of the time, always rising.
+    pub fn rising_nonce(&self, now_ms: u64) -> u64 {
+        let now = now_ms * 1_000;
+        self.last_nonce.fetch_max(now, Ordering::Relaxed);
+        self.last_nonce.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A contact by id or name, remembered until contacts change.
+    ///
+    /// # Errors
+    ///
+    /// `identity.unknown_contact`.
+    pub async fn contact(&self, who: &str) -> Result<Contact, Problem> {
+        if let Some(contact) = self.contacts.read().unwrap_or_else(PoisonError::into_inner).get(who) {
+            return Ok(contact.clone());
+        }
+        let contact = self.bus.internal().identity().resolve(Who { who: who.to_owned() }).await?;
+        let mut contacts = self.contacts.write().unwrap_or_else(PoisonError::into_inner);
+        if contacts.len() >= CACHED_MAX {
+            contacts.clear();
+        }
+        contacts.insert(who.to_owned(), contact.clone());
+        Ok(contact)
+    }
+
+    /// Forgets remembered contacts: one has changed.
+    pub fn contacts_changed(&self) {
+        self.contacts.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// A cell by id, known or not, or by a contact's name.
+    ///
+    /// # Errors
+    ///
+    /// `identity.unknown_contact` for a name nobody has.
+    pub async fn resolve(&self, who: &str) -> Result<CellId, Problem> {
+        match who.parse::<CellId>() {
+            Ok(cell) => Ok(cell),
+            Err(_) if who == "self" || who == self.settings.cell.name => Ok(self.cell),
+            Err(_) => self.contact(who).await.map(|contact| contact.cell),
+        }
+    }
+
+    /// The latest messages shared with a cell, newest first: what a message shows as its proof.
+    ///
+    /// # Errors
+    ///
+    /// Those of `message.shared`.
+    pub async fn proof_for(&self, cell: &CellId) -> Result<Vec<MessageId>, Problem> {
+        if let Some(recent) = self.recent().get(cell) {
+            return Ok(recent.iter().copied().collect());
+        }
+        let shared = self.bus.internal().message().shared(SharedRequest { with: *cell }).await?;
+        let latest: VecDeque<MessageId> = shared.latest.iter().map(|shown| shown.id).collect();
+        let mut recent = self.recent();
+        if recent.len() >= CACHED_MAX {
+            recent.clear();
+        }
+        Ok(recent.entry(*cell).or_insert(latest).iter().copied().collect())
+    }
+
+    /// Messages became shared with a cell: their receipts are durable.
+    pub fn shared_with(&self, cell: &CellId, ids: &[MessageId]) {
+        if let Some(recent) = self.recent().get_mut(cell) {
+            for id in ids {
+                recent.push_front(*id);
+            }
+            recent.truncate(PROOF_ITEMS_MAX);
+        }
+    }
+
+    fn recent(&self) -> std::sync::MutexGuard<'_, HashMap<CellId, VecDeque<MessageId>>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
