@@ -8,6 +8,7 @@
 
 pub mod actor;
 pub mod bus;
+pub mod cli;
 pub mod delivery;
 pub mod feed;
 pub mod folder;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `cell`.
+
+fn main() -> std::process::ExitCode {
+    cell::cli::main(std::env::args_os())
+}

@@ -82,8 +82,8 @@ words! {
     /// One version of a key.
     #[derive(Eq)]
     pub struct Version {
-        /// The block that wrote it.
-        pub index: BlockIndex,
+        /// The block that wrote it; null for the genesis.
+        pub index: Option<BlockIndex>,
         /// The value; null where it was deleted.
         pub value: Option<String>,
     }

@@ -5,11 +5,13 @@ use protocol::Problem;
 use protocol::consensus::{Answer, TxStatus, TxView};
 use protocol::transaction::{ARGS_BYTES_MAX, NAME_BYTES_MAX, Transaction};
 
-use crate::tables::{HEAD, NONCES, TXS};
+use crate::tables::{Head, NONCES, TXS};
 use crate::{ConsensusMachine, Decided, Record, Refusal, query};
 
+/// The highest nonce: the one after it still fits its type.
+const NONCE_MAX: u64 = u64::MAX / 2;
 /// The most transactions that wait for their place.
-const WAITING_MAX: u64 = 10_000;
+pub const WAITING_MAX: u64 = 10_000;
 
 pub(crate) fn admit(machine: &ConsensusMachine, view: &dyn Read, transaction: Transaction) -> Decided {
     let id = transaction.id();
@@ -23,7 +25,7 @@ pub(crate) fn admit(machine: &ConsensusMachine, view: &dyn Read, transaction: Tr
     if transaction.nonce <= last {
         return refuse(Refusal::NonceUsed { nonce: transaction.nonce, last });
     }
-    if HEAD.get(view, &())?.unwrap_or_default().waiting >= WAITING_MAX {
+    if Head::read(view)?.waiting >= WAITING_MAX {
         return refuse(Refusal::Full);
     }
     let accepted = TxView {
@@ -47,8 +49,7 @@ fn check(machine: &ConsensusMachine, transaction: &Transaction) -> Result<(), Pr
     if transaction.args.len() > ARGS_BYTES_MAX {
         return Err(Refusal::BadShape { why: "the arguments are longer than 256 KiB" }.into());
     }
-    // The highest nonce would lock its sender out for ever.
-    if transaction.nonce > u64::MAX / 2 {
+    if transaction.nonce > NONCE_MAX {
         return Err(Refusal::BadShape { why: "the nonce is above 2^63 - 1" }.into());
     }
     let args = serde_json::from_str(&transaction.args)

@@ -5,7 +5,16 @@
 //! - A transaction is checked before it is taken in: network, shape, nonce, the module's own check.
 //! - [`ordering`] says what the next block holds: the seam behind which hashgraph will stand.
 //! - A block is executed by State, attested by members, and final once more than two thirds of the
-//!   weight attest one root. Blocks are finalised in order.
+//!   weight attest one root. Blocks are finalised in order, each once, with one root.
+//! - While transactions wait, one [`Effect::Order`] is on its way: released by the first that waits,
+//!   and again by each block that leaves some behind. So no burst floods the queue of effects, and none
+//!   is left waiting.
+//! - At most [`EXECUTION_LAG_BLOCKS_MAX`] blocks are open; ordering goes on when one becomes final
+//!   (DESIGN §9, rule 6).
+//!
+//! Absent: gossip, events, rounds, fame (a later issue); a change of members; gathering the attestations
+//! of several members. A genesis with more members than this cell can outweigh orders and executes, and
+//! nothing becomes final.
 
 mod admit;
 pub mod ordering;
@@ -17,14 +26,17 @@ use std::sync::Arc;
 
 use machine::module::Module;
 use machine::{At, Context, DecisionOf, Fault, Machine, Owed, Read, Write, answer, commit, refuse};
-use protocol::block::{Block, BlockHeader, RULES_VERSION};
-use protocol::consensus::{Answer, FinaliseRequest, Request, TxStatus, Words};
+use protocol::block::{Attestation, Block, BlockHeader, RULES_VERSION};
+use protocol::consensus::{Answer, FinaliseRequest, Request, Words};
 use protocol::genesis::Genesis;
 use protocol::shared::Empty;
-use protocol::{BlockHash, BlockIndex, Event};
+use protocol::state::Applied;
+use protocol::transaction::{Transaction, TxReceipt};
+use protocol::{BlockIndex, Event};
 
+pub use admit::WAITING_MAX;
 pub use record::Record;
-use tables::{BLOCKS, BlockRow, HEAD, Head, NONCES, TXS, TxRow, WAITING};
+use tables::{BLOCKS, BY_INDEX, BlockRow, CONTENTS, HEAD, Head, NONCES, PLACES, REFUSED, TXS, TxRow, WAITING};
 
 protocol::refusals! {
     /// What Consensus refuses.
@@ -47,10 +59,17 @@ protocol::refusals! {
             ("block {index} is not the next one to finalise"), "finalise the blocks in order";
         BadAttestation => Invalid, "consensus.bad_attestation",
             ("the attestation is not a member's for this block"), "attest the block that was ordered";
+        BadReceipts => Invalid, "consensus.bad_receipts",
+            ("the receipts are not those of the block's transactions"), "execute the block that was ordered";
+        Diverged { index: u64 } => Conflict, "consensus.diverged",
+            ("block {index} is final with another root"), "this cell's state differs from what was attested: cell rebuild";
         BadCursor => Invalid, "consensus.bad_cursor",
             ("the cursor was not made by this list"), "send back the \"next\" of the page before";
     }
 }
+
+/// The most blocks that are ordered and not yet final.
+pub const EXECUTION_LAG_BLOCKS_MAX: u64 = 16;
 
 /// What Consensus asks of the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,42 +113,11 @@ impl Machine for ConsensusMachine {
     }
 
     fn apply(&self, view: &mut dyn Write, at: At, record: &Record) -> Result<Vec<Effect>, Fault> {
-        let mut head = HEAD.get(view, &())?.unwrap_or_default();
+        let mut head = Head::read(view)?;
         let effects = match record {
-            Record::Accepted { transaction } => {
-                let id = transaction.id();
-                let row = TxRow { transaction: transaction.clone(), index: at.index, block: None };
-                TXS.put(view, &id, &row);
-                tables::BY_INDEX.put(view, &at.index, &id);
-                WAITING.put(view, &at.index, &id);
-                NONCES.put(view, &transaction.sender, &transaction.nonce);
-                head.waiting += 1;
-                vec![Effect::Order]
-            }
-            Record::Ordered { block } => {
-                for (place, transaction) in (0u64..).zip(&block.transactions) {
-                    let id = transaction.id();
-                    if let Some(row) = TXS.get(view, &id)? {
-                        WAITING.delete(view, &row.index);
-                        head.waiting = head.waiting.saturating_sub(1);
-                        TXS.put(view, &id, &TxRow { block: Some((block.header.index.0, place)), ..row });
-                    }
-                }
-                head.ordered = block.header.index.0 + 1;
-                head.last_hash = block.header.hash();
-                head.last_time_ms = block.header.time_ms;
-                let row = BlockRow { block: block.clone(), applied: None, attestations: Vec::new(), record: at.index };
-                BLOCKS.put(view, &block.header.index.0, &row);
-                vec![Effect::Execute(Box::new(block.clone()))]
-            }
-            Record::Finalised { applied, attestations } => {
-                if let Some(row) = BLOCKS.get(view, &applied.index.0)? {
-                    let attestations = attestations.clone();
-                    BLOCKS.put(view, &applied.index.0, &BlockRow { applied: Some(applied.clone()), attestations, ..row });
-                }
-                head.finalised = applied.index.0 + 1;
-                Vec::new()
-            }
+            Record::Accepted { transaction } => take_in(view, &mut head, at, transaction),
+            Record::Ordered { block } => take_block(view, &mut head, at, block)?,
+            Record::Finalised { applied, attestations } => close_block(view, &mut head, applied, attestations)?,
         };
         HEAD.put(view, &(), &head);
         Ok(effects)
@@ -140,14 +128,13 @@ impl Machine for ConsensusMachine {
     }
 
     fn owed(&self, view: &dyn Read) -> Result<Vec<Owed<Effect>>, Fault> {
-        let head = HEAD.get(view, &())?.unwrap_or_default();
         let mut owed = Vec::new();
-        for index in head.finalised..head.ordered {
-            if let Some(row) = BLOCKS.get(view, &index)? {
-                owed.push(Owed { index: row.record, ordinal: 0, effect: Effect::Execute(Box::new(row.block)) });
-            }
+        for (index, block) in query::open_blocks(view)? {
+            owed.push(Owed { index, ordinal: 0, effect: Effect::Execute(Box::new(block)) });
         }
-        if let Some(row) = WAITING.scan(view, &(), None, false).next() {
+        if may_order(&Head::read(view)?)
+            && let Some(row) = WAITING.scan(view, &(), None, false).next()
+        {
             owed.push(Owed { index: row?.0, ordinal: 0, effect: Effect::Order });
         }
         Ok(owed)
@@ -156,18 +143,12 @@ impl Machine for ConsensusMachine {
 
 impl ConsensusMachine {
     fn order(&self, view: &dyn Read, context: &Context) -> Decided {
-        let mut waiting = Vec::new();
-        for row in WAITING.scan(view, &(), None, false).take(ordering::BLOCK_TRANSACTIONS_MAX) {
-            let (_, id) = row?;
-            if let Some(row) = TXS.get(view, &id)? {
-                waiting.push(row.transaction);
-            }
-        }
-        let transactions = ordering::next_block(waiting);
-        if transactions.is_empty() {
+        let head = Head::read(view)?;
+        if !may_order(&head) {
             return answer(Answer::Order(Empty {}));
         }
-        let head = HEAD.get(view, &())?.unwrap_or_default();
+        let waiting = WAITING.scan(view, &(), None, false).map(|row| Ok(tables::transaction(view, &row?.1)?.transaction));
+        let transactions = ordering::next_block(waiting)?;
         let header = BlockHeader {
             genesis: self.genesis.hash(),
             index: BlockIndex(head.ordered),
@@ -182,18 +163,29 @@ impl ConsensusMachine {
 
     fn finalise(&self, view: &dyn Read, asked: FinaliseRequest) -> Decided {
         let FinaliseRequest { applied, attestation } = asked;
-        let head = HEAD.get(view, &())?.unwrap_or_default();
-        if applied.index.0 < head.finalised {
-            return answer(Answer::Finalise(Empty {}));
+        let index = applied.index.0;
+        let Some(row) = BLOCKS.get(view, &index)? else { return refuse(Refusal::NotNext { index }) };
+        if let Some(root) = row.root {
+            let same = root == applied.root;
+            return if same { answer(Answer::Finalise(Empty {})) } else { refuse(Refusal::Diverged { index }) };
         }
-        let row = match BLOCKS.get(view, &applied.index.0)? {
-            Some(row) if applied.index.0 == head.finalised => row,
-            _ => return refuse(Refusal::NotNext { index: applied.index.0 }),
-        };
+        if index != Head::read(view)?.finalised {
+            return refuse(Refusal::NotNext { index });
+        }
         let weight = self.genesis.weight_of(&attestation.member);
-        let holds = attestation.root == applied.root && attestation.holds_for(&row.block.header);
-        if weight == 0 || !holds || applied.receipts.len() != row.block.transactions.len() {
+        if weight == 0 || attestation.root != applied.root || !attestation.holds_for(&row.header) {
             return refuse(Refusal::BadAttestation);
+        }
+        let mut receipts = applied.receipts.iter();
+        for place in CONTENTS.scan(view, &index, None, false) {
+            let (_, id) = place?;
+            let fits = |receipt: &TxReceipt| receipt.id == id && receipt.ok == receipt.error.is_none();
+            if !receipts.next().is_some_and(fits) {
+                return refuse(Refusal::BadReceipts);
+            }
+        }
+        if receipts.next().is_some() {
+            return refuse(Refusal::BadReceipts);
         }
         // One member's word decides only where that member is more than two thirds: a network of one.
         // Gathering several is part of the hashgraph's seam.
@@ -205,21 +197,61 @@ impl ConsensusMachine {
     }
 }
 
-impl Default for Head {
-    fn default() -> Self {
-        Self { ordered: 0, finalised: 0, waiting: 0, last_hash: BlockHash::ZERO, last_time_ms: 0 }
-    }
+/// Whether something waits and another block may be opened.
+fn may_order(head: &Head) -> bool {
+    head.waiting > 0 && head.open() < EXECUTION_LAG_BLOCKS_MAX
 }
 
-/// How far a transaction has come.
-fn status_of(view: &dyn Read, row: &TxRow) -> Result<(TxStatus, Option<BlockRow>, u64), Fault> {
-    let Some((index, place)) = row.block else { return Ok((TxStatus::Accepted, None, 0)) };
-    let Some(block) = BLOCKS.get(view, &index)? else { return Ok((TxStatus::Ordered, None, place)) };
-    let receipt = block.applied.as_ref().and_then(|applied| applied.receipts.get(place as usize));
-    let status = match receipt {
-        None => TxStatus::Ordered,
-        Some(receipt) if !receipt.ok => TxStatus::Rejected,
-        Some(_) => TxStatus::Finalised,
-    };
-    Ok((status, Some(block), place))
+fn take_in(view: &mut dyn Write, head: &mut Head, at: At, transaction: &Transaction) -> Vec<Effect> {
+    let id = transaction.id();
+    TXS.put(view, &id, &TxRow { transaction: transaction.clone(), index: at.index });
+    BY_INDEX.put(view, &at.index, &id);
+    WAITING.put(view, &at.index, &id);
+    NONCES.put(view, &transaction.sender, &transaction.nonce);
+    head.waiting += 1;
+    // Where others wait already, the order that they wait for takes this one too.
+    if head.waiting == 1 && may_order(head) { vec![Effect::Order] } else { Vec::new() }
+}
+
+fn take_block(view: &mut dyn Write, head: &mut Head, at: At, block: &Block) -> Result<Vec<Effect>, Fault> {
+    let header = &block.header;
+    for (place, transaction) in (0u64..).zip(&block.transactions) {
+        let id = transaction.id();
+        let accepted = tables::transaction(view, &id)?.index;
+        WAITING.delete(view, &accepted);
+        head.waiting = head.waiting.saturating_sub(1);
+        CONTENTS.put(view, &(header.index.0, place), &id);
+        PLACES.put(view, &id, &header.index.0);
+    }
+    head.ordered = header.index.0 + 1;
+    head.last_hash = header.hash();
+    head.last_time_ms = header.time_ms;
+    let transactions = block.transactions.len() as u64;
+    let row =
+        BlockRow { header: header.clone(), transactions, root: None, attestations: Vec::new(), record: at.index };
+    BLOCKS.put(view, &header.index.0, &row);
+    let mut effects = vec![Effect::Execute(Box::new(block.clone()))];
+    if may_order(head) {
+        effects.push(Effect::Order);
+    }
+    Ok(effects)
+}
+
+fn close_block(
+    view: &mut dyn Write,
+    head: &mut Head,
+    applied: &Applied,
+    attestations: &[Attestation],
+) -> Result<Vec<Effect>, Fault> {
+    let index = applied.index.0;
+    let row = BLOCKS.get(view, &index)?.ok_or_else(|| Fault(format!("block {index} is final and not there")))?;
+    BLOCKS.put(view, &index, &BlockRow { root: Some(applied.root), attestations: attestations.to_vec(), ..row });
+    for receipt in &applied.receipts {
+        if let Some(problem) = &receipt.error {
+            REFUSED.put(view, &receipt.id, problem);
+        }
+    }
+    let paused = !may_order(head);
+    head.finalised = index + 1;
+    Ok(if paused && may_order(head) { vec![Effect::Order] } else { Vec::new() })
 }

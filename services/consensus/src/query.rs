@@ -1,30 +1,30 @@
 //! Queries: transactions, blocks, members.
 
-use machine::{Fault, Read, answer, refuse};
+use machine::{Fault, Read, answer, page, refuse};
 use protocol::block::BlockProof;
-use protocol::consensus::{Answer, BlockAnswer, BlockView, ConsensusStatus, NextNonce, OpenBlock, TxView};
+use protocol::consensus::{Answer, BlockAnswer, BlockView, ConsensusStatus, NextNonce, OpenBlock, TxStatus, TxView};
 use protocol::shared::{ListRequest, Page};
 use protocol::{BlockIndex, CellId, TxId};
 
-use crate::tables::{BLOCKS, BY_INDEX, BlockRow, HEAD, NONCES, TXS, TxRow};
-use crate::{ConsensusMachine, Decided, Refusal, status_of};
+use crate::tables::{BLOCKS, BY_INDEX, BlockRow, Head, NONCES, PLACES, REFUSED, TXS, TxRow, transaction, whole_block};
+use crate::{ConsensusMachine, Decided, Refusal};
 
-/// How many open blocks one answer holds.
-const OPEN_MAX: usize = 64;
-
+/// A transaction and how far it has come.
 pub(crate) fn view_of(view: &dyn Read, id: TxId, row: TxRow) -> Result<TxView, Fault> {
-    let (status, block, place) = status_of(view, &row)?;
-    let applied = block.and_then(|block| block.applied);
-    let problem =
-        applied.as_ref().and_then(|applied| applied.receipts.get(place as usize)).and_then(|receipt| receipt.error.clone());
-    Ok(TxView {
-        id,
-        status,
-        block: row.block.map(|(index, _)| BlockIndex(index)),
-        root: applied.map(|applied| applied.root),
-        problem,
-        transaction: row.transaction,
-    })
+    let block = PLACES.get(view, &id)?;
+    let root = match block {
+        Some(index) => BLOCKS.get(view, &index)?.and_then(|block| block.root),
+        None => None,
+    };
+    // The root is there once the block is final, and only then is it known what the module said.
+    let problem = if root.is_some() { REFUSED.get(view, &id)? } else { None };
+    let status = match (block, root, &problem) {
+        (None, ..) => TxStatus::Accepted,
+        (Some(_), None, _) => TxStatus::Ordered,
+        (Some(_), Some(_), Some(_)) => TxStatus::Rejected,
+        (Some(_), Some(_), None) => TxStatus::Finalised,
+    };
+    Ok(TxView { id, status, block: block.map(BlockIndex), root, problem, transaction: row.transaction })
 }
 
 pub(crate) fn tx(view: &dyn Read, id: &TxId) -> Decided {
@@ -36,25 +36,25 @@ pub(crate) fn tx(view: &dyn Read, id: &TxId) -> Decided {
 
 pub(crate) fn txs(view: &dyn Read, list: &ListRequest) -> Decided {
     let Ok(after) = cursor(list) else { return refuse(Refusal::BadCursor) };
-    let rows = BY_INDEX.scan(view, &(), after.as_ref(), true);
-    let page = machine::page::collect(rows, list.limit(), |(index, id)| (id, index.to_string()))?;
-    let mut items = Vec::with_capacity(page.items.len());
-    for id in page.items {
-        if let Some(row) = TXS.get(view, &id)? {
-            items.push(view_of(view, id, row)?);
-        }
-    }
-    answer(Answer::Txs(Page { items, next: page.next }))
+    let rows = BY_INDEX.scan(view, &(), after.as_ref(), true).map(|row| {
+        let (index, id) = row?;
+        Ok((index, view_of(view, id, transaction(view, &id)?)?))
+    });
+    let page = page::collect_within(rows, list.limit(), page::PAGE_BYTES_MAX, |(index, tx)| {
+        let size = tx.transaction.args.len();
+        (tx, index.to_string(), size)
+    })?;
+    answer(Answer::Txs(page))
 }
 
 fn summary(row: &BlockRow) -> BlockView {
     BlockView {
-        index: row.block.header.index,
-        hash: row.block.header.hash(),
-        time_ms: row.block.header.time_ms,
-        transactions: row.block.transactions.len() as u64,
-        root: row.applied.as_ref().map(|applied| applied.root),
-        finalised: row.applied.is_some(),
+        index: row.header.index,
+        hash: row.header.hash(),
+        time_ms: row.header.time_ms,
+        transactions: row.transactions,
+        root: row.root,
+        finalised: row.root.is_some(),
     }
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn block(view: &dyn Read, index: BlockIndex) -> Decided {
     match BLOCKS.get(view, &index.0)? {
         Some(row) => {
             let summary = summary(&row);
-            let proof = BlockProof { block: row.block, attestations: row.attestations };
+            let proof = BlockProof { block: whole_block(view, row.header)?, attestations: row.attestations };
             answer(Answer::GetBlock(BlockAnswer { summary, proof }))
         }
         None => refuse(Refusal::UnknownBlock { index: index.0 }),
@@ -72,27 +72,33 @@ pub(crate) fn block(view: &dyn Read, index: BlockIndex) -> Decided {
 pub(crate) fn blocks(view: &dyn Read, list: &ListRequest) -> Decided {
     let Ok(after) = cursor(list) else { return refuse(Refusal::BadCursor) };
     let rows = BLOCKS.scan(view, &(), after.as_ref(), true);
-    answer(Answer::Blocks(machine::page::collect(rows, list.limit(), |(index, row)| (summary(&row), index.to_string()))?))
+    answer(Answer::Blocks(page::collect(rows, list.limit(), |(index, row)| (summary(&row), index.to_string()))?))
 }
 
 pub(crate) fn open(view: &dyn Read) -> Decided {
-    let head = HEAD.get(view, &())?.unwrap_or_default();
-    let mut items = Vec::new();
-    for index in (head.finalised..head.ordered).take(OPEN_MAX) {
-        if let Some(row) = BLOCKS.get(view, &index)? {
-            items.push(OpenBlock { block: row.block });
-        }
-    }
+    let items = open_blocks(view)?.into_iter().map(|(_, block)| OpenBlock { block }).collect();
     answer(Answer::Open(Page { items, next: None }))
+}
+
+/// Blocks that are ordered and not yet final, oldest first, with the journal entry of each. At most
+/// [`EXECUTION_LAG_BLOCKS_MAX`](crate::EXECUTION_LAG_BLOCKS_MAX) can be open.
+pub(crate) fn open_blocks(view: &dyn Read) -> Result<Vec<(u64, protocol::block::Block)>, Fault> {
+    let head = Head::read(view)?;
+    let mut open = Vec::new();
+    for index in head.finalised..head.ordered {
+        let row = BLOCKS.get(view, &index)?.ok_or_else(|| Fault(format!("block {index} is not there")))?;
+        open.push((row.record, whole_block(view, row.header)?));
+    }
+    Ok(open)
 }
 
 pub(crate) fn next_nonce(view: &dyn Read, cell: &CellId) -> Decided {
     let last = NONCES.get(view, cell)?.unwrap_or(0);
-    answer(Answer::GetNextNonce(NextNonce { nonce: last + 1 }))
+    answer(Answer::GetNextNonce(NextNonce { nonce: last.saturating_add(1) }))
 }
 
 pub(crate) fn status(machine: &ConsensusMachine, view: &dyn Read) -> Decided {
-    let head = HEAD.get(view, &())?.unwrap_or_default();
+    let head = Head::read(view)?;
     answer(Answer::Status(ConsensusStatus {
         genesis: machine.genesis.hash(),
         members: machine.genesis.members.len() as u64,
@@ -103,12 +109,10 @@ pub(crate) fn status(machine: &ConsensusMachine, view: &dyn Read) -> Decided {
 }
 
 pub(crate) fn members(machine: &ConsensusMachine, list: &ListRequest) -> Decided {
-    let after: Option<usize> = match list.cursor.as_ref().map(|cursor| cursor.parse()).transpose() {
-        Ok(after) => after,
-        Err(_) => return refuse(Refusal::BadCursor),
-    };
-    let rows = machine.genesis.members.iter().cloned().enumerate().skip(after.map_or(0, |after| after.saturating_add(1)));
-    let page = machine::page::collect(rows.map(Ok), list.limit(), |(place, member)| (member, place.to_string()))?;
+    let Ok(after) = cursor(list) else { return refuse(Refusal::BadCursor) };
+    let members = (0u64..).zip(machine.genesis.members.iter().cloned());
+    let rows = members.filter(|(place, _)| after.is_none_or(|after| *place > after));
+    let page = page::collect(rows.map(Ok), list.limit(), |(place, member)| (member, place.to_string()))?;
     answer(Answer::Members(page))
 }
 

@@ -56,10 +56,16 @@ impl Record {
                 vec![event("consensus.ordered", json!({ "block": block.header.index, "transactions": ids }))]
             }
             Self::Finalised { applied, attestations } => {
-                let data = json!({ "block": applied.index, "root": applied.root, "attestations": attestations.len() });
+                let ids: Vec<TxId> = applied.receipts.iter().map(|receipt| receipt.id).collect();
+                let data = json!({
+                    "block": applied.index, "root": applied.root, "transactions": ids,
+                    "attestations": attestations.len(),
+                });
                 let mut events = vec![event("consensus.finalised", data)];
                 for receipt in applied.receipts.iter().filter(|receipt| !receipt.ok) {
-                    let data = json!({ "id": receipt.id, "block": applied.index, "problem": receipt.error });
+                    let data = json!({
+                        "id": receipt.id, "block": applied.index, "root": applied.root, "problem": receipt.error,
+                    });
                     events.push(event("consensus.rejected", data));
                 }
                 events

@@ -1,6 +1,8 @@
 //! The module `kv`: strings by key. Whoever writes a key first owns it.
 //!
-//! Calls: `put {key, value}`, `delete {key}`. The owner of `KEY` lies beside it, as `@KEY`.
+//! Calls: `put {key, value}`, `delete {key}`. Only the owner may overwrite or delete; a deleted key is
+//! anybody's. The value is kept as it was given, the owner's did beside it as `@KEY`; so no key begins
+//! with `@`.
 
 use machine::Fault;
 use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
@@ -13,6 +15,9 @@ use serde_json::Value;
 const KEY_BYTES_MAX: usize = 256;
 /// The longest value, in bytes.
 const VALUE_BYTES_MAX: usize = 64 * 1024;
+
+/// How much of an error's words a receipt keeps, in characters.
+const CAUSE_CHARS_MAX: usize = 200;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,7 +112,7 @@ fn parse(call: &str, args: &Value) -> Result<Call, Problem> {
         }
     };
     let call = call.map_err(|error| {
-        Problem::new(ProblemKind::Invalid, "kv.bad_args", format!("not arguments of this call: {error}"))
+        Problem::new(ProblemKind::Invalid, "kv.bad_args", format!("not arguments of this call: {}", brief(&error)))
             .hint(r#"put takes {"key":"…","value":"…"}, delete takes {"key":"…"}; all strings"#)
     })?;
     let (Call::Put(Put { key, .. }) | Call::Delete(Delete { key })) = &call;
@@ -122,4 +127,9 @@ fn parse(call: &str, args: &Value) -> Result<Call, Problem> {
             .hint("at most 65536 bytes"));
     }
     Ok(call)
+}
+
+/// An error's words; cut short, since they may repeat what a stranger sent.
+fn brief(error: &serde_json::Error) -> String {
+    error.to_string().chars().take(CAUSE_CHARS_MAX).collect()
 }

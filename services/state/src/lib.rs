@@ -6,10 +6,15 @@
 //!   needs no module.
 //! - A transaction that its module refuses changes nothing but its sender's nonce.
 //! - After every block each module's invariants are checked; a broken one stops the service.
+//! - Folding a write set has to give the journaled root, live and on replay; another one stops the
+//!   service.
 //! - The root is that of a Jellyfish Merkle tree (Gao, Hu, Wu 2021; the `jmt` crate) with SHA-256.
 //!   Version 0 is the genesis, version i + 1 stands after block i.
 //!
 //! Keys are `MODULE/KEY`. `nonce/DID` holds the last nonce of each sender, inside the tree.
+//!
+//! Absent: pruning of old versions (every version stays readable and provable), checkpoints and resets,
+//! the convergent contexts (later issues).
 
 mod execute;
 pub mod kv;
@@ -30,7 +35,7 @@ use protocol::state::{Answer, Applied, Request, Words};
 use protocol::{BlockHash, BlockIndex, Event, StateRoot};
 use serde_json::json;
 
-pub use proof::{verify_key_proof, verify_state_proof};
+pub use proof::{verify_key_proof, verify_key_proof_under, verify_state_proof};
 pub use record::{Record, WriteSet};
 use tables::{BLOCKS, CURRENT, HEAD, HISTORY, Head};
 
@@ -45,6 +50,8 @@ protocol::refusals! {
             ("the block belongs to another network"), "apply blocks of this cell's network";
         WrongParent => Conflict, "state.wrong_parent",
             ("the block does not follow the last one that was applied"), "apply the blocks in order";
+        BadBlock => Invalid, "state.bad_block",
+            ("the transactions are not the ones the header commits to"), "fetch the block again";
         UnknownRules { rules: u64 } => Unavailable, "state.upgrade_required",
             ("the block is executed under rules version {rules}, which this build does not have"), "install a newer version";
         BadKey { key: String } => Invalid, "state.bad_key",
@@ -164,6 +171,9 @@ impl StateMachine {
         };
         if parent != Some(header.previous) {
             return refuse(Refusal::WrongParent);
+        }
+        if Block::transactions_root(&block.transactions) != header.transactions_root {
+            return refuse(Refusal::BadBlock);
         }
         let (writes, receipts) = execute::block(view, &self.modules, block)?;
         let (root, _) = tree::root_after(view, index + 1, &writes)?;

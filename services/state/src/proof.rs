@@ -13,7 +13,10 @@ use crate::{KEY_BYTES_MAX, Refusal, StateMachine};
 /// The longest path, in bytes.
 const PATH_BYTES_MAX: usize = 64 * 1024;
 
-/// Checks that a key has the proof's value (or none) under the proof's root.
+/// Checks that a key has the proof's value (or none) under the proof's root. It says nothing about the
+/// root itself, nor about the block that it stands after.
+///
+/// Each statement has one spelling: hex is lower-case.
 ///
 /// # Errors
 ///
@@ -23,12 +26,32 @@ pub fn verify_key_proof(proof: &KeyProof) -> Result<(), Problem> {
     if proof.key.len() > KEY_BYTES_MAX || proof.path.len() > 2 * PATH_BYTES_MAX {
         return Err(bad("it is too large"));
     }
-    let bytes = hex::decode(&proof.path).map_err(|_| bad("its path is not hex"))?;
+    let bytes = unhex(&proof.path).ok_or_else(|| bad("its path is not lower-case hex"))?;
     let path: SparseMerkleProof<Sha256> = borsh::from_slice(&bytes).map_err(|_| bad("its path cannot be read"))?;
-    let value = proof.value.as_ref().map(hex::decode).transpose().map_err(|_| bad("its value is not hex"))?;
+    let value = match &proof.value {
+        Some(value) => Some(unhex(value).ok_or_else(|| bad("its value is not lower-case hex"))?),
+        None => None,
+    };
     let root = RootHash(*proof.root.as_bytes());
     path.verify(root, KeyHash(*key_hash(&proof.key).as_bytes()), value)
         .map_err(|_| bad("key and value do not lead to the root"))
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let bytes = hex::decode(text).ok()?;
+    (hex::encode(&bytes) == text).then_some(bytes)
+}
+
+/// Checks a key's proof against a root that is trusted already.
+///
+/// # Errors
+///
+/// `state.bad_proof` with what does not hold.
+pub fn verify_key_proof_under(proof: &KeyProof, trusted: &StateRoot) -> Result<(), Problem> {
+    if proof.root != *trusted {
+        return Err(Refusal::BadProof { why: "it is made under another root than the trusted one" }.into());
+    }
+    verify_key_proof(proof)
 }
 
 /// Checks a proof against a genesis: the root must be attested by more than two thirds of its
@@ -36,10 +59,11 @@ pub fn verify_key_proof(proof: &KeyProof) -> Result<(), Problem> {
 ///
 /// # Errors
 ///
-/// `state.bad_proof`, or `block.not_proven` when the block behind the root is not.
+/// `state.bad_proof`, `block.not_proven` when the block behind the root is not, or `genesis.invalid`.
 pub fn verify_state_proof(proof: &StateProof, machine: &StateMachine) -> Result<StateRoot, Problem> {
     verify_key_proof(&proof.proof)?;
     let genesis: &Genesis = &machine.genesis;
+    genesis.check()?;
     let attested = match (&proof.block, proof.proof.index) {
         (Some(block), Some(index)) if block.block.header.index == index => block.check(genesis)?,
         (None, None) => match machine.genesis_record() {

@@ -1,11 +1,11 @@
 //! Queries: values, versions, roots, proofs.
 
 use jmt::{KeyHash, Sha256Jmt};
-use machine::{Fault, Read, answer, refuse};
+use machine::{Fault, Read, answer, page, refuse};
+use protocol::shared::page_limit;
 use protocol::state::{
     Answer, GetAnswer, GetRequest, HistoryRequest, KeyProof, ListKeys, NonceAnswer, RootAnswer, Version,
 };
-use protocol::shared::page_limit;
 use protocol::{BlockIndex, CellId, StateRoot};
 
 use crate::execute::read_number;
@@ -26,14 +26,19 @@ pub(crate) fn get(view: &dyn Read, head: &Head, asked: &GetRequest) -> Decided {
 
 /// The version a request asks for, and its key.
 fn place<'a>(head: &Head, asked: &'a GetRequest) -> Result<(u64, &'a str), Refusal> {
-    if asked.key.len() > KEY_BYTES_MAX || !asked.key.contains('/') {
-        return Err(Refusal::BadKey { key: asked.key.chars().take(80).collect() });
-    }
+    check_key(&asked.key)?;
     match asked.at {
         Some(BlockIndex(index)) if index >= head.version => Err(Refusal::NoSuchBlock { index }),
         Some(BlockIndex(index)) => Ok((index + 1, &asked.key)),
         None => Ok((head.version, &asked.key)),
     }
+}
+
+fn check_key(key: &str) -> Result<(), Refusal> {
+    if key.len() > KEY_BYTES_MAX || !key.contains('/') {
+        return Err(Refusal::BadKey { key: key.chars().take(80).collect() });
+    }
+    Ok(())
 }
 
 /// The block behind a version; none behind the genesis.
@@ -49,33 +54,45 @@ fn shown(value: &[u8]) -> String {
 }
 
 pub(crate) fn list(view: &dyn Read, head: &Head, asked: &ListKeys) -> Decided {
+    // A cursor from another list would lead outside the prefix.
+    if asked.cursor.as_ref().is_some_and(|cursor| !cursor.starts_with(&asked.prefix)) {
+        return refuse(Refusal::BadCursor);
+    }
     let rows = CURRENT.scan(view, &asked.prefix, asked.cursor.as_ref(), false);
-    let page = machine::page::collect(rows, page_limit(asked.limit), |(key, (value, changed))| {
-        let item = GetAnswer {
-            key: key.clone(),
-            value: Some(shown(&value)),
-            changed: block_of(changed),
-            index: block_of(head.version),
-        };
-        (item, key)
-    })?;
+    let page =
+        page::collect_within(rows, page_limit(asked.limit), page::PAGE_BYTES_MAX, |(key, (value, changed))| {
+            let size = value.len();
+            let item = GetAnswer {
+                key: key.clone(),
+                value: Some(shown(&value)),
+                changed: block_of(changed),
+                index: block_of(head.version),
+            };
+            (item, key, size)
+        })?;
     answer(Answer::List(page))
 }
 
 pub(crate) fn history(view: &dyn Read, asked: &HistoryRequest) -> Decided {
+    if let Err(refusal) = check_key(&asked.key) {
+        return refuse(refusal);
+    }
     let key = key_hash(&asked.key);
     let after = match asked.cursor.as_ref().map(|cursor| cursor.parse::<u64>()).transpose() {
         Ok(after) => after.map(|inverted| (key, inverted)),
         Err(_) => return refuse(Refusal::BadCursor),
     };
-    // What a genesis wrote stands before block 0: it has no block to name, and is not listed.
-    let rows = HISTORY
-        .scan(view, &key, after.as_ref(), false)
-        .filter(|row| row.as_ref().map_or(true, |((_, inverted), _)| *inverted != u64::MAX));
-    let page = machine::page::collect(rows, page_limit(asked.limit), |((_, inverted), value)| {
-        let index = BlockIndex((u64::MAX - inverted).saturating_sub(1));
-        (Version { index, value: value.map(|value| shown(&value)) }, inverted.to_string())
-    })?;
+    let rows = HISTORY.scan(view, &key, after.as_ref(), false);
+    let page = page::collect_within(
+        rows,
+        page_limit(asked.limit),
+        page::PAGE_BYTES_MAX,
+        |((_, inverted), value)| {
+            let size = value.as_ref().map_or(0, |value| value.len());
+            let value = value.map(|value| shown(&value));
+            (Version { index: block_of(u64::MAX - inverted), value }, inverted.to_string(), size)
+        },
+    )?;
     answer(Answer::History(page))
 }
 

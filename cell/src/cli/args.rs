@@ -1,0 +1,570 @@
+//! The grammar of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as Group, Parser, Subcommand};
+
+use super::output::Format;
+
+/// A cell: one operator's node. Six services, each with its own signed journal; messages to other
+/// cells; an order of transactions; a provable state.
+#[derive(Parser, Debug)]
+#[command(name = "cell", version, propagate_version = true, after_help = "Begin with: cell init --dir DIR; cell start --dir DIR")]
+pub(super) struct Args {
+    /// The cell's folder; ~/.celluler unless told
+    #[arg(long, global = true, env = "CELL_DIR", value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+    /// How to print
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    pub(super) output: Option<Format>,
+    /// A file with the key's passphrase (or CELL_PASSPHRASE)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) passphrase_file: Option<PathBuf>,
+    /// A file with a bearer token (or CELL_TOKEN); DIR/admin.token unless told
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// Make a cell: keys, cell.toml, journals, the first admin token
+    #[command(after_help = "Example: cell init --dir alice --name alice --http-port 0 --peer-port 0")]
+    Init(Init),
+    /// Run the cell until SIGTERM, SIGINT or `cell stop`
+    #[command(after_help = "Example: cell start --dir alice --output json")]
+    Start,
+    /// Stop the running cell, and wait until it is gone
+    Stop,
+    /// The cell as it is now; exit 5 when it is not well
+    Status,
+    /// Look for what is wrong, and say what to do
+    Doctor,
+    /// Delete the views of a stopped cell and fold its journals again
+    Rebuild,
+    /// Take no new work, finish what was taken
+    Drain,
+    /// A local network of cells
+    Testnet {
+        #[command(subcommand)]
+        command: Testnet,
+    },
+    /// Other cells and their connections
+    #[command(after_help = "Example: cell peers add /ip4/127.0.0.1/tcp/7411/p2p/12D3Koo… --name bob")]
+    Peers {
+        #[command(subcommand)]
+        command: Option<Peers>,
+    },
+    /// Call any action; its answer is printed as it is
+    #[command(after_help = "Example: cell call state.get '{\"key\":\"kv/colour\"}'")]
+    Call {
+        /// Its name, as in nucleus.status
+        action: String,
+        /// Its request: JSON, @FILE, or - for standard input
+        #[arg(default_value = "{}")]
+        json: String,
+    },
+    /// Print events as they happen
+    #[command(after_help = "Example: cell watch 'message.*' state.applied --output json")]
+    Watch(Watch),
+    /// Messages to and from other cells
+    Message {
+        #[command(subcommand)]
+        command: Message,
+    },
+    /// The signed logs
+    Journal {
+        #[command(subcommand)]
+        command: Journal,
+    },
+    /// The replicated state
+    State {
+        #[command(subcommand)]
+        command: State,
+    },
+    /// Transactions
+    Tx {
+        #[command(subcommand)]
+        command: Tx,
+    },
+    /// Blocks
+    Block {
+        #[command(subcommand)]
+        command: Block,
+    },
+    /// Who this cell is, whom it knows and trusts
+    Identity {
+        #[command(subcommand)]
+        command: Identity,
+    },
+    /// PRANA
+    Market {
+        #[command(subcommand)]
+        command: Market,
+    },
+    /// Bearer tokens for HTTP
+    Token {
+        #[command(subcommand)]
+        command: Token,
+    },
+    /// Settings
+    Config {
+        #[command(subcommand)]
+        command: Config,
+    },
+    /// Completion for a shell
+    Completion {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Name and version
+    Version,
+}
+
+#[derive(Group, Debug)]
+pub(super) struct Init {
+    /// A name for people
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// The genesis file of a network to be part of; a network of its own unless told
+    #[arg(long, value_name = "GENESIS")]
+    pub(super) network: Option<PathBuf>,
+    /// Where HTTP listens; 7400 unless told, 0 for any free port at each start
+    #[arg(long, value_name = "P")]
+    pub(super) http_port: Option<u16>,
+    /// Where peers are listened for; 7401 unless told, 0 for any free port at each start
+    #[arg(long, value_name = "P")]
+    pub(super) peer_port: Option<u16>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Testnet {
+    /// Make NET/cell-0 … that know each other; ports 7500, 7510 … unless told
+    Init {
+        /// How many
+        #[arg(long, default_value_t = 4)]
+        cells: u16,
+        /// HTTP of cell i listens on base + 10 i, peers on base + 10 i + 1
+        #[arg(long, default_value_t = 7500)]
+        base_port: u16,
+    },
+    /// Run the cells of NET as processes until Ctrl-C
+    Up,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Peers {
+    /// The peers and how they are connected
+    List,
+    /// Stay connected to a peer; it becomes a contact who may CHAT
+    Add {
+        /// Ends in /p2p/PEER_ID
+        multiaddr: String,
+        /// A name to use wherever a cell is asked for
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Hang up and forget a peer
+    Remove {
+        /// A cell id or a contact's name
+        peer: String,
+    },
+}
+
+#[derive(Group, Debug)]
+pub(super) struct Watch {
+    /// Names such as message.received or message.*; all unless told
+    pub(super) events: Vec<String>,
+    /// End after so many events
+    #[arg(long)]
+    pub(super) limit: Option<u64>,
+    /// Begin behind the event with this id; 0 for the beginning
+    #[arg(long)]
+    pub(super) since: Option<String>,
+    /// End after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) timeout: Option<u64>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Message {
+    /// Sign, journal and deliver a message
+    #[command(after_help = "Example: cell message send --to bob --type CHAT --body '{\"text\":\"hello\"}' --wait delivered")]
+    Send {
+        /// A cell id or a contact's name
+        #[arg(long)]
+        to: String,
+        /// CHAT, AUTH, TX, POST, QUERY or EXEC
+        #[arg(long = "type", value_name = "T")]
+        kind: String,
+        /// JSON, @FILE, or - for standard input; {"step":"request"} for AUTH unless told
+        #[arg(long, value_name = "JSON")]
+        body: Option<String>,
+        /// Seal the body for the receiver
+        #[arg(long)]
+        seal: bool,
+        /// How long to wait: queued, delivered or answered
+        #[arg(long, default_value = "queued")]
+        wait: String,
+        /// The longest wait, in milliseconds
+        #[arg(long)]
+        wait_ms: Option<u64>,
+        /// How long delivery is tried, in milliseconds
+        #[arg(long)]
+        ttl_ms: Option<u64>,
+        /// The message this one answers
+        #[arg(long, value_name = "ID")]
+        reply_to: Option<String>,
+        /// Makes a repeated send safe
+        #[arg(long, value_name = "ID")]
+        request_id: Option<String>,
+    },
+    /// Messages in both directions, newest first
+    List {
+        /// Only this type
+        #[arg(long = "type", value_name = "T")]
+        kind: Option<String>,
+        /// Only from this cell
+        #[arg(long, value_name = "CELL")]
+        from: Option<String>,
+        /// Only to this cell
+        #[arg(long, value_name = "CELL")]
+        to: Option<String>,
+        /// Only this way: in or out
+        #[arg(long)]
+        direction: Option<String>,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// One message, opened if it was sealed for this cell
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Cancel a message that is still queued
+    Cancel {
+        /// Its id
+        id: String,
+    },
+    /// Dead letters: refused, expired or cancelled
+    Dead {
+        #[command(flatten)]
+        page: Page,
+    },
+    /// The posts published here
+    Posts {
+        /// Only with this tag
+        #[arg(long)]
+        tag: Option<String>,
+    },
+}
+
+#[derive(Group, Debug)]
+pub(super) struct Page {
+    /// At most so many
+    #[arg(long)]
+    pub(super) limit: Option<u32>,
+    /// The "next" of the page before
+    #[arg(long)]
+    pub(super) cursor: Option<String>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Journal {
+    /// The journals: entries, bytes, keys
+    List,
+    /// Entries as JSON
+    Cat {
+        /// nucleus, identity, message, state, consensus or market
+        name: String,
+        /// The first entry
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// At most so many
+        #[arg(long, default_value_t = 100)]
+        limit: u64,
+    },
+    /// Check every entry, every hash and the signature; exit 5 when something is damaged
+    Verify {
+        /// One journal; all unless told
+        name: Option<String>,
+    },
+    /// A proof of one entry that anybody can check with the journal's key
+    Prove {
+        /// Which journal
+        name: String,
+        /// Which entry
+        index: u64,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum State {
+    /// A value
+    Get {
+        /// MODULE/KEY, as in kv/colour
+        key: String,
+        /// As of this block
+        #[arg(long)]
+        at: Option<u64>,
+    },
+    /// Keys and values in key order
+    List {
+        /// Only keys that begin so
+        #[arg(long, default_value = "")]
+        prefix: String,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// A proof of a key that `cell state verify` checks offline
+    Prove {
+        /// MODULE/KEY
+        key: String,
+        /// As of this block
+        #[arg(long)]
+        at: Option<u64>,
+    },
+    /// Check a proof offline, against a genesis file or a trusted root
+    Verify {
+        /// The proof; - for standard input
+        file: String,
+        /// The state root to trust, 64 hex digits
+        #[arg(long)]
+        root: Option<String>,
+        /// The genesis file to trust; the cell's own unless told
+        #[arg(long)]
+        genesis: Option<PathBuf>,
+    },
+    /// The versions of a key, newest first
+    History {
+        /// MODULE/KEY
+        key: String,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// The state root
+    Root {
+        /// After this block
+        #[arg(long)]
+        at: Option<u64>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Tx {
+    /// Sign and submit a transaction
+    #[command(after_help = "Example: cell tx submit --module kv --call put --args '{\"key\":\"colour\",\"value\":\"blue\"}' --wait finalised")]
+    Submit {
+        /// kv or prana
+        #[arg(long, value_name = "M", required_unless_present = "signed")]
+        module: Option<String>,
+        /// Its call
+        #[arg(long, value_name = "C", required_unless_present = "signed")]
+        call: Option<String>,
+        /// JSON, @FILE, or - for standard input
+        #[arg(long, value_name = "JSON", default_value = "{}")]
+        args: String,
+        /// Chosen by the cell unless told
+        #[arg(long)]
+        nonce: Option<u64>,
+        /// accepted, ordered, applied or finalised
+        #[arg(long)]
+        wait: Option<String>,
+        /// The longest wait, in milliseconds
+        #[arg(long)]
+        wait_ms: Option<u64>,
+        /// A transaction signed elsewhere: a file, or - for standard input
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["module", "call", "nonce"])]
+        signed: Option<String>,
+    },
+    /// Sign a transaction without submitting it; works on a stopped cell
+    Sign {
+        /// kv or prana
+        #[arg(long, value_name = "M")]
+        module: String,
+        /// Its call
+        #[arg(long, value_name = "C")]
+        call: String,
+        /// JSON, @FILE, or - for standard input
+        #[arg(long, value_name = "JSON", default_value = "{}")]
+        args: String,
+        /// Above every nonce this cell has used
+        #[arg(long)]
+        nonce: u64,
+    },
+    /// One transaction and how far it has come
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Transactions, newest first
+    List {
+        #[command(flatten)]
+        page: Page,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Block {
+    /// One block with its proof
+    Show {
+        /// Its index
+        index: u64,
+    },
+    /// Blocks, newest first
+    List {
+        #[command(flatten)]
+        page: Page,
+    },
+    /// Check a block's proof offline against a genesis file
+    Verify {
+        /// What `cell block show --output json` printed; - for standard input
+        file: String,
+        /// The genesis file; the cell's own unless told
+        #[arg(long)]
+        genesis: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Identity {
+    /// Who this cell is; works on a stopped cell
+    Show,
+    /// Sign a text
+    Sign {
+        /// The text; @FILE or - work too
+        text: String,
+    },
+    /// Check a signature over a text; exit 1 when it does not hold
+    Verify {
+        /// Who is said to have signed
+        who: String,
+        /// The text
+        text: String,
+        /// 128 hex digits
+        signature: String,
+    },
+    /// The contacts
+    Contacts,
+    /// Set what a contact may send and run here
+    #[command(after_help = "Example: cell identity access bob --may CHAT,EXEC --exec state.get")]
+    Access {
+        /// A cell id or a contact's name
+        who: String,
+        /// Types, joined by commas
+        #[arg(long, value_delimiter = ',')]
+        may: Vec<String>,
+        /// Actions that its EXEC may run, joined by commas
+        #[arg(long, value_delimiter = ',')]
+        exec: Vec<String>,
+    },
+    /// Trust in the cells this one has met
+    Trust {
+        /// One cell
+        who: Option<String>,
+    },
+    /// Make an interaction proof
+    Prove {
+        /// The other cell
+        who: String,
+    },
+    /// Check an interaction proof; exit 1 when it fails
+    CheckProof {
+        /// The proof: JSON, @FILE, or - for standard input
+        proof: String,
+    },
+    /// Sign and record a statement about a cell
+    Attest {
+        /// About whom
+        who: String,
+        /// JSON
+        claim: String,
+    },
+    /// The recorded statements
+    Attestations,
+    /// Seal a text for a cell
+    Seal {
+        /// For whom
+        who: String,
+        /// The text; @FILE or - work too
+        text: String,
+    },
+    /// Open a text that was sealed for this cell
+    Open {
+        /// Hex
+        sealed: String,
+    },
+    /// The open sessions
+    Sessions,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Market {
+    /// A PRANA balance
+    Balance {
+        /// A cell id or a contact's name; this cell unless told
+        who: Option<String>,
+    },
+    /// Transfer PRANA
+    Transfer {
+        /// A cell id or a contact's name
+        #[arg(long)]
+        to: String,
+        /// As in 1.5
+        #[arg(long)]
+        amount: String,
+        /// accepted, ordered, applied or finalised
+        #[arg(long)]
+        wait: Option<String>,
+        /// Chosen by the cell unless told
+        #[arg(long)]
+        nonce: Option<u64>,
+    },
+    /// This cell's account statement
+    Statement,
+    /// All PRANA there is
+    Supply,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Token {
+    /// Make a token; its secret is shown this once
+    Create {
+        /// A name to know it by
+        name: String,
+        /// read, write or admin
+        #[arg(long, default_value = "read")]
+        role: String,
+        /// How long it lives, in seconds; for ever unless told
+        #[arg(long)]
+        ttl_s: Option<u64>,
+    },
+    /// The tokens, without their secrets
+    List,
+    /// Revoke a token at once
+    Revoke {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Config {
+    /// The settings in force, and where each comes from
+    Show,
+    /// One setting
+    Get {
+        /// section.key
+        key: String,
+    },
+    /// Change cell.toml; takes effect at the next start
+    Set {
+        /// section.key
+        key: String,
+        /// Its value
+        value: String,
+    },
+    /// Check cell.toml and the environment
+    Check,
+}

@@ -1,0 +1,198 @@
+//! Commands that need no running cell: they read the folder.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use journal::Reader;
+use machine::Machine;
+use protocol::{Problem, ProblemKind, Service};
+use serde_json::{Value, json};
+
+use super::args::{Config, Init, Journal};
+use super::{Context, unhealthy};
+use crate::actor::{describe, journal_problem};
+use crate::folder::{self, InitOptions, read_genesis};
+use crate::network::peer_id_of;
+use crate::{keys, node, settings};
+
+/// Work that takes longer shows its progress.
+const PROGRESS_AFTER: Duration = Duration::from_secs(2);
+
+pub(super) fn init(context: &Context, init: Init) -> Result<ExitCode, Problem> {
+    let report = folder::init(InitOptions {
+        dir: context.dir.clone(),
+        name: init.name,
+        genesis: init.network.as_deref().map(read_genesis).transpose()?,
+        http_port: init.http_port,
+        peer_port: init.peer_port,
+        passphrase: context.passphrase()?,
+    })?;
+    context.output.value(&serde_json::to_value(report).unwrap_or_default())
+}
+
+pub(super) fn rebuild(context: &Context) -> Result<ExitCode, Problem> {
+    let mut progress = Progress::new("services");
+    let report = node::rebuild(&context.dir, context.passphrase()?.as_deref(), &mut |done, total| progress.at(done, total))?;
+    let services: serde_json::Map<String, Value> =
+        report.services.iter().map(|(service, entries)| (service.name().to_owned(), json!(entries))).collect();
+    context.output.value(&json!({ "rebuilt": services, "root": report.root }))
+}
+
+/// Who the cell is, by its files alone.
+pub(super) fn identity(context: &Context) -> Result<ExitCode, Problem> {
+    let folder = context.folder()?;
+    let cell = keys::read_public(&context.dir)?;
+    let settings = settings::load(&context.dir, &[])?.settings;
+    context.output.value(&json!({
+        "cell": cell, "name": settings.cell.name, "peer_id": peer_id_of(&cell), "genesis": folder.genesis()?.hash(),
+    }))
+}
+
+pub(super) fn journal(context: &Context, command: Journal) -> Result<ExitCode, Problem> {
+    match command {
+        Journal::List => {
+            let items: Result<Vec<Value>, Problem> = Service::ALL.into_iter().map(|service| summary(context, service)).collect();
+            context.output.value(&json!({ "items": items?, "next": null }))
+        }
+        Journal::Cat { name, from, limit } => cat(context, name.parse()?, from, limit),
+        Journal::Verify { name: Some(name) } => verify(context, &[name.parse()?]),
+        Journal::Verify { name: None } => verify(context, &Service::ALL),
+        Journal::Prove { name, index } => prove(context, name.parse()?, index),
+    }
+}
+
+fn reader(context: &Context, service: Service) -> Result<Reader, Problem> {
+    Reader::open(&context.folder()?.journal(service)).map_err(|error| journal_problem(service, &error))
+}
+
+fn summary(context: &Context, service: Service) -> Result<Value, Problem> {
+    let reader = reader(context, service)?;
+    Ok(json!({
+        "name": service.name(), "entries": reader.length(), "bytes": reader.byte_length(), "fork": reader.fork(),
+        "key": reader.key().to_string(), "tree_hash": hex::encode(reader.tree_hash()), "generation": 0,
+    }))
+}
+
+fn cat(context: &Context, service: Service, from: u64, limit: u64) -> Result<ExitCode, Problem> {
+    let reader = reader(context, service)?;
+    let to = from.saturating_add(limit).min(reader.length());
+    let mut items = Vec::new();
+    for (index, bytes) in (from..to).zip(reader.range(from, to)) {
+        let bytes = bytes.map_err(|error| journal_problem(service, &error))?;
+        let (time_ms, epoch, record) = shown(service, &bytes)?;
+        items.push(json!({ "index": index, "time_ms": time_ms, "epoch": epoch, "bytes": bytes.len(), "record": record }));
+    }
+    let next = (to < reader.length()).then(|| to.to_string());
+    if context.output.is_json() {
+        return context.output.value(&json!({ "items": items, "next": next }));
+    }
+    for item in items {
+        context.output.text(&item.to_string());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn shown(service: Service, bytes: &[u8]) -> Result<(u64, u64, Value), Problem> {
+    match service {
+        Service::Nucleus => describe::<<nucleus::NucleusMachine as Machine>::Record>(bytes),
+        Service::Identity => describe::<<::identity::IdentityMachine as Machine>::Record>(bytes),
+        Service::Message => describe::<<message::MessageMachine as Machine>::Record>(bytes),
+        Service::State => describe::<<state::StateMachine as Machine>::Record>(bytes),
+        Service::Consensus => describe::<<consensus::ConsensusMachine as Machine>::Record>(bytes),
+        Service::Market => describe::<<market::MarketMachine as Machine>::Record>(bytes),
+    }
+}
+
+fn verify(context: &Context, services: &[Service]) -> Result<ExitCode, Problem> {
+    let mut items = Vec::new();
+    let mut clean = true;
+    for service in services {
+        let mut progress = Progress::new(service.name());
+        let checked = reader(context, *service)
+            .and_then(|reader| reader.verify(&mut |done, total| progress.at(done, total)).map_err(|error| journal_problem(*service, &error)));
+        items.push(match checked {
+            Ok(report) => json!({ "name": service.name(), "ok": true, "entries": report.entries, "bytes": report.bytes, "tree_hash": hex::encode(report.tree_hash) }),
+            Err(problem) => {
+                clean = false;
+                json!({ "name": service.name(), "ok": false, "code": problem.code, "cause": problem.cause, "try": problem.hint })
+            }
+        });
+    }
+    context.output.value(&json!({ "items": items, "next": null }))?;
+    Ok(if clean { ExitCode::SUCCESS } else { unhealthy() })
+}
+
+fn prove(context: &Context, service: Service, index: u64) -> Result<ExitCode, Problem> {
+    let reader = reader(context, service)?;
+    let failed = |error| journal_problem(service, &error);
+    let proof = reader.prove(index).map_err(failed)?;
+    let entry = reader.get(index).map_err(failed)?;
+    context.output.bare(&json!({ "journal": service.name(), "entry": hex::encode(entry), "proof": proof }))
+}
+
+pub(super) fn config(context: &Context, command: Config) -> Result<ExitCode, Problem> {
+    context.folder()?;
+    let loaded = settings::load(&context.dir, &[]);
+    match command {
+        Config::Set { key, value } => {
+            settings::set(&context.dir, &key, &value)?;
+            context.output.value(&json!({ "key": key, "value": value, "takes_effect": "at the next start" }))
+        }
+        Config::Check => {
+            loaded?;
+            context.output.value(&json!({ "ok": true }))
+        }
+        Config::Get { key } => {
+            let loaded = loaded?;
+            let value = key.split_once('.').map(|(section, name)| loaded.settings.to_json()[section][name].clone());
+            match value.filter(|value| !value.is_null()) {
+                Some(value) => context.output.value(&json!({ "key": key, "value": value, "from": loaded.origins.get(&key) })),
+                None => Err(Problem::new(ProblemKind::NotFound, "config.unknown_key", format!("there is no setting {key:?}"))
+                    .hint("cell config show lists them all")),
+            }
+        }
+        Config::Show => {
+            let loaded = loaded?;
+            if context.output.is_json() {
+                return context.output.value(&json!({ "settings": loaded.settings.to_json(), "from": loaded.origins }));
+            }
+            let settings = loaded.settings.to_json();
+            let row = |(key, origin): (&String, &settings::Origin)| {
+                let value = key.split_once('.').map(|(section, name)| settings[section][name].to_string());
+                json!({ "key": key, "value": value, "from": origin })
+            };
+            let items: Vec<Value> = loaded.origins.iter().map(row).collect();
+            context.output.value(&json!({ "items": items, "next": null }))
+        }
+    }
+}
+
+/// A progress bar on standard error, once the work takes long; none without a terminal.
+pub(super) struct Progress {
+    what: String,
+    started: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    pub(super) fn new(what: &str) -> Self {
+        Self { what: what.to_owned(), started: Instant::now(), bar: None }
+    }
+
+    pub(super) fn at(&mut self, done: u64, total: u64) {
+        if self.bar.is_none() && self.started.elapsed() > PROGRESS_AFTER {
+            let style = ProgressStyle::with_template("{msg:12} {bar:40} {pos}/{len} {eta}");
+            let bar = ProgressBar::new(total).with_message(self.what.clone());
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            self.bar = Some(bar);
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
+            bar.set_position(done);
+            if done == total {
+                bar.finish_and_clear();
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Running and stopping the cell.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use protocol::{Problem, ProblemKind};
+use serde_json::json;
+use tracing_subscriber::EnvFilter;
+
+use super::Context;
+use super::client::Client;
+use crate::node::Node;
+use crate::settings::{self, Log};
+
+/// How long `stop` waits until the process is gone.
+const STOP_MAX: Duration = Duration::from_secs(30);
+
+pub(super) fn start(context: &Context) -> Result<ExitCode, Problem> {
+    context.folder()?;
+    let settings = settings::load(&context.dir, &[])?.settings;
+    log(&settings.log);
+    let passphrase = context.passphrase()?;
+    actix_rt::System::new().block_on(async move {
+        let node = Node::start(&context.dir, settings, passphrase).await?;
+        let ready = node.ready();
+        if context.output.is_json() {
+            context.output.text(&serde_json::to_string(&ready).unwrap_or_default());
+        } else {
+            context.output.text(&format!("ready: {}\n  http  {}\n  peer  {}", ready.cell, ready.http, ready.peer));
+        }
+        node.until_asked_to_stop().await;
+        node.stop().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Logs go to standard error; `RUST_LOG` goes before the setting.
+fn log(settings: &Log) {
+    let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(&settings.filter)).unwrap_or_default();
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    let _ = if settings.format == "json" { builder.json().try_init() } else { builder.try_init() };
+}
+
+pub(super) fn stop(context: &Context) -> Result<ExitCode, Problem> {
+    let folder = context.folder()?;
+    let client = Client::of(context)?;
+    client.call("nucleus.shutdown", json!({}))?;
+    let started = Instant::now();
+    while folder.is_running() {
+        if started.elapsed() > STOP_MAX {
+            let cause = format!("the cell did not stop within {} s", STOP_MAX.as_secs());
+            return Err(Problem::new(ProblemKind::UnknownOutcome, "cli.still_running", cause)
+                .hint("its log says what it waits for; kill -9 loses nothing that was acknowledged"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    context.output.value(&json!({ "stopped": true }))
+}

@@ -1,0 +1,197 @@
+//! A local network of cells: made by `testnet init`, run as processes by `testnet up`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use protocol::identity::AddContactRequest;
+use protocol::message::MessageType;
+use protocol::{CellId, Problem, ProblemKind};
+use serde_json::{Value, json};
+
+use super::Context;
+use super::args::Testnet;
+use crate::folder::{self, InitOptions};
+use crate::network::peer_id_of;
+use crate::{node, settings};
+
+/// The most cells of one local network.
+const CELLS_MAX: u16 = 64;
+/// Ports between one cell and the next.
+const PORT_STEP: u16 = 10;
+/// How long a cell may take to be ready.
+const READY_MAX: Duration = Duration::from_secs(30);
+/// How long a cell may take to stop.
+const STOP_MAX: Duration = Duration::from_secs(15);
+/// What the cells of a test network may run at each other.
+const EXEC: [&str; 3] = ["state.get", "market.balance", "nucleus.status"];
+
+pub(super) fn run(context: &Context, command: Testnet) -> Result<ExitCode, Problem> {
+    match command {
+        Testnet::Init { cells, base_port } => init(context, cells, base_port),
+        Testnet::Up => up(context),
+    }
+}
+
+fn init(context: &Context, cells: u16, base_port: u16) -> Result<ExitCode, Problem> {
+    if cells == 0 || cells > CELLS_MAX || base_port.checked_add(cells * PORT_STEP).is_none() {
+        let cause = format!("a local network has 1 to {CELLS_MAX} cells, and ports below 65536");
+        return Err(Problem::new(ProblemKind::Invalid, "testnet.bad_size", cause).hint("--cells 4 --base-port 7500"));
+    }
+    let mut made: Vec<(PathBuf, CellId, u16)> = Vec::new();
+    for number in 0..cells {
+        let dir = context.dir.join(format!("cell-{number}"));
+        let (http, peer) = (base_port + number * PORT_STEP, base_port + number * PORT_STEP + 1);
+        let options = InitOptions {
+            dir: dir.clone(),
+            name: Some(format!("cell-{number}")),
+            http_port: Some(http),
+            peer_port: Some(peer),
+            ..InitOptions::default()
+        };
+        made.push((dir, folder::init(options)?.cell, peer));
+    }
+    for (dir, own, _) in &made {
+        let others = made.iter().enumerate().filter(|(_, (_, cell, _))| cell != own);
+        let contacts = others.map(|(number, (_, cell, peer))| AddContactRequest {
+            cell: *cell,
+            name: Some(format!("cell-{number}")),
+            addresses: settings::listen_on(*peer).into_iter().map(|address| format!("{address}/p2p/{}", peer_id_of(cell))).collect(),
+            may: Some(MessageType::ALL.to_vec()),
+            exec: Some(EXEC.map(str::to_owned).to_vec()),
+        });
+        node::introduce(dir, None, contacts.collect())?;
+    }
+    let items: Vec<Value> = made
+        .iter()
+        .enumerate()
+        .map(|(number, (dir, cell, peer))| {
+            json!({ "name": format!("cell-{number}"), "cell": cell, "dir": dir, "http_port": peer - 1, "peer_port": peer })
+        })
+        .collect();
+    context.output.value(&json!({ "items": items, "next": null }))
+}
+
+struct Running {
+    dir: PathBuf,
+    child: Child,
+}
+
+fn up(context: &Context) -> Result<ExitCode, Problem> {
+    let dirs = cells_of(&context.dir)?;
+    let mut running = Vec::new();
+    let result = start_all(context, &dirs, &mut running).and_then(|ready| {
+        if context.output.is_json() {
+            context.output.text(&json!({ "event": "ready", "cells": ready }).to_string());
+        } else {
+            context.output.value(&json!({ "items": ready, "next": null }))?;
+            context.output.text("Ctrl-C stops all cells");
+        }
+        wait(&mut running)
+    });
+    stop_all(&mut running);
+    result
+}
+
+fn cells_of(net: &Path) -> Result<Vec<PathBuf>, Problem> {
+    let dirs: Vec<PathBuf> =
+        (0..CELLS_MAX).map(|number| net.join(format!("cell-{number}"))).take_while(|dir| dir.join(settings::FILE).exists()).collect();
+    if dirs.is_empty() {
+        return Err(Problem::new(ProblemKind::NotFound, "testnet.missing", format!("there is no local network in {}", net.display()))
+            .hint("make one: cell testnet init --cells 4 --dir NET"));
+    }
+    Ok(dirs)
+}
+
+fn start_all(context: &Context, dirs: &[PathBuf], running: &mut Vec<Running>) -> Result<Vec<Value>, Problem> {
+    let failed = |dir: &Path, why: String| {
+        Problem::new(ProblemKind::Fault, "testnet.failed", format!("{}: {why}", dir.display()))
+            .hint(format!("its log is {}", dir.join("log").display()))
+    };
+    let program = std::env::current_exe().map_err(|error| failed(&context.dir, error.to_string()))?;
+    for dir in dirs {
+        let log = File::create(dir.join("log")).map_err(|error| failed(dir, error.to_string()))?;
+        let child = Command::new(&program)
+            .args(["start", "--output", "json", "--dir"])
+            .arg(dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .map_err(|error| failed(dir, error.to_string()))?;
+        running.push(Running { dir: dir.clone(), child });
+    }
+    let mut ready = Vec::new();
+    for cell in running {
+        let (send, line) = std::sync::mpsc::channel();
+        if let Some(stdout) = cell.child.stdout.take() {
+            std::thread::spawn(move || {
+                let mut text = String::new();
+                let _ = BufReader::new(stdout).read_line(&mut text);
+                let _ = send.send(text);
+            });
+        }
+        let text = line.recv_timeout(READY_MAX).map_err(|_| failed(&cell.dir, "it was not ready in time".to_owned()))?;
+        let value: Value = serde_json::from_str(&text).unwrap_or_default();
+        if value["event"] != "ready" {
+            let why = value["cause"].as_str().map_or_else(|| text.trim().to_owned(), str::to_owned);
+            return Err(failed(&cell.dir, why));
+        }
+        ready.push(json!({
+            "name": cell.dir.file_name().map(|name| name.to_string_lossy().into_owned()), "cell": value["cell"],
+            "http": value["http"], "peer": value["peer"], "dir": cell.dir, "pid": cell.child.id(),
+        }));
+    }
+    Ok(ready)
+}
+
+/// Waits for a signal, or for a cell that ends by itself.
+fn wait(running: &mut [Running]) -> Result<ExitCode, Problem> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Problem::new(ProblemKind::Fault, "testnet.failed", error.to_string()))?;
+    runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+            return Ok(ExitCode::from(1));
+        };
+        let mut look = tokio::time::interval(Duration::from_millis(500));
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
+                _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+                _ = look.tick() => {}
+            }
+            for cell in running.iter_mut() {
+                if let Ok(Some(status)) = cell.child.try_wait() {
+                    let cause = format!("{} ended by itself: {status}", cell.dir.display());
+                    return Err(Problem::new(ProblemKind::Fault, "testnet.cell_died", cause)
+                        .hint(format!("its log is {}", cell.dir.join("log").display())));
+                }
+            }
+        }
+    })
+}
+
+fn stop_all(running: &mut [Running]) {
+    for cell in running.iter() {
+        if let Ok(pid) = i32::try_from(cell.child.id()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+    }
+    let deadline = Instant::now() + STOP_MAX;
+    for cell in running {
+        while matches!(cell.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if matches!(cell.child.try_wait(), Ok(None)) {
+            let _ = cell.child.kill();
+            let _ = cell.child.wait();
+        }
+    }
+}
