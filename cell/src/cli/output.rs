@@ -130,9 +130,9 @@ const HIDDEN: [&str; 8] = ["signature", "proof", "receipt", "transaction", "sett
 
 fn table() -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
-    if !std::io::stdout().is_terminal() {
-        table.set_width(200);
+    table.load_preset(presets::NOTHING);
+    if std::io::stdout().is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
     }
     table
 }
@@ -141,7 +141,7 @@ fn cell(key: &str, value: &Value, width_max: usize) -> String {
     let text = match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
-        Value::Number(number) if key.ends_with("time_ms") || key.ends_with("timestamp_ms") || key == "created_ms" => {
+        Value::Number(number) if ["time_ms", "timestamp_ms", "created_ms", "updated_ms", "opened_ms"].contains(&key) => {
             number.as_u64().map_or_else(|| number.to_string(), time)
         }
         Value::Array(items) if items.iter().all(Value::is_string) => {

@@ -209,7 +209,10 @@ async fn listen(swarm: &mut Swarm<Behaviour>, settings: &NetworkSettings, shared
 
 fn listens(swarm: &Swarm<Behaviour>, shared: &Shared, address: Multiaddr) {
     let address = address.with(Protocol::P2p(*swarm.local_peer_id())).to_string();
-    shared.addresses.lock().unwrap_or_else(PoisonError::into_inner).push(address);
+    let mut addresses = shared.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+    addresses.push(address);
+    // Plain TCP first: what everybody speaks. The others follow in a stable order.
+    addresses.sort_by_key(|address| (address.contains("/quic"), address.contains("/ws"), address.clone()));
 }
 
 fn cannot_listen(address: &str, why: &str) -> Problem {

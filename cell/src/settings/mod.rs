@@ -210,7 +210,7 @@ impl Default for Store {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { filter: "info,libp2p=warn".to_owned(), format: "text".to_owned() }
+        Self { filter: "info,libp2p=warn,actix_server=warn".to_owned(), format: "text".to_owned() }
     }
 }
 

@@ -1,50 +1,31 @@
-//! Folding records into the view.
+//! Folding records into the view. Nothing here looks at the limits: what was decided stands.
 
-use machine::{At, Fault, Read, Write};
+use machine::{At, Fault, Write};
 use protocol::message::{Message, MessageType, PROOF_ITEMS_MAX};
-use protocol::receipt::ReceiptHead;
-use protocol::{CellId, MessageId, Problem};
+use protocol::receipt::{Receipt, ReceiptHead, ShownMessage};
+use protocol::{CellId, MessageId, Problem, merkle};
 
 use crate::body::{self, Body};
-use crate::outgoing::{fingerprint, outbox_row};
+use crate::limits::stored_bytes;
+use crate::outgoing::fingerprint;
 use crate::tables::{
-    DEAD, End, EXPIRIES, FATES, Fate, IDS, IN, MESSAGES, OUT, OUTBOX, PEERS, POSTS, Peer, RECEIPTS, REPLIES, REQUESTS,
-    Stored, TOTALS, UNSETTLED,
+    BODIES, BY_PEER, Batch, DEAD, EVERY_POST, EXPIRIES, End, IN, LATEST, OUT, OUTBOX, PEERS, POSTS, Peer,
+    RECEIPTS, REPLIES, REQUESTS, ROWS, Row, STRANGERS, TOTALS, Totals, UNSETTLED, Unsettled, Way, lane,
+    topic_of_author, topic_of_tag,
 };
 use crate::{Effect, Record, asks};
 
-pub(crate) fn apply(view: &mut dyn Write, at: At, record: &Record) -> Result<Vec<Effect>, Fault> {
+pub(crate) fn apply(
+    me: &CellId,
+    view: &mut dyn Write,
+    at: At,
+    record: &Record,
+) -> Result<Vec<Effect>, Fault> {
     match record {
-        Record::Outgoing { message, request_id } => outgoing(view, at, message, request_id.as_ref()),
-        Record::Incoming { message, shown, matching, observe, introduction } => {
-            let peer = incoming(view, at, message, *matching, *introduction)?;
-            let mut effects = Vec::new();
-            if asks(message) {
-                effects.push(Effect::Handle(message.id(), Box::new(message.clone())));
-            }
-            if *observe {
-                let cell = message.sender;
-                let shared = peer.shared;
-                PEERS.put(view, &cell, &Peer { observed_ms: at.time_ms, ..peer });
-                effects.push(Effect::Observe { cell, shown: *shown, matching: *matching, shared });
-            }
-            Ok(effects)
-        }
-        Record::Receipted { head, ids } => {
-            RECEIPTS.put(view, &at.index, &(head.clone(), ids.clone()));
-            for id in ids {
-                if let Some(index) = IDS.get(view, &(*id, OUT))? {
-                    leave_outbox(view, index)?;
-                }
-            }
-            share(view, at.index, head, ids, OUT, head.receiver)?;
-            Ok(Vec::new())
-        }
-        Record::Countersigned { head, ids } => {
-            RECEIPTS.put(view, &at.index, &(head.clone(), ids.clone()));
-            share(view, at.index, head, ids, IN, head.sender)?;
-            Ok(Vec::new())
-        }
+        Record::Outgoing { message, request_id, id } => outgoing(view, at, id, message, request_id.as_ref()),
+        Record::Incoming { .. } => incoming(view, at, record),
+        Record::Receipted { head, ids, .. } => receipted(me, view, at, head, ids, OUT),
+        Record::Countersigned { head, ids } => receipted(me, view, at, head, ids, IN),
         Record::Refused { id, problem } => die(view, id, End::Refused, Some(problem)),
         Record::Cancelled { id } => die(view, id, End::Cancelled, None),
         Record::Expired { ids } => {
@@ -53,115 +34,251 @@ pub(crate) fn apply(view: &mut dyn Write, at: At, record: &Record) -> Result<Vec
             }
             Ok(Vec::new())
         }
-        Record::Settled { id, problem } => {
-            if let Some(index) = IDS.get(view, &(*id, IN))? {
-                let fate = FATES.get(view, &index)?.unwrap_or_default();
-                FATES.put(view, &index, &Fate { end: Some(End::Handled), problem: problem.clone(), ..fate });
-                UNSETTLED.delete(view, &index);
-            }
-            Ok(Vec::new())
-        }
+        Record::Settled { id, problem } => settled(view, id, problem.as_ref()),
+    }
+}
+
+fn store(view: &mut dyn Write, way: Way, id: &MessageId, message: &Message, row: &Row) {
+    let lane = lane(way, message.kind);
+    BODIES.put(view, &(lane, row.index), message);
+    ROWS.put(view, &(*id, way), row);
+    BY_PEER.put(view, &(row.peer, row.index), &lane);
+}
+
+fn row_of(at: At, peer: CellId, message: &Message, matching: u32) -> Row {
+    Row {
+        index: at.index,
+        peer,
+        kind: message.kind,
+        expires_ms: message.expires_ms,
+        bytes: stored_bytes(message),
+        matching,
+        receipt: None,
+        end: None,
+        problem: None,
     }
 }
 
 fn outgoing(
     view: &mut dyn Write,
     at: At,
+    id: &MessageId,
     message: &Message,
     request_id: Option<&String>,
 ) -> Result<Vec<Effect>, Fault> {
-    let id = message.id();
-    MESSAGES.put(view, &at.index, &Stored { message: message.clone(), incoming: false, matching: 0 });
-    IDS.put(view, &(id, OUT), &at.index);
-    OUTBOX.put(view, &(message.receiver, at.index), &message.expires_ms);
-    EXPIRIES.put(view, &(message.expires_ms, at.index), &message.receiver);
+    let receiver = message.receiver;
+    store(view, OUT, id, message, &row_of(at, receiver, message, 0));
+    OUTBOX.put(view, &(receiver, at.index), &lane(OUT, message.kind));
+    EXPIRIES.put(view, &(message.expires_ms, at.index), id);
     if let Some(request_id) = request_id {
-        REQUESTS.put(view, request_id, &(fingerprint(message), id));
+        REQUESTS.put(view, request_id, &(fingerprint(message), *id));
     }
-    count_waiting(view, &message.receiver, 1)?;
-    Ok(vec![Effect::Deliver(message.receiver)])
+    let (mut peer, mut totals) = counters(view, &receiver)?;
+    totals.receivers += u64::from(peer.waiting == 0);
+    totals.waiting += 1;
+    peer.waiting += 1;
+    count(view, &receiver, &peer, &totals);
+    Ok(vec![Effect::Deliver(receiver)])
 }
 
-fn incoming(view: &mut dyn Write, at: At, message: &Message, matching: u32, introduction: bool) -> Result<Peer, Fault> {
-    let id = message.id();
-    MESSAGES.put(view, &at.index, &Stored { message: message.clone(), incoming: true, matching });
-    IDS.put(view, &(id, IN), &at.index);
-    if asks(message) {
-        UNSETTLED.put(view, &at.index, &());
-    }
+fn incoming(view: &mut dyn Write, at: At, record: &Record) -> Result<Vec<Effect>, Fault> {
+    let Record::Incoming {
+        message,
+        id,
+        proof_shown,
+        proof_matching,
+        observe,
+        introduction,
+        acquainted,
+        displaces,
+    } = record
+    else {
+        return Ok(Vec::new());
+    };
+    let sender = message.sender;
+    let row = row_of(at, sender, message, *proof_matching);
+    store(view, IN, id, message, &row);
     if let Some(asked) = &message.in_reply_to {
-        REPLIES.put(view, &(*asked, at.index), &id);
+        REPLIES.put(view, &(*asked, at.index), id);
     }
-    if message.kind == MessageType::Post
-        && !message.sealed
-        && let Ok(Body::Post(post)) = body::parse(message.kind, message.in_reply_to.is_some(), &message.body)
-    {
-        POSTS.put(view, &at.index, &post.tags);
+    publish(view, at, message);
+    let (mut peer, mut totals) = counters(view, &sender)?;
+    peer.bytes += row.bytes;
+    totals.bytes += row.bytes;
+    let mut effects = Vec::new();
+    if asks(message) {
+        UNSETTLED.put(view, &at.index, &Unsettled { id: *id, kind: message.kind });
+        peer.unsettled += 1;
+        peer.unsettled_bytes += row.bytes;
+        totals.unsettled_bytes += row.bytes;
+        effects.push(Effect::Handle(*id, Box::new(message.clone())));
     }
-    let mut peer = PEERS.get(view, &message.sender)?.unwrap_or_default();
-    if introduction {
+    if *acquainted {
+        end_pending(view, &sender, &mut peer, &mut totals);
+    }
+    if *introduction {
+        if let Some(displaced) = displaces {
+            let mut other = PEERS.get(view, displaced)?.unwrap_or_default();
+            end_pending(view, displaced, &mut other, &mut totals);
+            PEERS.put(view, displaced, &other);
+        }
         if peer.introductions == 0 {
-            let mut totals = TOTALS.get(view, &())?.unwrap_or_default();
+            peer.pending_since_ms = Some(at.time_ms);
+            STRANGERS.put(view, &(at.time_ms, sender), &());
             totals.strangers += 1;
-            TOTALS.put(view, &(), &totals);
         }
         peer.introductions += 1;
-        PEERS.put(view, &message.sender, &peer);
     }
-    Ok(peer)
+    if *observe {
+        peer.observed_ms = Some(at.time_ms);
+        let (shown, matching) = (*proof_shown, *proof_matching);
+        effects.push(Effect::Observe { cell: sender, shown, matching, shared: peer.shared });
+    }
+    count(view, &sender, &peer, &totals);
+    Ok(effects)
+}
+
+/// A post that is not sealed can be found by its author and its tags from now on.
+fn publish(view: &mut dyn Write, at: At, message: &Message) {
+    if message.kind != MessageType::Post || message.sealed || message.in_reply_to.is_some() {
+        return;
+    }
+    if let Ok(Body::Post(post)) = body::parse(message.kind, false, &message.body) {
+        POSTS.put(view, &(EVERY_POST, at.index), &());
+        POSTS.put(view, &(topic_of_author(&message.sender), at.index), &());
+        for tag in &post.tags {
+            POSTS.put(view, &(topic_of_tag(tag), at.index), &());
+        }
+    }
+}
+
+fn end_pending(view: &mut dyn Write, stranger: &CellId, peer: &mut Peer, totals: &mut Totals) {
+    if let Some(since_ms) = peer.pending_since_ms.take() {
+        STRANGERS.delete(view, &(since_ms, *stranger));
+        totals.strangers = totals.strangers.saturating_sub(1);
+    }
 }
 
 /// Messages of a batch are shared from now on: they carry a receipt.
-fn share(
+fn receipted(
+    me: &CellId,
     view: &mut dyn Write,
-    receipt: u64,
+    at: At,
     head: &ReceiptHead,
     ids: &[MessageId],
-    way: u8,
-    with: CellId,
-) -> Result<(), Fault> {
-    debug_assert_eq!(head.count, ids.len() as u64);
-    let mut peer = PEERS.get(view, &with)?.unwrap_or_default();
-    for (place, id) in (0u64..).zip(ids) {
-        let Some(index) = IDS.get(view, &(*id, way))? else { continue };
-        let fate = FATES.get(view, &index)?.unwrap_or_default();
-        // A cancelled message that was delivered all the same keeps its end, and counts as shared.
-        if fate.receipt.is_none() {
-            FATES.put(view, &index, &Fate { receipt: Some((receipt, place)), ..fate });
-            peer.shared += 1;
-            peer.latest.insert(0, *id);
-            peer.latest.truncate(PROOF_ITEMS_MAX);
+    way: Way,
+) -> Result<Vec<Effect>, Fault> {
+    let with = if way == OUT { head.receiver } else { head.sender };
+    RECEIPTS.put(view, &at.index, &Batch { head: head.clone(), ids: ids.to_vec() });
+    let (mut peer, mut totals) = counters(view, &with)?;
+    let mut fresh = Vec::new();
+    for (place, id) in ids.iter().enumerate() {
+        let Some(mut row) = ROWS.get(view, &(*id, way))? else { continue };
+        if row.receipt.is_some() || row.peer != with {
+            continue;
         }
+        if way == OUT {
+            leave_outbox(view, &row, &mut peer, &mut totals);
+            // It had expired, or was cancelled, while it was under way.
+            if row.end.take().is_some() {
+                row.problem = None;
+                DEAD.delete(view, &row.index);
+            }
+        }
+        row.receipt = Some((at.index, place as u64));
+        ROWS.put(view, &(*id, way), &row);
+        fresh.push(place);
     }
-    PEERS.put(view, &with, &peer);
+    if with != *me {
+        peer.shared += fresh.len() as u64;
+        keep_latest(view, &with, head, ids, &fresh)?;
+    }
+    count(view, &with, &peer, &totals);
+    Ok(Vec::new())
+}
+
+/// Keeps the newest of a batch with their receipts, so that a proof is one read.
+fn keep_latest(
+    view: &mut dyn Write,
+    with: &CellId,
+    head: &ReceiptHead,
+    ids: &[MessageId],
+    fresh: &[usize],
+) -> Result<(), Fault> {
+    if fresh.is_empty() {
+        return Ok(());
+    }
+    let leaves: Vec<_> = ids.iter().map(|id| merkle::leaf(id.as_bytes())).collect();
+    let (_, mut paths) = merkle::paths(&leaves);
+    let mut latest: Vec<ShownMessage> = fresh
+        .iter()
+        .rev()
+        .take(PROOF_ITEMS_MAX)
+        .map(|&place| {
+            let path = std::mem::take(&mut paths[place]);
+            let receipt = Receipt { head: head.clone(), place: place as u64, path };
+            ShownMessage { id: ids[place], receipt }
+        })
+        .collect();
+    latest.extend(LATEST.get(view, with)?.unwrap_or_default());
+    latest.truncate(PROOF_ITEMS_MAX);
+    LATEST.put(view, with, &latest);
     Ok(())
 }
 
-fn die(view: &mut dyn Write, id: &MessageId, end: End, problem: Option<&Problem>) -> Result<Vec<Effect>, Fault> {
-    if let Some(index) = IDS.get(view, &(*id, OUT))? {
-        leave_outbox(view, index)?;
-        let fate = FATES.get(view, &index)?.unwrap_or_default();
-        FATES.put(view, &index, &Fate { end: Some(end), problem: problem.cloned(), ..fate });
-        DEAD.put(view, &index, &());
+fn die(
+    view: &mut dyn Write,
+    id: &MessageId,
+    end: End,
+    problem: Option<&Problem>,
+) -> Result<Vec<Effect>, Fault> {
+    if let Some(mut row) = ROWS.get(view, &(*id, OUT))?
+        && row.waits()
+    {
+        let (mut peer, mut totals) = counters(view, &row.peer)?;
+        leave_outbox(view, &row, &mut peer, &mut totals);
+        count(view, &row.peer, &peer, &totals);
+        row.end = Some(end);
+        row.problem = problem.cloned();
+        DEAD.put(view, &row.index, &lane(OUT, row.kind));
+        ROWS.put(view, &(*id, OUT), &row);
     }
     Ok(Vec::new())
 }
 
-fn leave_outbox(view: &mut dyn Write, index: u64) -> Result<(), Fault> {
-    if let Some((message, expires_ms)) = outbox_row(view, index)? {
-        OUTBOX.delete(view, &(message.receiver, index));
-        EXPIRIES.delete(view, &(expires_ms, index));
-        count_waiting(view, &message.receiver, -1)?;
+fn settled(view: &mut dyn Write, id: &MessageId, problem: Option<&Problem>) -> Result<Vec<Effect>, Fault> {
+    if let Some(mut row) = ROWS.get(view, &(*id, IN))?
+        && row.end.is_none()
+    {
+        let (mut peer, mut totals) = counters(view, &row.peer)?;
+        peer.unsettled = peer.unsettled.saturating_sub(1);
+        peer.unsettled_bytes = peer.unsettled_bytes.saturating_sub(row.bytes);
+        totals.unsettled_bytes = totals.unsettled_bytes.saturating_sub(row.bytes);
+        count(view, &row.peer, &peer, &totals);
+        UNSETTLED.delete(view, &row.index);
+        row.end = Some(End::Handled);
+        row.problem = problem.cloned();
+        ROWS.put(view, &(*id, IN), &row);
     }
-    Ok(())
+    Ok(Vec::new())
 }
 
-fn count_waiting(view: &mut dyn Write, receiver: &CellId, by: i64) -> Result<(), Fault> {
-    let mut peer = PEERS.get(view as &dyn Read, receiver)?.unwrap_or_default();
-    peer.waiting = peer.waiting.saturating_add_signed(by);
-    PEERS.put(view, receiver, &peer);
-    let mut totals = TOTALS.get(view as &dyn Read, &())?.unwrap_or_default();
-    totals.waiting = totals.waiting.saturating_add_signed(by);
-    TOTALS.put(view, &(), &totals);
-    Ok(())
+fn leave_outbox(view: &mut dyn Write, row: &Row, peer: &mut Peer, totals: &mut Totals) {
+    if !row.waits() {
+        return;
+    }
+    OUTBOX.delete(view, &(row.peer, row.index));
+    EXPIRIES.delete(view, &(row.expires_ms, row.index));
+    peer.waiting = peer.waiting.saturating_sub(1);
+    totals.waiting = totals.waiting.saturating_sub(1);
+    totals.receivers = totals.receivers.saturating_sub(u64::from(peer.waiting == 0));
+}
+
+fn counters(view: &dyn Write, cell: &CellId) -> Result<(Peer, Totals), Fault> {
+    Ok((PEERS.get(view, cell)?.unwrap_or_default(), TOTALS.get(view, &())?.unwrap_or_default()))
+}
+
+fn count(view: &mut dyn Write, cell: &CellId, peer: &Peer, totals: &Totals) {
+    PEERS.put(view, cell, peer);
+    TOTALS.put(view, &(), totals);
 }

@@ -1,17 +1,25 @@
-//! Bodies: what each type's JSON has to be.
+//! Bodies: what each type's JSON has to be, and how a reply is written.
+//!
+//! A reply to a TX, POST, QUERY or EXEC is `{"result":…}` or `{"error":…}`; a reply to a CHAT is a
+//! CHAT; every step of an AUTH exchange but its request answers the step before.
 
 use protocol::message::{
-    AuthBody, BODY_BYTES_MAX, ChatBody, ExecBody, Message, MessageType, PostBody, QueryBody, ReplyBody, TxBody,
+    AuthBody, BODY_BYTES_MAX, ChatBody, ExecBody, Message, MessageType, PROOF_ITEMS_MAX, PostBody, QueryBody,
+    ReplyBody,
 };
 use protocol::transaction::Transaction;
+use protocol::{Problem, ProblemKind};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::Refusal;
 
 /// The most tags of a post.
-const TAGS_MAX: usize = 16;
+pub const TAGS_MAX: usize = 16;
 /// The longest tag, in bytes.
-const TAG_BYTES_MAX: usize = 64;
+pub const TAG_BYTES_MAX: usize = 64;
+/// The longest explanation of a bad body, in characters.
+const WHY_CHARS_MAX: usize = 200;
 
 /// A body that was checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +28,7 @@ pub enum Body {
     Chat(ChatBody),
     /// A step of an AUTH exchange.
     Auth(AuthBody),
-    /// A transaction for the receiver's consensus.
+    /// A transaction for the receiver's consensus. Its signature is not checked here.
     Tx(Box<Transaction>),
     /// Content to publish.
     Post(PostBody),
@@ -32,47 +40,74 @@ pub enum Body {
     Reply(ReplyBody),
 }
 
+/// The form in which a TX travels.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Signed {
+    transaction: Transaction,
+}
+
+/// Reads a message's opened body, as a value that stands for one that was checked.
+///
+/// # Errors
+///
+/// `message.bad_body` with what is wrong and what a right one looks like, `message.body_too_large`.
+pub fn parse_body(kind: MessageType, is_reply: bool, bytes: &[u8]) -> Result<Body, Problem> {
+    parse(kind, is_reply, bytes).map_err(Problem::from)
+}
+
 /// Reads a message's opened body.
 ///
 /// # Errors
 ///
 /// [`Refusal::BadBody`] with what is wrong and what a right one looks like, [`Refusal::BodyTooLarge`].
 pub fn parse(kind: MessageType, is_reply: bool, bytes: &[u8]) -> Result<Body, Refusal> {
-    if bytes.len() > BODY_BYTES_MAX {
-        return Err(Refusal::BodyTooLarge { bytes: bytes.len(), bytes_max: BODY_BYTES_MAX });
-    }
-    let replied = is_reply && !matches!(kind, MessageType::Chat | MessageType::Auth);
-    if replied {
-        return read(kind, bytes).map(Body::Reply);
-    }
+    check_size(bytes)?;
     match kind {
         MessageType::Chat => read(kind, bytes).map(Body::Chat),
-        MessageType::Auth => read(kind, bytes).map(Body::Auth),
-        MessageType::Tx => match read(kind, bytes)? {
-            TxBody::Signed { transaction } => Ok(Body::Tx(Box::new(transaction))),
-            _ => Err(bad(kind, "the transaction is not signed")),
-        },
-        MessageType::Post => {
-            let post: PostBody = read(kind, bytes)?;
-            if post.tags.len() > TAGS_MAX || post.tags.iter().any(|tag| tag.is_empty() || tag.len() > TAG_BYTES_MAX) {
-                return Err(bad(kind, "at most 16 tags, of 1 to 64 bytes each"));
-            }
-            Ok(Body::Post(post))
-        }
+        MessageType::Auth => auth(is_reply, bytes),
+        _ if is_reply => read(kind, bytes).map(Body::Reply),
+        MessageType::Tx => read::<Signed>(kind, bytes).map(|signed| Body::Tx(Box::new(signed.transaction))),
+        MessageType::Post => post(bytes),
         MessageType::Query => read(kind, bytes).map(Body::Query),
         MessageType::Exec => read(kind, bytes).map(Body::Exec),
     }
 }
 
-/// Checks a message's body, unless it is sealed.
+/// Checks size and proof of a message, and its body unless it is sealed.
 pub(crate) fn check(message: &Message) -> Result<(), Refusal> {
+    check_size(&message.body)?;
+    if message.proof.len() > PROOF_ITEMS_MAX {
+        return Err(Refusal::BadProof);
+    }
     if message.sealed {
-        // Encapsulated key and tag come on top.
-        let bytes_max = BODY_BYTES_MAX + 64;
-        let bytes = message.body.len();
-        return if bytes > bytes_max { Err(Refusal::BodyTooLarge { bytes, bytes_max }) } else { Ok(()) };
+        return Ok(());
     }
     parse(message.kind, message.in_reply_to.is_some(), &message.body).map(|_| ())
+}
+
+fn check_size(bytes: &[u8]) -> Result<(), Refusal> {
+    if bytes.len() > BODY_BYTES_MAX {
+        return Err(Refusal::BodyTooLarge { bytes: bytes.len(), bytes_max: BODY_BYTES_MAX });
+    }
+    Ok(())
+}
+
+fn auth(is_reply: bool, bytes: &[u8]) -> Result<Body, Refusal> {
+    let body: AuthBody = read(MessageType::Auth, bytes)?;
+    match (matches!(body, AuthBody::Request {}), is_reply) {
+        (true, true) => Err(bad(MessageType::Auth, "a request answers nothing")),
+        (false, false) => Err(bad(MessageType::Auth, "only a request can begin an exchange")),
+        _ => Ok(Body::Auth(body)),
+    }
+}
+
+fn post(bytes: &[u8]) -> Result<Body, Refusal> {
+    let post: PostBody = read(MessageType::Post, bytes)?;
+    if post.tags.len() > TAGS_MAX || post.tags.iter().any(|tag| tag.is_empty() || tag.len() > TAG_BYTES_MAX) {
+        return Err(bad(MessageType::Post, "at most 16 tags, of 1 to 64 bytes each"));
+    }
+    Ok(Body::Post(post))
 }
 
 fn read<T: DeserializeOwned>(kind: MessageType, bytes: &[u8]) -> Result<T, Refusal> {
@@ -80,10 +115,10 @@ fn read<T: DeserializeOwned>(kind: MessageType, bytes: &[u8]) -> Result<T, Refus
 }
 
 fn bad(kind: MessageType, why: &str) -> Refusal {
-    Refusal::BadBody { kind, why: why.chars().take(200).collect(), example: example(kind) }
+    Refusal::BadBody { kind, why: why.chars().take(WHY_CHARS_MAX).collect(), example: example(kind) }
 }
 
-/// A right body of a type.
+/// A right body of a type, as a person sends it (a TX is signed by the sender's cell).
 pub const fn example(kind: MessageType) -> &'static str {
     match kind {
         MessageType::Chat => r#"{"text":"hello"}"#,
@@ -93,4 +128,20 @@ pub const fn example(kind: MessageType) -> &'static str {
         MessageType::Query => r#"{"tag":"news","limit":10}"#,
         MessageType::Exec => r#"{"action":"state.get","args":{"key":"kv/colour"}}"#,
     }
+}
+
+/// The body of a reply to a TX, POST, QUERY or EXEC: what came of it, or why nothing did. A result too
+/// large for a message becomes the error `message.reply_too_large`.
+pub fn reply(outcome: Result<serde_json::Value, Problem>) -> Vec<u8> {
+    let body = text(&outcome.map_or_else(ReplyBody::Error, ReplyBody::Result));
+    if body.len() <= BODY_BYTES_MAX {
+        return body;
+    }
+    let cause = format!("the reply has {} bytes, {BODY_BYTES_MAX} are allowed", body.len());
+    let problem = Problem::new(ProblemKind::TooLarge, "message.reply_too_large", cause);
+    text(&ReplyBody::Error(problem.hint("ask for less, with a limit or a cursor")))
+}
+
+fn text(body: &ReplyBody) -> Vec<u8> {
+    serde_json::to_vec(body).expect("string keys only: writing JSON into a Vec cannot fail")
 }

@@ -1,216 +1,223 @@
 //! Queries: one message, lists, posts, what two cells share, what waits.
+//!
+//! A list reads the narrowest index that its filter has: the dead letters, the messages between two
+//! cells, or the lanes (way and type) that fit, merged newest first. One call looks at a bounded
+//! number of rows and bytes; a page may come back short, or empty, with the cursor to go on from.
+
+use std::iter::Peekable;
 
 use machine::{Context, Fault, Read, answer, refuse};
-use protocol::message::{MessageType, QueryBody};
+use protocol::message::{Message, MessageType, QueryBody};
 use protocol::messages::{
-    Answer, Direction, ListMessages, MessageView, PostView, Shared, Status, WaitingMessage, WaitingRequest,
+    Answer, ListMessages, MessageView, PostView, Shared, Status, WaitingMessage, WaitingRequest,
 };
-use protocol::receipt::{Receipt, ShownMessage};
 use protocol::shared::{ListRequest, Page, page_limit};
 use protocol::{CellId, Hash, MessageId};
 
 use crate::body::{self, Body};
-use crate::tables::{
-    DEAD, End, FATES, Fate, IDS, IN, MESSAGES, OUT, OUTBOX, PEERS, POSTS, RECEIPTS, REPLIES, Stored,
+use crate::limits::{
+    BATCH_MESSAGES_MAX, LIST_BYTES_MAX, POSTS_DEFAULT, POSTS_MAX, ROWS_PER_CALL_MAX, WAITING_BYTES_MAX,
 };
-use crate::{Decided, Refusal, first_waiting};
+use crate::shown::{Receipts, direction_of, show, status_of};
+use crate::tables::{
+    BODIES, BY_PEER, DEAD, EVERY_POST, IN, LATEST, OUT, OUTBOX, PEERS, POSTS, ROWS, is_of, lane,
+    receivers_waiting, topic_of_author, topic_of_tag, way_of,
+};
+use crate::{Decided, MessageMachine, Refusal};
 
-/// How many rows one list call looks at before it gives what it has.
-const ROWS_PER_CALL_MAX: usize = 10_000;
-/// The most replies shown with a message.
-const REPLIES_SHOWN_MAX: usize = 16;
-/// The most posts of one answer.
-const POSTS_MAX: u32 = 100;
-/// How many bytes of bodies one `waiting` answer carries at most, beyond its first message.
-const WAITING_BYTES_MAX: usize = 1024 * 1024;
-
-pub(crate) fn status_of(incoming: bool, fate: &Fate) -> Status {
-    match (fate.end, fate.receipt.is_some(), incoming) {
-        (Some(End::Handled), ..) => Status::Handled,
-        (_, true, false) => Status::Delivered,
-        (Some(End::Refused), ..) => Status::Refused,
-        (Some(End::Expired), ..) => Status::Expired,
-        (Some(End::Cancelled), ..) => Status::Cancelled,
-        (None, _, true) => Status::Received,
-        (None, false, false) => Status::Queued,
-    }
-}
+/// A row of an index: journal index, lane, and the message where the index holds it.
+type Found = Result<(u64, u8, Option<Message>), Fault>;
+type Source<'a> = Box<dyn Iterator<Item = Found> + 'a>;
 
 pub(crate) fn lookup(view: &dyn Read, id: &MessageId) -> Decided {
     // A message to oneself is both: what was received tells more.
     for way in [IN, OUT] {
-        if let Some(index) = IDS.get(view, &(*id, way))?
-            && let Some(stored) = MESSAGES.get(view, &index)?
+        if let Some(row) = ROWS.get(view, &(*id, way))?
+            && let Some(message) = BODIES.get(view, &(lane(way, row.kind), row.index))?
         {
-            return answer(Answer::Lookup(show(view, index, stored)?));
+            let view = show(view, &mut Receipts::default(), *id, way, message, row)?;
+            return answer(Answer::Lookup(view));
         }
     }
     refuse(Refusal::UnknownMessage)
 }
 
-fn show(view: &dyn Read, index: u64, stored: Stored) -> Result<MessageView, Fault> {
-    let fate = FATES.get(view, &index)?.unwrap_or_default();
-    let Stored { message, incoming, matching } = stored;
-    let id = message.id();
-    let replies: Result<Vec<_>, Fault> =
-        REPLIES.scan(view, &id, None, false).take(REPLIES_SHOWN_MAX).map(|row| row.map(|(_, reply)| reply)).collect();
-    let receipt = receipt_of(view, &fate)?;
-    let body = if message.sealed { None } else { serde_json::from_slice(&message.body).ok() };
-    Ok(MessageView {
-        id,
-        direction: if incoming { Direction::In } else { Direction::Out },
-        kind: message.kind,
-        sender: message.sender,
-        receiver: message.receiver,
-        timestamp_ms: message.timestamp_ms,
-        expires_ms: message.expires_ms,
-        status: status_of(incoming, &fate),
-        sealed: message.sealed.then(|| hex(&message.body)),
-        body,
-        in_reply_to: message.in_reply_to,
-        replies: replies?,
-        signature: message.signature,
-        proof: message.proof,
-        proof_matching: incoming.then_some(matching),
-        receipt,
-        problem: fate.problem,
-        index,
-    })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing into a String cannot fail");
-        text
-    })
-}
-
-fn receipt_of(view: &dyn Read, fate: &Fate) -> Result<Option<Receipt>, Fault> {
-    let Some((batch, place)) = fate.receipt else { return Ok(None) };
-    let Some((head, ids)) = RECEIPTS.get(view, &batch)? else { return Ok(None) };
-    Ok(Receipt::of(&head, &ids, place as usize))
-}
-
-pub(crate) fn list(view: &dyn Read, list: &ListMessages) -> Decided {
-    let Ok(after) = cursor(list.cursor.as_ref()) else { return refuse(Refusal::BadCursor) };
-    let limit = page_limit(list.limit);
-    let mut page = Page { items: Vec::new(), next: None };
-    for (looked, row) in MESSAGES.scan(view, &(), after.as_ref(), true).enumerate() {
-        if page.items.len() == limit || looked == ROWS_PER_CALL_MAX {
-            return answer(Answer::List(page));
-        }
-        let (index, stored) = row?;
-        page.next = Some(index.to_string());
-        if let Some(shown) = fitting(view, list, index, stored)? {
-            page.items.push(shown);
-        }
-    }
-    page.next = None;
+pub(crate) fn list(machine: &MessageMachine, view: &dyn Read, asked: &ListMessages) -> Decided {
+    let Ok(after) = cursor(asked.cursor.as_ref()) else { return refuse(Refusal::BadCursor) };
+    let source = source(machine, view, asked, after);
+    let page = page(view, source, page_limit(asked.limit), asked)?;
     answer(Answer::List(page))
 }
 
-fn fitting(view: &dyn Read, list: &ListMessages, index: u64, stored: Stored) -> Result<Option<MessageView>, Fault> {
-    let direction = if stored.incoming { Direction::In } else { Direction::Out };
-    let fits = list.kind.is_none_or(|kind| kind == stored.message.kind)
-        && list.from.is_none_or(|from| from == stored.message.sender)
-        && list.to.is_none_or(|to| to == stored.message.receiver)
-        && list.direction.is_none_or(|asked| asked == direction);
-    if !fits {
-        return Ok(None);
-    }
-    let shown = show(view, index, stored)?;
-    Ok(list.status.is_none_or(|status| status == shown.status).then_some(shown))
+pub(crate) fn dead(view: &dyn Read, asked: &ListRequest) -> Decided {
+    let Ok(after) = cursor(asked.cursor.as_ref()) else { return refuse(Refusal::BadCursor) };
+    let page = page(view, dead_letters(view, after), asked.limit(), &ListMessages::default())?;
+    answer(Answer::Dead(page))
 }
 
-pub(crate) fn dead(view: &dyn Read, list: &ListRequest) -> Decided {
-    let Ok(after) = cursor(list.cursor.as_ref()) else { return refuse(Refusal::BadCursor) };
-    let rows = DEAD.scan(view, &(), after.as_ref(), true);
-    let page = machine::page::collect(rows, list.limit(), |(index, ())| (index, index.to_string()))?;
-    let mut items = Vec::new();
-    for index in page.items {
-        if let Some(stored) = MESSAGES.get(view, &index)? {
-            items.push(show(view, index, stored)?);
+fn dead_letters(view: &dyn Read, after: Option<u64>) -> Source<'_> {
+    Box::new(
+        DEAD.scan(view, &(), after.as_ref(), true).map(|row| row.map(|(index, lane)| (index, lane, None))),
+    )
+}
+
+/// The narrowest index for a filter, newest first.
+fn source<'a>(
+    machine: &MessageMachine,
+    view: &'a dyn Read,
+    asked: &ListMessages,
+    after: Option<u64>,
+) -> Source<'a> {
+    if matches!(asked.status, Some(Status::Refused | Status::Expired | Status::Cancelled)) {
+        return dead_letters(view, after);
+    }
+    // Every message has this cell at one end: the other end, where it is named, is the peer.
+    let other = [asked.from, asked.to].into_iter().flatten().find(|cell| *cell != machine.cell);
+    let oneself = asked.from.and(asked.to).filter(|_| other.is_none());
+    if let Some(peer) = other.or(oneself) {
+        let after = after.map(|index| (peer, index));
+        let rows = BY_PEER.scan(view, &peer, after.as_ref(), true);
+        return Box::new(rows.map(|row| row.map(|((_, index), lane)| (index, lane, None))));
+    }
+    let lanes = [OUT, IN].into_iter().flat_map(|way| MessageType::ALL.map(|kind| lane(way, kind)));
+    let sources = lanes
+        .filter(|lane| fits_lane(asked, *lane))
+        .map(|lane| {
+            let after = after.map(|index| (lane, index));
+            let rows = BODIES.scan(view, &lane, after.as_ref(), true);
+            let rows = rows.map(|row| row.map(|((lane, index), message)| (index, lane, Some(message))));
+            (Box::new(rows) as Source<'a>).peekable()
+        })
+        .collect();
+    Box::new(Newest { sources })
+}
+
+/// Several sources as one, newest first. Each journal entry is in one lane only.
+struct Newest<'a> {
+    sources: Vec<Peekable<Source<'a>>>,
+}
+
+impl Iterator for Newest<'_> {
+    type Item = Found;
+
+    fn next(&mut self) -> Option<Found> {
+        let rank = |source: &mut Peekable<Source<'_>>| match source.peek() {
+            None => None,
+            Some(Ok((index, ..))) => Some(*index),
+            // What cannot be read comes first: it ends the list.
+            Some(Err(_)) => Some(u64::MAX),
+        };
+        let (_, newest) = self
+            .sources
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(number, source)| rank(source).map(|index| (index, number)))
+            .max()?;
+        self.sources[newest].next()
+    }
+}
+
+fn fits_lane(asked: &ListMessages, lane: u8) -> bool {
+    asked.kind.is_none_or(|kind| is_of(lane, kind))
+        && asked.direction.is_none_or(|direction| direction == direction_of(way_of(lane)))
+}
+
+fn page(
+    view: &dyn Read,
+    source: Source<'_>,
+    limit: usize,
+    asked: &ListMessages,
+) -> Result<Page<MessageView>, Fault> {
+    let mut page = Page { items: Vec::new(), next: None };
+    let mut receipts = Receipts::default();
+    let mut bytes = 0;
+    for (looked, found) in source.enumerate() {
+        if page.items.len() == limit || looked == ROWS_PER_CALL_MAX || bytes >= LIST_BYTES_MAX {
+            return Ok(page);
+        }
+        let (index, lane, message) = found?;
+        page.next = Some(index.to_string());
+        if !fits_lane(asked, lane) {
+            continue;
+        }
+        let message = if message.is_some() { message } else { BODIES.get(view, &(lane, index))? };
+        let Some(message) = message else { continue };
+        bytes += message.body.len();
+        let ends_fit = asked.from.is_none_or(|from| from == message.sender)
+            && asked.to.is_none_or(|to| to == message.receiver);
+        if !ends_fit {
+            continue;
+        }
+        let (id, way) = (message.id(), way_of(lane));
+        let Some(row) = ROWS.get(view, &(id, way))? else { continue };
+        if asked.status.is_none_or(|status| status == status_of(way, &row)) {
+            page.items.push(show(view, &mut receipts, id, way, message, row)?);
         }
     }
-    answer(Answer::Dead(Page { items, next: page.next }))
+    page.next = None;
+    Ok(page)
 }
 
 pub(crate) fn posts(view: &dyn Read, query: &QueryBody) -> Decided {
-    let limit = query.limit.unwrap_or(20).clamp(1, POSTS_MAX) as usize;
+    let limit = query.limit.unwrap_or(POSTS_DEFAULT).clamp(1, POSTS_MAX) as usize;
+    let topic = match (&query.tag, &query.author) {
+        (Some(tag), _) => topic_of_tag(tag),
+        (None, Some(author)) => topic_of_author(author),
+        (None, None) => EVERY_POST,
+    };
     let mut items = Vec::new();
-    for row in POSTS.scan(view, &(), None, true).take(ROWS_PER_CALL_MAX) {
-        let (index, tags) = row?;
-        if query.tag.as_ref().is_some_and(|tag| !tags.contains(tag)) {
+    let mut bytes = 0;
+    for row in POSTS.scan(view, &topic, None, true).take(ROWS_PER_CALL_MAX) {
+        if items.len() == limit || bytes >= LIST_BYTES_MAX {
+            break;
+        }
+        let ((_, index), ()) = row?;
+        let Some(message) = BODIES.get(view, &(lane(IN, MessageType::Post), index))? else { continue };
+        bytes += message.body.len();
+        if query.author.is_some_and(|author| author != message.sender) {
             continue;
         }
-        let Some(stored) = MESSAGES.get(view, &index)? else { continue };
-        if query.author.is_some_and(|author| author != stored.message.sender) {
-            continue;
-        }
-        if let Ok(Body::Post(post)) = body::parse(MessageType::Post, false, &stored.message.body) {
+        if let Ok(Body::Post(post)) = body::parse(MessageType::Post, false, &message.body) {
             items.push(PostView {
-                id: stored.message.id(),
-                author: stored.message.sender,
-                timestamp_ms: stored.message.timestamp_ms,
+                id: message.id(),
+                author: message.sender,
+                timestamp_ms: message.timestamp_ms,
                 content_hash: Hash::of(post.content.to_string().as_bytes()),
                 tags: post.tags,
                 content: post.content,
             });
-        }
-        if items.len() == limit {
-            break;
         }
     }
     answer(Answer::Posts(Page { items, next: None }))
 }
 
 pub(crate) fn shared(view: &dyn Read, with: &CellId) -> Decided {
-    let peer = PEERS.get(view, with)?.unwrap_or_default();
-    let mut latest = Vec::new();
-    for id in peer.latest {
-        for way in [OUT, IN] {
-            let Some(index) = IDS.get(view, &(id, way))? else { continue };
-            let fate = FATES.get(view, &index)?.unwrap_or_default();
-            if let Some(receipt) = receipt_of(view, &fate)? {
-                latest.push(ShownMessage { id, receipt });
-                break;
-            }
-        }
-    }
-    answer(Answer::GetShared(Shared { count: peer.shared, latest }))
+    let count = PEERS.get(view, with)?.map_or(0, |peer| peer.shared);
+    let latest = LATEST.get(view, with)?.unwrap_or_default();
+    answer(Answer::GetShared(Shared { count, latest }))
 }
 
 pub(crate) fn receivers(view: &dyn Read) -> Decided {
-    answer(Answer::Receivers(Page { items: receivers_waiting(view)?, next: None }))
-}
-
-/// The cells that outgoing messages wait for.
-pub(crate) fn receivers_waiting(view: &dyn Read) -> Result<Vec<CellId>, Fault> {
-    let mut receivers = Vec::new();
-    for row in PEERS.scan(view, &(), None, false) {
-        let (cell, peer) = row?;
-        if peer.waiting > 0 && first_waiting(view, &cell)?.is_some() {
-            receivers.push(cell);
-        }
-    }
-    Ok(receivers)
+    let items = receivers_waiting(view)?.into_iter().map(|(receiver, _)| receiver).collect();
+    answer(Answer::Receivers(Page { items, next: None }))
 }
 
 pub(crate) fn waiting(view: &dyn Read, context: &Context, asked: &WaitingRequest) -> Decided {
+    let limit =
+        usize::try_from(asked.limit).map_or(BATCH_MESSAGES_MAX, |limit| limit.min(BATCH_MESSAGES_MAX));
     let after = asked.after.map(|index| (asked.receiver, index));
     let mut items: Vec<WaitingMessage> = Vec::new();
     let mut bytes = 0;
-    for row in OUTBOX.scan(view, &asked.receiver, after.as_ref(), false) {
-        let ((_, index), expires_ms) = row?;
-        if items.len() as u32 >= asked.limit {
+    for row in OUTBOX.scan(view, &asked.receiver, after.as_ref(), false).take(ROWS_PER_CALL_MAX) {
+        if items.len() == limit {
             break;
         }
+        let ((_, index), lane) = row?;
+        let Some(message) = BODIES.get(view, &(lane, index))? else { continue };
         // The sweep will expire it; a receiver would refuse it.
-        if expires_ms <= context.now_ms {
+        if message.expires_ms <= context.now_ms {
             continue;
         }
-        let Some(Stored { message, .. }) = MESSAGES.get(view, &index)? else { continue };
         bytes += message.body.len();
         if bytes > WAITING_BYTES_MAX && !items.is_empty() {
             break;

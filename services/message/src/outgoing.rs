@@ -5,58 +5,66 @@ use protocol::message::{LIFETIME_MS_MAX, Message};
 use protocol::messages::{
     Answer, EnqueueRequest, RecordReceiptRequest, RecordRefusalRequest, SendAnswer, Status,
 };
-use protocol::receipt::batch_root;
 use protocol::shared::Empty;
-use protocol::{Hash, MessageId};
+use protocol::{CellId, Hash, MessageId};
 
-use crate::tables::{EXPIRIES, FATES, IDS, MESSAGES, OUT, OUTBOX, PEERS, REQUESTS, TOTALS};
-use crate::{Decided, MessageMachine, Record, Refusal, body, lists};
+use crate::limits::{RECEIVERS_MAX, REQUEST_ID_BYTES_MAX, SWEEP_MAX, WAITING_MAX, WAITING_PER_RECEIVER_MAX};
+use crate::receive::covers;
+use crate::tables::{EXPIRIES, OUT, PEERS, REQUESTS, ROWS, TOTALS};
+use crate::{Decided, MessageMachine, Record, Refusal, body, shown};
 
-/// The most messages that wait for one receiver.
-const WAITING_PER_RECEIVER_MAX: u64 = 100_000;
-/// The most messages that wait for all receivers.
-const WAITING_MAX: u64 = 1_000_000;
-/// The most messages that one sweep expires.
-const SWEEP_MAX: usize = 1_000;
-/// The longest request id, in bytes.
-const REQUEST_ID_BYTES_MAX: usize = 64;
-
-pub(crate) fn enqueue(machine: &MessageMachine, view: &dyn Read, context: &Context, asked: EnqueueRequest) -> Decided {
+pub(crate) fn enqueue(
+    machine: &MessageMachine,
+    view: &dyn Read,
+    context: &Context,
+    asked: EnqueueRequest,
+) -> Decided {
     let EnqueueRequest { message, request_id } = asked;
     if message.sender != machine.cell {
         return refuse(Refusal::NotMine);
     }
-    if let Err(refusal) = check(&message, context.now_ms) {
-        return refuse(refusal);
-    }
-    let id = message.id();
+    // What is known is answered as before, whatever has become of its lifetime by now.
     if let Some(request_id) = &request_id {
         if request_id.is_empty() || request_id.len() > REQUEST_ID_BYTES_MAX {
             return refuse(Refusal::BadRequestId);
         }
         match REQUESTS.get(view, request_id)? {
-            Some((asked, first)) if asked == fingerprint(&message) => return now(view, &first),
+            Some((asked, first)) if asked == fingerprint(&message) => return as_it_stands(view, &first),
             Some(_) => return refuse(Refusal::RequestIdReused),
             None => {}
         }
     }
-    if IDS.get(view, &(id, OUT))?.is_some() {
-        return now(view, &id);
+    let id = message.id();
+    if ROWS.get(view, &(id, OUT))?.is_some() {
+        return as_it_stands(view, &id);
     }
-    let waiting = PEERS.get(view, &message.receiver)?.map_or(0, |peer| peer.waiting);
-    let total = TOTALS.get(view, &())?.map_or(0, |totals| totals.waiting);
-    if waiting >= WAITING_PER_RECEIVER_MAX || total >= WAITING_MAX {
-        return refuse(Refusal::OutboxFull);
+    if let Err(refusal) = check(&message, context.now_ms) {
+        return refuse(refusal);
+    }
+    if let Some(waiting) = full(view, &message.receiver)? {
+        return refuse(Refusal::OutboxFull { waiting });
     }
     let queued = SendAnswer { id, status: Status::Queued, reply: None, problem: None };
-    commit(vec![Record::Outgoing { message, request_id }], Answer::Enqueue(queued))
+    commit(vec![Record::Outgoing { message, request_id, id }], Answer::Enqueue(queued))
 }
 
 fn check(message: &Message, now_ms: u64) -> Result<(), Refusal> {
-    if message.expires_ms <= now_ms || message.expires_ms > now_ms.saturating_add(LIFETIME_MS_MAX) {
+    let lifetime_ms = message.expires_ms.saturating_sub(message.timestamp_ms);
+    if message.expires_ms <= now_ms || lifetime_ms == 0 || lifetime_ms > LIFETIME_MS_MAX {
         return Err(Refusal::BadLifetime);
     }
     body::check(message)
+}
+
+/// How many messages wait, if that is too many for one more to this receiver.
+fn full(view: &dyn Read, receiver: &CellId) -> Result<Option<u64>, Fault> {
+    let waiting = PEERS.get(view, receiver)?.map_or(0, |peer| peer.waiting);
+    let totals = TOTALS.get(view, &())?.unwrap_or_default();
+    if waiting >= WAITING_PER_RECEIVER_MAX {
+        return Ok(Some(waiting));
+    }
+    let full = totals.waiting >= WAITING_MAX || (waiting == 0 && totals.receivers >= RECEIVERS_MAX);
+    Ok(full.then_some(totals.waiting))
 }
 
 /// What a request id stands for: everything the caller chose.
@@ -65,55 +73,50 @@ pub(crate) fn fingerprint(message: &Message) -> Hash {
     text.push(message.kind as u8);
     text.push(u8::from(message.sealed));
     text.extend_from_slice(message.in_reply_to.unwrap_or_default().as_bytes());
-    // Sealing is randomised: two sealed bodies of one text differ, so only their presence counts.
-    if !message.sealed {
+    if message.sealed {
+        // Sealing is randomised: of two ciphertexts of one text only the length is the same.
+        text.extend_from_slice(&(message.body.len() as u64).to_le_bytes());
+    } else {
         text.extend_from_slice(Hash::of(&message.body).as_bytes());
     }
     Hash::of(&text)
 }
 
 /// The answer for a message that is there already.
-fn now(view: &dyn Read, id: &MessageId) -> Decided {
-    match IDS.get(view, &(*id, OUT))? {
-        Some(index) => {
-            let fate = FATES.get(view, &index)?.unwrap_or_default();
-            let status = lists::status_of(false, &fate);
-            answer(Answer::Enqueue(SendAnswer { id: *id, status, reply: None, problem: fate.problem }))
-        }
-        None => refuse(Refusal::UnknownMessage),
-    }
+fn as_it_stands(view: &dyn Read, id: &MessageId) -> Decided {
+    let Some(row) = ROWS.get(view, &(*id, OUT))? else { return refuse(Refusal::UnknownMessage) };
+    let status = shown::status_of(OUT, &row);
+    answer(Answer::Enqueue(SendAnswer { id: *id, status, reply: None, problem: row.problem }))
 }
 
-/// Whether an outgoing message waits for its delivery.
-fn is_waiting(view: &dyn Read, index: u64) -> Result<bool, Fault> {
-    Ok(FATES.get(view, &index)?.is_none_or(|fate| fate.receipt.is_none() && fate.end.is_none()))
-}
-
-pub(crate) fn record_receipt(view: &dyn Read, asked: RecordReceiptRequest) -> Decided {
+pub(crate) fn record_receipt(
+    machine: &MessageMachine,
+    view: &dyn Read,
+    asked: RecordReceiptRequest,
+) -> Decided {
     let RecordReceiptRequest { head, ids } = asked;
-    if head.count != ids.len() as u64 || head.root != batch_root(&ids) {
+    if head.sender != machine.cell {
         return refuse(Refusal::WrongReceipt);
     }
-    let mut news = false;
-    for id in &ids {
-        let Some(index) = IDS.get(view, &(*id, OUT))? else { return refuse(Refusal::WrongReceipt) };
-        news |= is_waiting(view, index)?;
+    if let Err(refusal) = covers(&head, &ids) {
+        return refuse(refusal);
     }
-    if let Some(first) = ids.first()
-        && let Some(index) = IDS.get(view, &(*first, OUT))?
-        && MESSAGES.get(view, &index)?.is_none_or(|stored| stored.message.receiver != head.receiver)
-    {
-        return refuse(Refusal::WrongReceipt);
+    let mut stale = Vec::new();
+    for (place, id) in (0u64..).zip(&ids) {
+        match ROWS.get(view, &(*id, OUT))? {
+            Some(row) if row.peer != head.receiver => return refuse(Refusal::WrongReceipt),
+            Some(row) if row.receipt.is_none() => {}
+            _ => stale.push(place),
+        }
     }
-    if !news {
-        return answer(Answer::RecordReceipt(Empty {}));
-    }
-    commit(vec![Record::Receipted { head, ids }], Answer::RecordReceipt(Empty {}))
+    let news = stale.len() < ids.len();
+    let records = if news { vec![Record::Receipted { head, ids, stale }] } else { Vec::new() };
+    crate::commit_or_answer(records, Answer::RecordReceipt(Empty {}))
 }
 
 pub(crate) fn record_refusal(view: &dyn Read, asked: RecordRefusalRequest) -> Decided {
-    let Some(index) = IDS.get(view, &(asked.id, OUT))? else { return refuse(Refusal::UnknownMessage) };
-    if !is_waiting(view, index)? {
+    let Some(row) = ROWS.get(view, &(asked.id, OUT))? else { return refuse(Refusal::UnknownMessage) };
+    if !row.waits() {
         return answer(Answer::RecordRefusal(Empty {}));
     }
     let record = Record::Refused { id: asked.id, problem: asked.problem };
@@ -121,8 +124,8 @@ pub(crate) fn record_refusal(view: &dyn Read, asked: RecordRefusalRequest) -> De
 }
 
 pub(crate) fn cancel(view: &dyn Read, id: &MessageId) -> Decided {
-    let Some(index) = IDS.get(view, &(*id, OUT))? else { return refuse(Refusal::UnknownMessage) };
-    if !is_waiting(view, index)? {
+    let Some(row) = ROWS.get(view, &(*id, OUT))? else { return refuse(Refusal::UnknownMessage) };
+    if !row.waits() {
         return refuse(Refusal::NotCancellable);
     }
     let cancelled = SendAnswer { id: *id, status: Status::Cancelled, reply: None, problem: None };
@@ -132,21 +135,12 @@ pub(crate) fn cancel(view: &dyn Read, id: &MessageId) -> Decided {
 pub(crate) fn sweep(view: &dyn Read, context: &Context) -> Decided {
     let mut ids = Vec::new();
     for row in EXPIRIES.scan(view, &(), None, false).take(SWEEP_MAX) {
-        let ((expires_ms, index), _) = row?;
+        let ((expires_ms, _), id) = row?;
         if expires_ms > context.now_ms {
             break;
         }
-        if let Some(stored) = MESSAGES.get(view, &index)? {
-            ids.push(stored.message.id());
-        }
+        ids.push(id);
     }
     let records = if ids.is_empty() { Vec::new() } else { vec![Record::Expired { ids }] };
     crate::commit_or_answer(records, Answer::Sweep(Empty {}))
-}
-
-/// The key of a waiting message in the outbox, if it waits.
-pub(crate) fn outbox_row(view: &dyn Read, index: u64) -> Result<Option<(Message, u64)>, Fault> {
-    let Some(stored) = MESSAGES.get(view, &index)? else { return Ok(None) };
-    let expires = OUTBOX.get(view, &(stored.message.receiver, index))?;
-    Ok(expires.map(|expires_ms| (stored.message, expires_ms)))
 }

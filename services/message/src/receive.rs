@@ -3,59 +3,47 @@
 use std::collections::BTreeSet;
 
 use machine::{Context, Fault, Read, answer, commit, refuse};
-use protocol::identity::Admission;
-use protocol::message::{CLOCK_SKEW_MS_MAX, Message, MessageType, PROOF_ITEMS_MAX};
+use protocol::message::{CLOCK_SKEW_MS_MAX, LIFETIME_MS_MAX, Message};
 use protocol::messages::{Answer, CountersignRequest, ReceiveAnswer, ReceiveRequest, SettleRequest};
-use protocol::receipt::batch_root;
+use protocol::receipt::{ReceiptHead, batch_root};
 use protocol::shared::Empty;
 use protocol::{CellId, MessageId, Problem};
 
-use crate::tables::{End, FATES, IDS, IN, MESSAGES, OUT, PEERS, TOTALS};
+use crate::admit::{Door, Sender};
+use crate::limits::{BATCH_MESSAGES_MAX, OBSERVE_EVERY_MS};
+use crate::tables::{IN, OUT, ROWS, UNSETTLED};
 use crate::{Decided, MessageMachine, Record, Refusal, body};
 
-/// What one stranger may send before it is a contact.
-const INTRODUCTIONS_PER_STRANGER_MAX: u32 = 5;
-/// How many strangers may have introduced themselves.
-const STRANGERS_MAX: u64 = 100;
-/// How often at most the trust in one peer is told.
-const OBSERVE_EVERY_MS: u64 = 1_000;
+/// The proof that was looked up last: messages of one batch mostly show the same.
+type LastProof = Option<(Vec<MessageId>, u32)>;
 
-/// Whether an admission lets a cell run an action here.
-pub fn may_exec(admission: &Admission, action: &str) -> bool {
-    admission.exec.iter().any(|allowed| allowed == action)
-}
-
-/// What is known about the sender while a batch is decided.
-struct Sender {
-    from: CellId,
-    admission: Admission,
-    introductions: u32,
-    strangers: u64,
-    observed_ms: u64,
-    /// The last proof that was looked up: messages of one batch mostly show the same.
-    proof: Option<(Vec<MessageId>, u32)>,
-}
-
-pub(crate) fn receive(machine: &MessageMachine, view: &dyn Read, context: &Context, asked: ReceiveRequest) -> Decided {
-    let peer = PEERS.get(view, &asked.from)?.unwrap_or_default();
-    let mut sender = Sender {
-        from: asked.from,
-        admission: asked.admission,
-        introductions: peer.introductions,
-        strangers: TOTALS.get(view, &())?.unwrap_or_default().strangers,
-        observed_ms: peer.observed_ms,
-        proof: None,
-    };
+pub(crate) fn receive(
+    machine: &MessageMachine,
+    view: &dyn Read,
+    context: &Context,
+    asked: ReceiveRequest,
+) -> Decided {
+    let messages = asked.messages.len();
+    if messages > BATCH_MESSAGES_MAX {
+        return refuse(Refusal::BatchTooLarge { messages, messages_max: BATCH_MESSAGES_MAX });
+    }
+    let mut sender = Sender::new(view, asked.from, asked.admission)?;
+    let mut proof = None;
     let mut records = Vec::new();
-    let mut outcomes = Vec::with_capacity(asked.messages.len());
+    let mut outcomes = Vec::with_capacity(messages);
     let mut taken = BTreeSet::new();
     for message in asked.messages {
+        // Before anything is acknowledged: a third cell may hold a message, and may not bring it.
+        if message.sender != sender.cell || message.receiver != machine.cell {
+            outcomes.push(Some(Problem::from(Refusal::NotForMe)));
+            continue;
+        }
         let id = message.id();
-        if taken.contains(&id) || IDS.get(view, &(id, IN))?.is_some() {
+        if taken.contains(&id) || ROWS.get(view, &(id, IN))?.is_some() {
             outcomes.push(None);
             continue;
         }
-        match take(machine, view, context, &mut sender, message)? {
+        match take(machine, view, context, &mut sender, &mut proof, id, message)? {
             Ok(record) => {
                 taken.insert(id);
                 records.push(record);
@@ -72,113 +60,104 @@ fn take(
     view: &dyn Read,
     context: &Context,
     sender: &mut Sender,
+    proof: &mut LastProof,
+    id: MessageId,
     message: Message,
 ) -> Result<Result<Record, Refusal>, Fault> {
-    if let Err(refusal) = check(machine, context, sender, &message) {
+    if let Err(refusal) = check(context, &message) {
         return Ok(Err(refusal));
     }
-    let introduction = match admit(view, sender, &message)? {
-        Ok(introduction) => introduction,
+    let door = match sender.admit(view, context, &message)? {
+        Ok(door) => door,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let shown = message.proof.len() as u32;
-    let matching = match &sender.proof {
-        Some((proof, matching)) if *proof == message.proof => *matching,
-        _ => {
-            let matching = matching(view, &sender.from, &message.proof)?;
-            sender.proof = Some((message.proof.clone(), matching));
-            matching
-        }
-    };
-    let observe = sender.from != machine.cell && context.now_ms >= sender.observed_ms + OBSERVE_EVERY_MS;
+    let due =
+        sender.peer.observed_ms.is_none_or(|last| context.now_ms.saturating_sub(last) >= OBSERVE_EVERY_MS);
+    let observe = due && sender.cell != machine.cell;
     if observe {
-        sender.observed_ms = context.now_ms;
+        sender.peer.observed_ms = Some(context.now_ms);
     }
-    Ok(Ok(Record::Incoming { message, shown, matching, observe, introduction }))
+    let displaces = if let Door::Introduction { displaces } = door { displaces } else { None };
+    Ok(Ok(Record::Incoming {
+        proof_shown: message.proof.len() as u32,
+        proof_matching: matching(view, &sender.cell, &message.proof, proof)?,
+        observe,
+        introduction: matches!(door, Door::Introduction { .. }),
+        acquainted: sender.acquainted(),
+        displaces,
+        id,
+        message,
+    }))
 }
 
-fn check(machine: &MessageMachine, context: &Context, sender: &Sender, message: &Message) -> Result<(), Refusal> {
-    if message.sender != sender.from || message.receiver != machine.cell {
-        return Err(Refusal::NotForMe);
-    }
+fn check(context: &Context, message: &Message) -> Result<(), Refusal> {
+    // Both clocks may be off: the sender's expiry is only over when it is by either.
     if message.expires_ms.saturating_add(CLOCK_SKEW_MS_MAX) < context.now_ms {
         return Err(Refusal::Expired);
     }
-    if message.timestamp_ms > context.now_ms + CLOCK_SKEW_MS_MAX {
-        return Err(Refusal::ClockSkew { off_ms: message.timestamp_ms - context.now_ms });
+    let off_ms = message.timestamp_ms.saturating_sub(context.now_ms);
+    if off_ms > CLOCK_SKEW_MS_MAX {
+        return Err(Refusal::ClockSkew { off_ms });
     }
-    if message.proof.len() > PROOF_ITEMS_MAX {
-        return Err(Refusal::BadProof);
+    let lifetime_ms = message.expires_ms.saturating_sub(message.timestamp_ms);
+    if lifetime_ms == 0 || lifetime_ms > LIFETIME_MS_MAX {
+        return Err(Refusal::BadLifetime);
     }
     body::check(message)
 }
 
-/// Whether the sender may send this; true if it does so as a stranger.
-fn admit(view: &dyn Read, sender: &mut Sender, message: &Message) -> Result<Result<bool, Refusal>, Fault> {
-    if message.sender == message.receiver || sender.admission.may.contains(&message.kind) {
-        return Ok(Ok(false));
-    }
-    if let Some(asked) = &message.in_reply_to
-        && let Some(index) = IDS.get(view, &(*asked, OUT))?
-        && let Some(asked) = MESSAGES.get(view, &index)?
-        && asked.message.receiver == message.sender
-        && asked.message.kind == message.kind
-    {
-        return Ok(Ok(false));
-    }
-    let introduces = matches!(message.kind, MessageType::Chat | MessageType::Auth);
-    if sender.admission.contact || !introduces {
-        return Ok(Err(Refusal::NotAllowed { kind: message.kind }));
-    }
-    if sender.introductions >= INTRODUCTIONS_PER_STRANGER_MAX {
-        return Ok(Err(Refusal::TooManyIntroductions));
-    }
-    if sender.introductions == 0 {
-        if sender.strangers >= STRANGERS_MAX {
-            return Ok(Err(Refusal::TooManyStrangers));
-        }
-        sender.strangers += 1;
-    }
-    sender.introductions += 1;
-    Ok(Ok(true))
-}
-
 /// How many of the shown messages are here, shared with that cell, with a receipt; each counts once.
-fn matching(view: &dyn Read, with: &CellId, shown: &[MessageId]) -> Result<u32, Fault> {
+fn matching(view: &dyn Read, with: &CellId, shown: &[MessageId], last: &mut LastProof) -> Result<u32, Fault> {
+    if let Some((proof, matching)) = last
+        && proof == shown
+    {
+        return Ok(*matching);
+    }
     let mut matching = 0;
     for id in shown.iter().collect::<BTreeSet<_>>() {
         for way in [OUT, IN] {
-            let Some(index) = IDS.get(view, &(*id, way))? else { continue };
-            let receipted = FATES.get(view, &index)?.is_some_and(|fate| fate.receipt.is_some());
-            let Some(stored) = MESSAGES.get(view, &index)? else { continue };
-            if receipted && (stored.message.sender == *with || stored.message.receiver == *with) {
+            if ROWS.get(view, &(*id, way))?.is_some_and(|row| row.peer == *with && row.receipt.is_some()) {
                 matching += 1;
                 break;
             }
         }
     }
+    *last = Some((shown.to_vec(), matching));
     Ok(matching)
 }
 
-pub(crate) fn countersign(view: &dyn Read, asked: CountersignRequest) -> Decided {
+/// Whether a receipt's head is about these very ids.
+pub(crate) fn covers(head: &ReceiptHead, ids: &[MessageId]) -> Result<(), Refusal> {
+    if ids.len() > BATCH_MESSAGES_MAX {
+        return Err(Refusal::BatchTooLarge { messages: ids.len(), messages_max: BATCH_MESSAGES_MAX });
+    }
+    if head.count != ids.len() as u64 || head.root != batch_root(ids) {
+        return Err(Refusal::WrongReceipt);
+    }
+    Ok(())
+}
+
+pub(crate) fn countersign(machine: &MessageMachine, view: &dyn Read, asked: CountersignRequest) -> Decided {
     let CountersignRequest { head, ids } = asked;
-    if head.count != ids.len() as u64 || head.root != batch_root(&ids) {
-        return refuse(Refusal::WrongReceipt);
+    if let Err(refusal) = covers(&head, &ids) {
+        return refuse(refusal);
     }
     let mut news = false;
     for id in &ids {
-        let Some(index) = IDS.get(view, &(*id, IN))? else { return refuse(Refusal::UnknownMessage) };
-        news |= FATES.get(view, &index)?.is_none_or(|fate| fate.receipt.is_none());
+        let Some(row) = ROWS.get(view, &(*id, IN))? else { return refuse(Refusal::UnknownMessage) };
+        if head.receiver != machine.cell || row.peer != head.sender {
+            return refuse(Refusal::WrongReceipt);
+        }
+        news |= row.receipt.is_none();
     }
-    if !news {
-        return answer(Answer::Countersign(Empty {}));
-    }
-    commit(vec![Record::Countersigned { head, ids }], Answer::Countersign(Empty {}))
+    let records = if news { vec![Record::Countersigned { head, ids }] } else { Vec::new() };
+    crate::commit_or_answer(records, Answer::Countersign(Empty {}))
 }
 
 pub(crate) fn settle(view: &dyn Read, asked: SettleRequest) -> Decided {
-    let Some(index) = IDS.get(view, &(asked.id, IN))? else { return refuse(Refusal::UnknownMessage) };
-    if FATES.get(view, &index)?.is_some_and(|fate| fate.end == Some(End::Handled)) {
+    let Some(row) = ROWS.get(view, &(asked.id, IN))? else { return refuse(Refusal::UnknownMessage) };
+    // Settled before, or it asked for nothing.
+    if UNSETTLED.get(view, &row.index)?.is_none() {
         return answer(Answer::Settle(Empty {}));
     }
     commit(vec![Record::Settled { id: asked.id, problem: asked.problem }], Answer::Settle(Empty {}))

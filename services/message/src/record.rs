@@ -1,10 +1,14 @@
 //! What Message journals.
+//!
+//! A message's id is journaled beside it: it is a hash over the body, and is worked out once, where
+//! the message is decided on. No record forgets anything: a message's id stays known for ever, in the
+//! row that its status needs anyway, so a late duplicate is never taken for news.
 
 use machine::At;
 use minicbor::{Decode, Encode};
 use protocol::message::Message;
 use protocol::receipt::ReceiptHead;
-use protocol::{Event, MessageId, Problem, Service};
+use protocol::{CellId, Event, MessageId, Problem, Service};
 use serde_json::{Value, json};
 
 /// A fact about messages.
@@ -19,6 +23,9 @@ pub enum Record {
         /// The caller's request id.
         #[n(1)]
         request_id: Option<String>,
+        /// The message's id.
+        #[n(2)]
+        id: MessageId,
     },
     /// A message came in.
     #[n(1)]
@@ -28,16 +35,25 @@ pub enum Record {
         message: Message,
         /// How many messages its proof showed.
         #[n(1)]
-        shown: u32,
+        proof_shown: u32,
         /// How many of them were here with a receipt.
         #[n(2)]
-        matching: u32,
+        proof_matching: u32,
         /// Whether the trust in its sender is to be told.
         #[n(3)]
         observe: bool,
-        /// Whether the sender was a stranger.
+        /// Whether it was taken as a stranger's introduction.
         #[n(4)]
         introduction: bool,
+        /// The message's id.
+        #[n(5)]
+        id: MessageId,
+        /// Whether the sender, whose introduction was pending, is a contact by now.
+        #[n(6)]
+        acquainted: bool,
+        /// Whose long pending introduction makes room for this one.
+        #[n(7)]
+        displaces: Option<CellId>,
     },
     /// The receiver's receipt for a batch of outgoing messages.
     #[n(2)]
@@ -48,6 +64,9 @@ pub enum Record {
         /// The batch, in order.
         #[n(1)]
         ids: Vec<MessageId>,
+        /// Places of the batch that this record says nothing new about: delivered before, or unknown.
+        #[n(2)]
+        stale: Vec<u64>,
     },
     /// This cell's own receipt for a batch of incoming messages.
     #[n(3)]
@@ -105,28 +124,38 @@ impl Record {
             data,
         };
         match self {
-            Self::Outgoing { message, .. } => vec![event("message.queued", summary(message))],
-            Self::Incoming { message, shown, matching, .. } => {
-                let mut data = summary(message);
-                data["proof"] = json!({ "shown": shown, "matching": matching });
+            Self::Outgoing { id, message, .. } => vec![event("message.queued", summary(id, message))],
+            Self::Incoming { id, message, proof_shown, proof_matching, .. } => {
+                let mut data = summary(id, message);
+                data["proof"] = json!({ "shown": proof_shown, "matching": proof_matching });
                 vec![event("message.received", data)]
             }
-            Self::Receipted { head, ids } => ids
-                .iter()
-                .map(|id| event("message.delivered", json!({ "id": id, "receiver": head.receiver })))
+            Self::Receipted { head, ids, stale } => (0u64..)
+                .zip(ids)
+                .filter(|(place, _)| stale.binary_search(place).is_err())
+                .map(|(_, id)| {
+                    let data = json!({ "id": id, "sender": head.sender, "receiver": head.receiver });
+                    event("message.delivered", data)
+                })
                 .collect(),
             Self::Countersigned { .. } => Vec::new(),
-            Self::Refused { id, problem } => vec![event("message.refused", json!({ "id": id, "problem": problem }))],
-            Self::Settled { id, problem } => vec![event("message.handled", json!({ "id": id, "problem": problem }))],
-            Self::Expired { ids } => ids.iter().map(|id| event("message.expired", json!({ "id": id }))).collect(),
+            Self::Refused { id, problem } => {
+                vec![event("message.refused", json!({ "id": id, "problem": problem }))]
+            }
+            Self::Settled { id, problem } => {
+                vec![event("message.handled", json!({ "id": id, "problem": problem }))]
+            }
+            Self::Expired { ids } => {
+                ids.iter().map(|id| event("message.expired", json!({ "id": id }))).collect()
+            }
             Self::Cancelled { id } => vec![event("message.cancelled", json!({ "id": id }))],
         }
     }
 }
 
-fn summary(message: &Message) -> Value {
+fn summary(id: &MessageId, message: &Message) -> Value {
     json!({
-        "id": message.id(), "type": message.kind, "sender": message.sender, "receiver": message.receiver,
+        "id": id, "type": message.kind, "sender": message.sender, "receiver": message.receiver,
         "in_reply_to": message.in_reply_to,
     })
 }
@@ -134,11 +163,13 @@ fn summary(message: &Message) -> Value {
 impl machine::Record for Record {
     fn describe(&self) -> Value {
         match self {
-            Self::Outgoing { message, .. } => json!({ "outgoing": with_body(message) }),
-            Self::Incoming { message, shown, matching, .. } => {
-                json!({ "incoming": with_body(message), "proof": { "shown": shown, "matching": matching } })
-            }
-            Self::Receipted { head, ids } => json!({ "receipted": { "receipt": head, "ids": ids } }),
+            Self::Outgoing { id, message, .. } => json!({ "outgoing": with_body(id, message) }),
+            Self::Incoming { id, message, proof_shown, proof_matching, introduction, .. } => json!({
+                "incoming": with_body(id, message),
+                "proof": { "shown": proof_shown, "matching": proof_matching },
+                "introduction": introduction,
+            }),
+            Self::Receipted { head, ids, .. } => json!({ "receipted": { "receipt": head, "ids": ids } }),
             Self::Countersigned { head, ids } => json!({ "countersigned": { "receipt": head, "ids": ids } }),
             Self::Refused { id, problem } => json!({ "refused": { "id": id, "problem": problem } }),
             Self::Settled { id, problem } => json!({ "settled": { "id": id, "problem": problem } }),
@@ -148,9 +179,11 @@ impl machine::Record for Record {
     }
 }
 
-fn with_body(message: &Message) -> Value {
-    let mut shown = summary(message);
+fn with_body(id: &MessageId, message: &Message) -> Value {
+    let mut shown = summary(id, message);
     shown["timestamp_ms"] = message.timestamp_ms.into();
-    shown["body"] = if message.sealed { Value::Null } else { serde_json::from_slice(&message.body).unwrap_or_default() };
+    shown["sealed"] = message.sealed.into();
+    shown["body"] =
+        if message.sealed { Value::Null } else { serde_json::from_slice(&message.body).unwrap_or_default() };
     shown
 }

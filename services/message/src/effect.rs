@@ -1,0 +1,36 @@
+//! What Message asks of the world, once the record that asks for it is durable.
+
+use protocol::message::{Message, MessageType};
+use protocol::{CellId, MessageId};
+
+/// What Message asks of the world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Something waits for this receiver: fetch it with `message.waiting` and carry it over.
+    Deliver(CellId),
+    /// An incoming message asks for something: carry it out, then `message.settle` it.
+    Handle(MessageId, Box<Message>),
+    /// A peer's messages came with a proof: fold it into the trust in it.
+    Observe {
+        /// Whose.
+        cell: CellId,
+        /// Messages shown.
+        shown: u32,
+        /// Those of them that are here with a receipt.
+        matching: u32,
+        /// Messages the two share.
+        shared: u64,
+    },
+}
+
+/// Whether an incoming message asks for something to be done: a TX, POST, QUERY or EXEC that is no
+/// reply, and every step of an AUTH exchange.
+pub fn asks(message: &Message) -> bool {
+    match message.kind {
+        MessageType::Chat => false,
+        MessageType::Auth => true,
+        MessageType::Tx | MessageType::Post | MessageType::Query | MessageType::Exec => {
+            message.in_reply_to.is_none()
+        }
+    }
+}
