@@ -54,12 +54,14 @@ impl<M: Machine> Offline<M> {
         let context = Context { now_ms: now_ms(), entropy, caller: Caller::Internal };
         let mut top = Overlay::default();
         let view = View::new(&self.view, None, &mut top);
-        let fault = |fault: machine::Fault| Problem::new(ProblemKind::Fault, "service.fault", fault.to_string());
+        let fault =
+            |fault: machine::Fault| Problem::new(ProblemKind::Fault, "service.fault", fault.to_string());
         match self.machine.decide(&view, &context, request).map_err(fault)? {
             Decision::Answer(answer) => Ok(answer),
             Decision::Refuse(problem) => Err(problem),
             Decision::Commit { records, answer } => {
-                let entry = |record| Entry { time_ms: context.now_ms, epoch: self.epoch, cause: None, record };
+                let entry =
+                    |record| Entry { time_ms: context.now_ms, epoch: self.epoch, cause: None, record };
                 let entries: Vec<Entry<M::Record>> = records.into_iter().map(entry).collect();
                 let bytes: Vec<Vec<u8>> = entries.iter().map(Entry::encode).collect();
                 let first = self.journal.append(&bytes).map_err(|error| journal_problem(service, &error))?;

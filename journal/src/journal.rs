@@ -92,7 +92,11 @@ impl Journal {
     /// # Errors
     ///
     /// As [`Journal::open`].
-    pub fn open_on(mut storage: Box<dyn Storage>, key_pair: KeyPair, witnessed: u64) -> Result<(Self, Recovery)> {
+    pub fn open_on(
+        mut storage: Box<dyn Storage>,
+        key_pair: KeyPair,
+        witnessed: u64,
+    ) -> Result<(Self, Recovery)> {
         let loaded = recover::load(&mut *storage)?;
         if loaded.key != key_pair.public() {
             return Err(Error::WrongKey);
@@ -101,7 +105,8 @@ impl Journal {
             return Err(Error::ShorterThanWitnessed { length: loaded.state.length, witnessed });
         }
         let dirty_pages = pages_of(&mut *storage, &loaded.bitfield)?;
-        let reader = Reader::new(storage.reader().map_err(Error::io("opening a reader"))?, loaded.key, loaded.state);
+        let reader =
+            Reader::new(storage.reader().map_err(Error::io("opening a reader"))?, loaded.key, loaded.state);
         let mut journal = Self {
             storage,
             key_pair,
@@ -205,10 +210,14 @@ impl Journal {
     fn write_checkpoint(&mut self) -> Result<()> {
         let state = self.reader.state_with_nodes();
         for (first, run) in runs(&state.nodes) {
-            self.storage.write(File::Tree, first * NODE_BYTES, &run).map_err(Error::io("writing the tree"))?;
+            self.storage
+                .write(File::Tree, first * NODE_BYTES, &run)
+                .map_err(Error::io("writing the tree"))?;
         }
         for (page, bytes) in &self.dirty_pages {
-            self.storage.write(File::Bitfield, page * PAGE_BYTES, bytes).map_err(Error::io("writing the bitfield"))?;
+            self.storage
+                .write(File::Bitfield, page * PAGE_BYTES, bytes)
+                .map_err(Error::io("writing the bitfield"))?;
         }
         self.storage.sync(File::Tree).map_err(Error::io("syncing the tree"))?;
         self.storage.sync(File::Bitfield).map_err(Error::io("syncing the bitfield"))?;

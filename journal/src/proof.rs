@@ -41,7 +41,13 @@ pub struct Proof {
 }
 
 impl Proof {
-    pub(crate) fn new(key: PublicKey, index: u64, state: &State, siblings: Vec<Node>, signature: [u8; 64]) -> Self {
+    pub(crate) fn new(
+        key: PublicKey,
+        index: u64,
+        state: &State,
+        siblings: Vec<Node>,
+        signature: [u8; 64],
+    ) -> Self {
         let others = state.roots.iter().filter(|root| {
             let (first, end) = tree::span(root.index);
             !(first..end).contains(&index)
@@ -66,7 +72,11 @@ impl Proof {
         if self.key != key.to_string() {
             return Err(Error::WrongKey);
         }
-        if self.index >= self.length || self.length >= 1 << 40 || self.siblings.len() > 64 || self.roots.len() > 64 {
+        if self.index >= self.length
+            || self.length >= 1 << 40
+            || self.siblings.len() > 64
+            || self.roots.len() > 64
+        {
             return Err(Error::corrupt("the proof has an impossible shape"));
         }
         let mut node = Node::of_entry(self.index, entry);
@@ -98,6 +108,7 @@ fn shown(node: &Node) -> ProofNode {
 
 fn read(node: &ProofNode) -> Result<Node> {
     let mut hash = [0; 32];
-    hex::decode_to_slice(&node.hash, &mut hash).map_err(|_| Error::corrupt("a hash of the proof is not hex"))?;
+    hex::decode_to_slice(&node.hash, &mut hash)
+        .map_err(|_| Error::corrupt("a hash of the proof is not hex"))?;
     Ok(Node { index: node.index, size: node.size, hash })
 }

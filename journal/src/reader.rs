@@ -90,7 +90,8 @@ impl Reader {
         if length > now {
             return Err(Error::NoEntry { index: length, length: now });
         }
-        let roots: Result<Vec<Node>> = tree::roots_of(length).into_iter().map(|index| self.node(index)).collect();
+        let roots: Result<Vec<Node>> =
+            tree::roots_of(length).into_iter().map(|index| self.node(index)).collect();
         Ok(hash::tree(&roots?))
     }
 
@@ -108,7 +109,13 @@ impl Reader {
 
     /// Entries in order, read ahead and checked like [`Reader::get`]. Ends where the log ends now.
     pub fn range(&self, from: u64, to: u64) -> Range {
-        Range { reader: self.clone(), next: from, end: to.min(self.length()), offset: None, ahead: VecDeque::new() }
+        Range {
+            reader: self.clone(),
+            next: from,
+            end: to.min(self.length()),
+            offset: None,
+            ahead: VecDeque::new(),
+        }
     }
 
     /// A proof that one entry is in this log.
@@ -171,7 +178,8 @@ impl Reader {
             return Ok(*node);
         }
         let mut storage = self.0.storage.lock().unwrap_or_else(PoisonError::into_inner);
-        read_node(&mut **storage, index)?.ok_or_else(|| Error::corrupt(format!("the tree lacks its node {index}")))
+        read_node(&mut **storage, index)?
+            .ok_or_else(|| Error::corrupt(format!("the tree lacks its node {index}")))
     }
 
     fn leaf(&self, index: u64) -> Result<Node> {
@@ -193,7 +201,9 @@ impl Reader {
             let run = self.read(File::Tree, from * 2 * NODE_BYTES, bytes, from)?;
             for (index, node) in (from..first_pending).zip(run.chunks(2 * NODE_BYTES as usize)) {
                 let leaf = Node::from_bytes(index * 2, node);
-                leaves.push(leaf.ok_or_else(|| Error::corrupt(format!("the tree lacks the leaf of entry {index}")))?);
+                leaves.push(
+                    leaf.ok_or_else(|| Error::corrupt(format!("the tree lacks the leaf of entry {index}")))?,
+                );
             }
         }
         drop(state);
@@ -207,7 +217,9 @@ impl Reader {
         let mut storage = self.0.storage.lock().unwrap_or_else(PoisonError::into_inner);
         storage.read(file, offset, length).map_err(|error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof if file == File::Data => Error::Damaged { index },
-            std::io::ErrorKind::UnexpectedEof => Error::corrupt(format!("the {} file is too short", file.name())),
+            std::io::ErrorKind::UnexpectedEof => {
+                Error::corrupt(format!("the {} file is too short", file.name()))
+            }
             _ => Error::io("reading the journal")(error),
         })
     }

@@ -93,7 +93,8 @@ pub(crate) fn load(storage: &mut dyn ReadStorage) -> Result<Loaded> {
 }
 
 fn external(storage: &mut dyn ReadStorage, start: u64, length: u64) -> Result<Header> {
-    let payload = storage.read(File::Header, start, length).map_err(Error::io("reading the external header"))?;
+    let payload =
+        storage.read(File::Header, start, length).map_err(Error::io("reading the external header"))?;
     match Header::decode(&payload)? {
         SlotPayload::InPlace(header) => Ok(header),
         SlotPayload::External { .. } => Err(Error::corrupt("an external header points on")),

@@ -31,7 +31,10 @@ pub(crate) fn verify(reader: &Reader, progress: &mut dyn FnMut(u64, u64)) -> Res
         tree::push(&mut roots, tree::Node::of_entry(index, &entry), |node| completed.push(node));
         for node in &completed[1..] {
             if reader.node(node.index)? != *node {
-                return Err(Error::corrupt(format!("the node {} above entry {index} is damaged", node.index)));
+                return Err(Error::corrupt(format!(
+                    "the node {} above entry {index} is damaged",
+                    node.index
+                )));
             }
         }
         if index % PROGRESS_ENTRIES == 0 {

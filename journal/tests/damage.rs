@@ -54,7 +54,8 @@ fn a_flipped_bit_of_a_checkpointed_entry_is_named() {
     let mut data = memory.bytes(File::Data);
     data[0] ^= 1;
     memory.set_bytes(File::Data, data);
-    let (journal, _) = Journal::open_on(Box::new(memory), pair(), 40).expect("opens: it does not read the whole log");
+    let (journal, _) =
+        Journal::open_on(Box::new(memory), pair(), 40).expect("opens: it does not read the whole log");
     let error = journal.verify(&mut |_, _| {}).expect_err("damaged");
     assert!(error.to_string().contains("entry 1 "), "{error}");
 }

@@ -30,7 +30,10 @@ fn what_is_appended_is_there_after_a_reopen() {
     let entries: Vec<_> = journal.reader().range(0, u64::MAX).collect::<Result<_, _>>().expect("reads");
     assert_eq!(entries.len(), 20_003);
     journal.close().expect("closes");
-    assert_eq!(Reader::open(&folder).expect("opens").verify(&mut |_, _| {}).expect("verifies").entries, 20_003);
+    assert_eq!(
+        Reader::open(&folder).expect("opens").verify(&mut |_, _| {}).expect("verifies").entries,
+        20_003
+    );
 }
 
 /// A reader on another handle sees a growing log that is always whole.

@@ -9,7 +9,9 @@ fn pair() -> KeyPair {
 }
 
 fn batch(number: u64) -> Vec<Vec<u8>> {
-    (0..1 + number % 4).map(|part| format!("batch {number} part {part}").into_bytes().repeat(1 + number as usize % 3)).collect()
+    (0..1 + number % 4)
+        .map(|part| format!("batch {number} part {part}").into_bytes().repeat(1 + number as usize % 3))
+        .collect()
 }
 
 /// Appends batches, with a checkpoint now and then, until the disk fails; gives what was acknowledged.
@@ -18,7 +20,10 @@ fn work(disk: &Faulty, batches: u64) -> Vec<Vec<u8>> {
     let Ok(mut journal) = Journal::create_on(Box::new(disk.clone()), pair()) else { return acknowledged };
     for number in 0..batches {
         if journal.append(&batch(number)).is_err() {
-            assert!(matches!(journal.append(&batch(number)), Err(Error::Faulted)), "a failed journal takes no more");
+            assert!(
+                matches!(journal.append(&batch(number)), Err(Error::Faulted)),
+                "a failed journal takes no more"
+            );
             return acknowledged;
         }
         acknowledged.extend(batch(number));
@@ -43,9 +48,16 @@ fn a_crash_at_any_operation_keeps_what_was_acknowledged() {
                 let left = disk.crash(keep, torn);
                 match Journal::open_on(Box::new(left), pair(), 0) {
                     Ok((journal, _)) => {
-                        let there: Vec<Vec<u8>> = journal.reader().range(0, u64::MAX).map(|e| e.expect("reads")).collect();
-                        assert!(there.starts_with(&acknowledged), "lost at operation {fail_from}, keep {keep}, torn {torn}");
-                        assert!(whole.starts_with(&there), "invented at operation {fail_from}, keep {keep}, torn {torn}");
+                        let there: Vec<Vec<u8>> =
+                            journal.reader().range(0, u64::MAX).map(|e| e.expect("reads")).collect();
+                        assert!(
+                            there.starts_with(&acknowledged),
+                            "lost at operation {fail_from}, keep {keep}, torn {torn}"
+                        );
+                        assert!(
+                            whole.starts_with(&there),
+                            "invented at operation {fail_from}, keep {keep}, torn {torn}"
+                        );
                         journal.verify(&mut |_, _| {}).expect("verifies");
                     }
                     Err(Error::NotCreated) => assert!(acknowledged.is_empty()),
@@ -67,7 +79,8 @@ fn a_log_shorter_than_a_witness_has_seen_is_refused_and_left_alone() {
     let result = Journal::open_on(Box::new(torn.clone()), pair(), acknowledged);
     assert!(matches!(result, Err(Error::ShorterThanWitnessed { .. })));
     assert_eq!(torn.bytes(journal::storage::File::Oplog).len(), bytes.len() - 3, "nothing was cut");
-    let (_, recovery) = Journal::open_on(Box::new(torn), pair(), acknowledged - 3).expect("opens for a lesser witness");
+    let (_, recovery) =
+        Journal::open_on(Box::new(torn), pair(), acknowledged - 3).expect("opens for a lesser witness");
     assert!(recovery.tail_unproven);
 }
 

@@ -21,14 +21,21 @@ fn keys_and_leaves() {
         hex::encode(key.discovery_key()),
         "627f57cc851c912659941c91bcb560d1aee55f37050a82aed6bb8af7efc46357"
     );
-    assert_eq!(hex::encode(hash::leaf(b"")), "5187b7a8021bf4f2c004ea3a54cfece1754f11c7624d2363c7f4cf4fddd1441e");
-    assert_eq!(hex::encode(hash::leaf(b"hello")), "f2391083cfaa8043205fed76cdff843902146ca92aebcd7a196814ec45d8c8f8");
+    assert_eq!(
+        hex::encode(hash::leaf(b"")),
+        "5187b7a8021bf4f2c004ea3a54cfece1754f11c7624d2363c7f4cf4fddd1441e"
+    );
+    assert_eq!(
+        hex::encode(hash::leaf(b"hello")),
+        "f2391083cfaa8043205fed76cdff843902146ca92aebcd7a196814ec45d8c8f8"
+    );
 }
 
 #[test]
 fn tree_hashes_and_signatures_of_a_short_life() {
     let (memory, mut journal) = fresh();
-    let at = |journal: &Journal, tree_hash: &str| assert!(hex::encode(journal.tree_hash()).starts_with(tree_hash));
+    let at =
+        |journal: &Journal, tree_hash: &str| assert!(hex::encode(journal.tree_hash()).starts_with(tree_hash));
     at(&journal, "bb30a42c1e62f0afda5f0a4e8a562f7a13a24cea00ee81917b86b89e801314aa");
     journal.append(&["hello"]).expect("appends");
     at(&journal, "b63bcd157c3725b402f0689f84ae3d04734d14fd2ebef2e10101447142e73305");

@@ -188,12 +188,15 @@ macro_rules! actions {
         pub enum Words {}
 
         /// What this service's machine can be asked: one variant an action.
+        #[allow(clippy::large_enum_variant)]
         #[derive(Clone, Debug)]
         pub enum Request {
             $( $(#[doc = $mdoc])+ $mname($mreq), )*
         }
 
         /// What this service's machine answers: one variant an action.
+        // An answer moves once, into its caller's channel: boxing the large ones would cost more.
+        #[allow(clippy::large_enum_variant)]
         #[derive(Clone, Debug, PartialEq)]
         pub enum Answer {
             $( #[doc = concat!("Answer to `", stringify!($mverb), "`.")] $mname($mans), )*

@@ -62,8 +62,12 @@ impl FromStr for Amount {
     fn from_str(text: &str) -> Result<Self, Problem> {
         let bad = |why: &str| {
             let shown: String = text.chars().take(80).collect();
-            Problem::new(ProblemKind::Invalid, "amount.bad", format!("{shown:?} is not an amount of PRANA: {why}"))
-                .hint("a decimal number with up to 18 decimals, as in 12 or 0.5")
+            Problem::new(
+                ProblemKind::Invalid,
+                "amount.bad",
+                format!("{shown:?} is not an amount of PRANA: {why}"),
+            )
+            .hint("a decimal number with up to 18 decimals, as in 12 or 0.5")
         };
         let (whole, part) = text.split_once('.').unwrap_or((text, ""));
         let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
@@ -74,7 +78,8 @@ impl FromStr for Amount {
             return Err(bad("more than 18 decimals"));
         }
         let whole: u128 = whole.parse().map_err(|_| bad("too large"))?;
-        let part: u128 = if part.is_empty() { 0 } else { format!("{part:0<18}").parse().map_err(|_| bad("too large"))? };
+        let part: u128 =
+            if part.is_empty() { 0 } else { format!("{part:0<18}").parse().map_err(|_| bad("too large"))? };
         whole
             .checked_mul(ATOMS_PER_PRANA)
             .and_then(|atoms| atoms.checked_add(part))
@@ -145,7 +150,9 @@ mod tests {
 
     #[test]
     fn wrong_amounts_are_refused() {
-        for text in ["", ".", "1.", ".5", "-1", "1e3", "1.0000000000000000001", "4e38", "999999999999999999999999"] {
+        for text in
+            ["", ".", "1.", ".5", "-1", "1e3", "1.0000000000000000001", "4e38", "999999999999999999999999"]
+        {
             assert_eq!(text.parse::<Amount>().expect_err(text).code, "amount.bad");
         }
     }

@@ -106,7 +106,11 @@ impl Attestation {
 
     /// Whether the signature is the member's, for this block.
     pub fn holds_for(&self, header: &BlockHeader) -> bool {
-        crate::signing::verify(&self.member, &Self::signed_text(header, &self.root, &self.member), &self.signature)
+        crate::signing::verify(
+            &self.member,
+            &Self::signed_text(header, &self.root, &self.member),
+            &self.signature,
+        )
     }
 }
 

@@ -41,8 +41,12 @@ impl std::str::FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bad = || {
-            crate::Problem::new(crate::ProblemKind::Invalid, "event.bad_cursor", "the event id was not made by this cell")
-                .hint("send back the `id` of the last event you received, or none to start from now")
+            crate::Problem::new(
+                crate::ProblemKind::Invalid,
+                "event.bad_cursor",
+                "the event id was not made by this cell",
+            )
+            .hint("send back the `id` of the last event you received, or none to start from now")
         };
         let mut numbers = [0u64; 6];
         let mut parts = text.split('.');

@@ -101,7 +101,10 @@ impl Genesis {
                 .hint("compare it with the genesis.json of another cell of this network"))
         };
         if self.members.is_empty() || self.members.len() > MEMBERS_MAX {
-            return fail(format!("a network has 1 to {MEMBERS_MAX} members, this one {}", self.members.len()));
+            return fail(format!(
+                "a network has 1 to {MEMBERS_MAX} members, this one {}",
+                self.members.len()
+            ));
         }
         if let Some(bad) = self.members.iter().find(|member| !(1..=1_000_000).contains(&member.weight)) {
             return fail(format!("the weight of {} is {}", bad.cell, bad.weight));

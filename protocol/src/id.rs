@@ -208,7 +208,20 @@ impl Hash {
 
 /// A block's place in the order; the first block has index 0.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode, Serialize, Deserialize, JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Encode,
+    Decode,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 #[cbor(transparent)]
 #[serde(transparent)]

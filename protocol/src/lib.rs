@@ -34,9 +34,9 @@ pub use event::Event;
 pub use id::{BlockHash, BlockIndex, CellId, GenesisHash, Hash, MessageId, StateRoot, TxId};
 pub use problem::{Problem, ProblemKind};
 pub use service::Service;
-pub use words::{consensus, identity, market, nucleus, shared, state};
 /// The actions, requests and answers of the Message service.
 pub use words::message as messages;
+pub use words::{consensus, identity, market, nucleus, shared, state};
 
 /// Calls `visitor` once for each declared action, service by service.
 pub fn visit_actions<V: Visitor>(visitor: &mut V) {

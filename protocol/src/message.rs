@@ -24,7 +24,19 @@ pub const LIFETIME_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
 
 /// The six types.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize, JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Encode,
+    Decode,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 #[cbor(index_only)]
 #[serde(rename_all = "UPPERCASE")]

@@ -11,7 +11,19 @@ use crate::problem::{Problem, ProblemKind};
 
 /// One of the six services of a cell.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize, JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Encode,
+    Decode,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 #[cbor(index_only)]
 #[serde(rename_all = "lowercase")]

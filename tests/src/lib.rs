@@ -1,1 +1,182 @@
-//! End-to-end, crash and load tests of real cells.
+//! What tests of real cells share: cells as processes of their own, on loopback, with ephemeral ports,
+//! in temporary folders. Each ends with the test that started it.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long a cell may take to be ready.
+const READY_MAX: Duration = Duration::from_secs(20);
+
+/// The program `cell` of this build.
+///
+/// # Panics
+///
+/// If it was not built: `cargo build --release -p cell`.
+pub fn program() -> PathBuf {
+    let own = std::env::current_exe().expect("the test has a path");
+    let target = own.ancestors().find(|dir| dir.join("cell").is_file());
+    target.map(|dir| dir.join("cell")).expect("cell is built first: cargo build --release -p cell")
+}
+
+/// A cell's folder, and its process while it runs.
+pub struct Cell {
+    dir: PathBuf,
+    child: Option<Child>,
+    /// Where HTTP listens, while it runs.
+    pub http: String,
+    /// Where peers reach it, while it runs.
+    pub peer: String,
+}
+
+impl Cell {
+    /// Makes a cell and does not start it.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be made.
+    pub fn init(dir: &Path, name: &str) -> Self {
+        let dir = dir.join(name);
+        let cell = Self { dir, child: None, http: String::new(), peer: String::new() };
+        cell.ok(&["init", "--name", name, "--http-port", "0", "--peer-port", "0"]);
+        cell
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Starts it and waits until it is ready.
+    ///
+    /// # Panics
+    ///
+    /// If it is not ready in time.
+    pub fn start(&mut self) {
+        let log =
+            std::fs::File::options().create(true).append(true).open(self.dir.join("log")).expect("a log");
+        let mut child = Command::new(program())
+            .args(["start", "--output", "json", "--dir"])
+            .arg(&self.dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("the program starts");
+        let stdout = child.stdout.take().expect("its output is ours");
+        self.child = Some(child);
+        let (send, line) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = BufReader::new(stdout).read_line(&mut text);
+            let _ = send.send(text);
+        });
+        let text = line.recv_timeout(READY_MAX).expect("ready in time");
+        let ready: Value =
+            serde_json::from_str(&text).unwrap_or_else(|_| panic!("no ready line but {text:?}"));
+        assert_eq!(ready["event"], "ready", "{ready}");
+        self.http = ready["http"].as_str().unwrap_or_default().to_owned();
+        self.peer = ready["peer"].as_str().unwrap_or_default().to_owned();
+    }
+
+    /// Ends it at once, as a power switch would as far as the process can tell.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Runs a command on it.
+    ///
+    /// # Panics
+    ///
+    /// If the program cannot be run.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(program())
+            .args(arguments)
+            .args(["--output", "json", "--dir"])
+            .arg(&self.dir)
+            .output()
+            .expect("the program runs")
+    }
+
+    /// Runs a command that has to succeed; its answer.
+    ///
+    /// # Panics
+    ///
+    /// If it fails, with what it printed.
+    pub fn ok(&self, arguments: &[&str]) -> Value {
+        let output = self.run(arguments);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "cell {arguments:?}: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("cell {arguments:?} printed {text:?}"))
+    }
+
+    /// Runs a command that has to fail; its exit code and its problem's code.
+    ///
+    /// # Panics
+    ///
+    /// If it prints no problem.
+    pub fn refused(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.run(arguments);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let problem: Value =
+            serde_json::from_str(&text).unwrap_or_else(|_| panic!("cell {arguments:?} printed {text:?}"));
+        assert!(problem["cause"].is_string(), "{problem}");
+        (output.status.code().unwrap_or(-1), problem["code"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// The id of the cell.
+    pub fn id(&self) -> String {
+        self.ok(&["identity", "show"])["cell"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The admin token.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be read.
+    pub fn token(&self) -> String {
+        std::fs::read_to_string(self.dir.join("admin.token")).expect("the token is there")
+    }
+}
+
+impl Drop for Cell {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Makes two running cells that know each other; the second takes everything from the first.
+pub fn pair(dir: &Path) -> (Cell, Cell) {
+    let (mut alice, mut bob) = (Cell::init(dir, "alice"), Cell::init(dir, "bob"));
+    alice.start();
+    bob.start();
+    alice.ok(&["peers", "add", &bob.peer, "--name", "bob"]);
+    bob.ok(&["peers", "add", &alice.peer, "--name", "alice"]);
+    let may = "CHAT,AUTH,TX,POST,QUERY,EXEC";
+    bob.ok(&["identity", "access", "alice", "--may", may, "--exec", "state.get"]);
+    until("the two are connected", || alice.ok(&["peers"])["items"][0]["connected"] == true);
+    (alice, bob)
+}
+
+/// Waits for a condition, bounded.
+///
+/// # Panics
+///
+/// If it does not come true in time.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + READY_MAX;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -29,7 +29,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix::prelude::*;
 use machine::{
-    AnswerOf, At, Context as DecideContext, Decision, EffectId, Entry, Fault, Machine, Overlay, Record, RequestOf, View,
+    AnswerOf, At, Context as DecideContext, Decision, EffectId, Entry, Fault, Machine, Overlay, Record,
+    RequestOf, View,
 };
 use protocol::action::ServiceWords;
 use protocol::{Problem, ProblemKind, Service};
@@ -53,7 +54,9 @@ type Reply<M> = (oneshot::Sender<Answered<M>>, Answered<M>);
 
 /// The time in milliseconds since 1970 (UTC).
 pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A batch that is being filled or synced.
@@ -67,7 +70,13 @@ struct Batch<M: Machine> {
 
 impl<M: Machine> Default for Batch<M> {
     fn default() -> Self {
-        Self { entries: Vec::new(), entries_bytes: 0, overlay: Overlay::default(), replies: Vec::new(), effects: Vec::new() }
+        Self {
+            entries: Vec::new(),
+            entries_bytes: 0,
+            overlay: Overlay::default(),
+            replies: Vec::new(),
+            effects: Vec::new(),
+        }
     }
 }
 
@@ -106,7 +115,12 @@ where
     AnswerOf<M>: Unpin,
 {
     /// Runs an opened service.
-    pub fn new(opened: Opened<M>, effects: EffectSender<M::Effect>, faults: FaultReport, mailbox_max: usize) -> Self {
+    pub fn new(
+        opened: Opened<M>,
+        effects: EffectSender<M::Effect>,
+        faults: FaultReport,
+        mailbox_max: usize,
+    ) -> Self {
         Self {
             machine: opened.machine,
             keyspace: opened.keyspace,

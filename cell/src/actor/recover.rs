@@ -97,15 +97,20 @@ pub fn open_service<M: Machine>(
     let service = M::Words::SERVICE;
     let position = keyspace.position().map_err(|fault| super::fault_problem(service, &fault))?;
     let witnessed = position.filter(|position| position.key == *key_pair.public().as_bytes());
-    let (journal, recovery) = Journal::open(folder, key_pair, witnessed.map_or(0, |position| position.length))
-        .map_err(|error| journal_problem(service, &error))?;
+    let (journal, recovery) =
+        Journal::open(folder, key_pair, witnessed.map_or(0, |position| position.length))
+            .map_err(|error| journal_problem(service, &error))?;
     if recovery.tail_unproven {
         tracing::warn!(%service, torn_bytes = recovery.torn_bytes, dropped_batches = recovery.dropped_batches,
             "tail_unproven: the journal's end was torn by a crash; what nobody acknowledged was cut");
     }
-    fold(&machine, service, &journal, &keyspace, position).map_err(|fault| super::fault_problem(service, &fault))?;
+    fold(&machine, service, &journal, &keyspace, position)
+        .map_err(|fault| super::fault_problem(service, &fault))?;
     let length = journal.length();
-    feed.attach(service, Arc::new(JournalSource::<M> { reader: journal.reader(), machine: std::marker::PhantomData }));
+    feed.attach(
+        service,
+        Arc::new(JournalSource::<M> { reader: journal.reader(), machine: std::marker::PhantomData }),
+    );
     let writer = Writer::start(&grant, service, journal, keyspace.clone(), gauges, feed.clone())?;
     Ok(Opened { machine, keyspace, writer, grant, generation, length })
 }
@@ -125,7 +130,9 @@ fn fold<M: Machine>(
         Ok(Position { key: *reader.key().as_bytes(), fork: reader.fork(), length, tree_hash })
     };
     let from = match position {
-        Some(position) if position.length <= reader.length() && here(position.length)? == position => position.length,
+        Some(position) if position.length <= reader.length() && here(position.length)? == position => {
+            position.length
+        }
         Some(_) => {
             tracing::warn!(%service, "the view is of another journal: it is built anew");
             keyspace.discard()?;
@@ -139,7 +146,10 @@ fn fold<M: Machine>(
     for (index, bytes) in (from..).zip(reader.range(from, u64::MAX)) {
         let entry = Entry::<M::Record>::decode(&bytes.map_err(unreadable)?)?;
         if entry.epoch < epoch {
-            return Err(Fault(format!("entry {index} was written under epoch {}, after {epoch}", entry.epoch)));
+            return Err(Fault(format!(
+                "entry {index} was written under epoch {}, after {epoch}",
+                entry.epoch
+            )));
         }
         epoch = entry.epoch;
         let at = At { index, time_ms: entry.time_ms };
@@ -159,16 +169,39 @@ fn fold<M: Machine>(
 /// A journal's error as a refusal, with the way out.
 pub fn journal_problem(service: Service, error: &Error) -> Problem {
     let (kind, code, hint) = match error {
-        Error::NotCreated => (ProblemKind::NotFound, "journal.missing", "cell init makes the journals; a missing one has to come from a backup"),
+        Error::NotCreated => (
+            ProblemKind::NotFound,
+            "journal.missing",
+            "cell init makes the journals; a missing one has to come from a backup",
+        ),
         Error::Exists => (ProblemKind::Conflict, "journal.exists", "choose another folder"),
-        Error::Locked => (ProblemKind::Conflict, "journal.locked", "another process runs this cell: cell stop ends it"),
-        Error::WrongKey => (ProblemKind::Invalid, "journal.wrong_key", "journals and identity.key are not of one cell: restore both from one backup"),
-        Error::ShorterThanWitnessed { .. } => (ProblemKind::Fault, "journal.shorter_than_witnessed",
-            "acknowledged entries are missing: restore the journal from a backup or a replica; nothing was changed"),
-        Error::Damaged { .. } | Error::Corrupt(_) => (ProblemKind::Fault, "journal.damaged", "restore the journal from a backup or a replica; nothing was changed"),
-        Error::Unsupported(_) => (ProblemKind::Invalid, "journal.unsupported", "open it with the program that wrote it"),
-        Error::NoEntry { .. } => (ProblemKind::NotFound, "journal.no_entry", "cell journal list shows the lengths"),
-        Error::Faulted | Error::Io { .. } => (ProblemKind::Fault, "journal.fault", "check the disk (space, health, permissions)"),
+        Error::Locked => {
+            (ProblemKind::Conflict, "journal.locked", "another process runs this cell: cell stop ends it")
+        }
+        Error::WrongKey => (
+            ProblemKind::Invalid,
+            "journal.wrong_key",
+            "journals and identity.key are not of one cell: restore both from one backup",
+        ),
+        Error::ShorterThanWitnessed { .. } => (
+            ProblemKind::Fault,
+            "journal.shorter_than_witnessed",
+            "acknowledged entries are missing: restore the journal from a backup or a replica; nothing was changed",
+        ),
+        Error::Damaged { .. } | Error::Corrupt(_) => (
+            ProblemKind::Fault,
+            "journal.damaged",
+            "restore the journal from a backup or a replica; nothing was changed",
+        ),
+        Error::Unsupported(_) => {
+            (ProblemKind::Invalid, "journal.unsupported", "open it with the program that wrote it")
+        }
+        Error::NoEntry { .. } => {
+            (ProblemKind::NotFound, "journal.no_entry", "cell journal list shows the lengths")
+        }
+        Error::Faulted | Error::Io { .. } => {
+            (ProblemKind::Fault, "journal.fault", "check the disk (space, health, permissions)")
+        }
     };
     let cause = match error {
         Error::Io { source, .. } => format!("the {service} journal: {error}: {source}"),

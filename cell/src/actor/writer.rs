@@ -106,7 +106,13 @@ fn gone() -> Problem {
     Problem::new(ProblemKind::Fault, "journal.fault", "the journal's writer has stopped")
 }
 
-fn run(inbox: &mpsc::Receiver<Order>, mut journal: Journal, keyspace: &Keyspace, gauges: &Gauges, feed: &Feed) {
+fn run(
+    inbox: &mpsc::Receiver<Order>,
+    mut journal: Journal,
+    keyspace: &Keyspace,
+    gauges: &Gauges,
+    feed: &Feed,
+) {
     while let Ok(order) = inbox.recv() {
         match order {
             Order::Write(job) => {
@@ -139,8 +145,12 @@ fn run(inbox: &mpsc::Receiver<Order>, mut journal: Journal, keyspace: &Keyspace,
 /// Journal first, and synced; only then the store.
 fn write(journal: &mut Journal, keyspace: &Keyspace, job: &Job) -> Result<(), Problem> {
     journal.append(&job.entries).map_err(|error| {
-        Problem::new(ProblemKind::Fault, "journal.fault", format!("the journal could not be written: {error}"))
-            .hint("check the disk (space, health); the service is restarted a bounded number of times")
+        Problem::new(
+            ProblemKind::Fault,
+            "journal.fault",
+            format!("the journal could not be written: {error}"),
+        )
+        .hint("check the disk (space, health); the service is restarted a bounded number of times")
     })?;
     keyspace.write(&job.overlay, &position(journal)).map_err(|fault| {
         Problem::new(ProblemKind::Fault, "store.fault", fault.to_string())

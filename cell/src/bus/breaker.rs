@@ -22,7 +22,13 @@ pub struct Breaker {
 impl Breaker {
     /// A closed circuit.
     pub fn new(failures_max: u32, pause: Duration) -> Self {
-        Self { failures: AtomicU32::new(0), open_until_ms: AtomicU64::new(0), born: Instant::now(), failures_max, pause }
+        Self {
+            failures: AtomicU32::new(0),
+            open_until_ms: AtomicU64::new(0),
+            born: Instant::now(),
+            failures_max,
+            pause,
+        }
     }
 
     /// Whether a call may pass.
@@ -82,7 +88,8 @@ impl Breaker {
 }
 
 fn is_failure(problem: &Problem) -> bool {
-    matches!(problem.kind, ProblemKind::Fault | ProblemKind::UnknownOutcome) || problem.code == "bus.not_running"
+    matches!(problem.kind, ProblemKind::Fault | ProblemKind::UnknownOutcome)
+        || problem.code == "bus.not_running"
 }
 
 #[cfg(test)]

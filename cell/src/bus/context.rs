@@ -68,7 +68,13 @@ impl CallContext {
 
     /// A call of somebody, with the default deadline.
     pub fn of(caller: Caller) -> Self {
-        Self { caller, deadline: Instant::now() + DEADLINE_DEFAULT, patience: DEADLINE_DEFAULT, cause: None, trace: None }
+        Self {
+            caller,
+            deadline: Instant::now() + DEADLINE_DEFAULT,
+            patience: DEADLINE_DEFAULT,
+            cause: None,
+            trace: None,
+        }
     }
 
     /// The same with another deadline, counted from now.
@@ -102,7 +108,9 @@ mod tests {
     fn a_trace_context_reads_back_and_malformed_ones_are_dropped() {
         let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         assert_eq!(TraceParent::parse(text).expect("valid").to_string(), text);
-        for bad in ["", "00", "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", &text.replace('7', "g")] {
+        for bad in
+            ["", "00", "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", &text.replace('7', "g")]
+        {
             assert_eq!(TraceParent::parse(bad), None, "{bad}");
         }
         assert_eq!(TraceParent::parse("00-00000000000000000000000000000000-b7ad6b7169203331-01"), None);

@@ -6,7 +6,8 @@ use std::time::Instant;
 use protocol::Problem;
 
 /// Upper bounds of the latency buckets, in microseconds; the last bucket has none.
-pub const BUCKETS_US: [u64; 11] = [10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 1_000_000, 10_000_000];
+pub const BUCKETS_US: [u64; 11] =
+    [10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 1_000_000, 10_000_000];
 
 /// One action's counters since the cell started.
 pub struct ActionMetrics {

@@ -111,8 +111,9 @@ impl Default for BusLimits {
     }
 }
 
-type Handle<A> =
-    dyn Fn(CallContext, <A as Action>::Request) -> BoxFuture<'static, Result<<A as Action>::Answer, Problem>> + Send + Sync;
+type Handle<A> = dyn Fn(CallContext, <A as Action>::Request) -> BoxFuture<'static, Result<<A as Action>::Answer, Problem>>
+    + Send
+    + Sync;
 type JsonHandle = dyn Fn(Bus, CallContext, Value) -> BoxFuture<'static, Result<Value, Problem>> + Send + Sync;
 
 struct Handler<A: Action> {
@@ -174,7 +175,10 @@ impl Bus {
         F: Fn(CallContext, A::Request) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<A::Answer, Problem>> + Send + 'static,
     {
-        let stood = self.handler::<A>().handle.set(Box::new(move |context, request| Box::pin(front(context, request))));
+        let stood = self
+            .handler::<A>()
+            .handle
+            .set(Box::new(move |context, request| Box::pin(front(context, request))));
         debug_assert!(stood.is_ok(), "{} has two fronts", A::INFO.name);
     }
 
@@ -199,7 +203,11 @@ impl Bus {
     /// # Errors
     ///
     /// The service's refusals and those of the middleware (`bus.…`).
-    pub async fn call<A: Action>(&self, context: CallContext, request: A::Request) -> Result<A::Answer, Problem> {
+    pub async fn call<A: Action>(
+        &self,
+        context: CallContext,
+        request: A::Request,
+    ) -> Result<A::Answer, Problem> {
         let handler = self.handler::<A>();
         let measured = handler.metrics.start();
         let result = self.guarded::<A>(handler, context, request).await;
@@ -212,7 +220,12 @@ impl Bus {
     /// # Errors
     ///
     /// `rpc.unknown_method`, `rpc.bad_params`, and those of [`Bus::call`].
-    pub async fn call_json(&self, context: CallContext, action: &str, request: Value) -> Result<Value, Problem> {
+    pub async fn call_json(
+        &self,
+        context: CallContext,
+        action: &str,
+        request: Value,
+    ) -> Result<Value, Problem> {
         match self.0.json.get(action) {
             Some(handle) => handle(self.clone(), context, request).await,
             None => Err(unknown_action(action)),
@@ -277,7 +290,9 @@ impl Bus {
         // Fronts call other actions, of their own service too: counting them as well could fill a
         // bulkhead with calls that wait for room in it.
         let _place = match A::INFO.handler {
-            protocol::Handler::Machine => Some(Place::take(&guard.in_flight, self.0.limits.in_flight_max, A::INFO.service)?),
+            protocol::Handler::Machine => {
+                Some(Place::take(&guard.in_flight, self.0.limits.in_flight_max, A::INFO.service)?)
+            }
             protocol::Handler::Front => None,
         };
         let Some(handle) = handler.handle.get() else {
@@ -399,7 +414,10 @@ impl BusCaller {
 }
 
 impl Call for BusCaller {
-    fn call<A: Action>(&self, request: A::Request) -> impl Future<Output = Result<A::Answer, Problem>> + Send {
+    fn call<A: Action>(
+        &self,
+        request: A::Request,
+    ) -> impl Future<Output = Result<A::Answer, Problem>> + Send {
         let (bus, context) = (self.bus.clone(), self.context.renewed());
         async move { bus.call::<A>(context, request).await }
     }
@@ -419,7 +437,10 @@ impl Build {
         let metrics = Arc::new(ActionMetrics::new(A::INFO.name));
         self.metrics.push(Arc::clone(&metrics));
         self.handlers.insert(TypeId::of::<A>(), Box::new(Handler::<A> { handle, metrics }));
-        self.json.insert(A::INFO.name, Box::new(|bus, context, value| Box::pin(json_call::<A>(bus, context, value))));
+        self.json.insert(
+            A::INFO.name,
+            Box::new(|bus, context, value| Box::pin(json_call::<A>(bus, context, value))),
+        );
     }
 }
 
@@ -434,8 +455,9 @@ async fn json_call<A: Action>(bus: Bus, context: CallContext, value: Value) -> R
             .hint("GET /openapi.json has the schema of every request")
     })?;
     let answer = bus.call::<A>(context, request).await?;
-    serde_json::to_value(answer)
-        .map_err(|error| Problem::new(ProblemKind::Fault, "rpc.unencodable", format!("{}: {error}", A::INFO.name)))
+    serde_json::to_value(answer).map_err(|error| {
+        Problem::new(ProblemKind::Fault, "rpc.unencodable", format!("{}: {error}", A::INFO.name))
+    })
 }
 
 impl Visitor for Build {

@@ -9,7 +9,12 @@ use super::output::Format;
 /// A cell: one operator's node. Six services, each with its own signed journal; messages to other
 /// cells; an order of transactions; a provable state.
 #[derive(Parser, Debug)]
-#[command(name = "cell", version, propagate_version = true, after_help = "Begin with: cell init --dir DIR; cell start --dir DIR")]
+#[command(
+    name = "cell",
+    version,
+    propagate_version = true,
+    after_help = "Begin with: cell init --dir DIR; cell start --dir DIR"
+)]
 pub(super) struct Args {
     /// The cell's folder; ~/.celluler unless told
     #[arg(long, global = true, env = "CELL_DIR", value_name = "DIR")]
@@ -190,7 +195,9 @@ pub(super) struct Watch {
 #[derive(Subcommand, Debug)]
 pub(super) enum Message {
     /// Sign, journal and deliver a message
-    #[command(after_help = "Example: cell message send --to bob --type CHAT --body '{\"text\":\"hello\"}' --wait delivered")]
+    #[command(
+        after_help = "Example: cell message send --to bob --type CHAT --body '{\"text\":\"hello\"}' --wait delivered"
+    )]
     Send {
         /// A cell id or a contact's name
         #[arg(long)]
@@ -354,7 +361,9 @@ pub(super) enum State {
 #[derive(Subcommand, Debug)]
 pub(super) enum Tx {
     /// Sign and submit a transaction
-    #[command(after_help = "Example: cell tx submit --module kv --call put --args '{\"key\":\"colour\",\"value\":\"blue\"}' --wait finalised")]
+    #[command(
+        after_help = "Example: cell tx submit --module kv --call put --args '{\"key\":\"colour\",\"value\":\"blue\"}' --wait finalised"
+    )]
     Submit {
         /// kv or prana
         #[arg(long, value_name = "M", required_unless_present = "signed")]

@@ -26,9 +26,10 @@ impl Client {
         let folder = context.folder()?;
         let url = folder.run_http()?;
         let token = match (&context.token_file, std::env::var("CELL_TOKEN")) {
-            (Some(path), _) => {
-                std::fs::read_to_string(path).map_err(|error| super::unreadable(path, &error))?.trim().to_owned()
-            }
+            (Some(path), _) => std::fs::read_to_string(path)
+                .map_err(|error| super::unreadable(path, &error))?
+                .trim()
+                .to_owned(),
             (None, Ok(token)) if !token.is_empty() => token,
             _ => folder.admin_token()?,
         };
@@ -68,7 +69,11 @@ impl Client {
     }
 
     /// Opens the event stream.
-    pub(super) fn events(&self, names: &str, since: Option<&str>) -> Result<ureq::BodyReader<'static>, Problem> {
+    pub(super) fn events(
+        &self,
+        names: &str,
+        since: Option<&str>,
+    ) -> Result<ureq::BodyReader<'static>, Problem> {
         let mut request = self
             .agent
             .get(format!("{}/events", self.url))
@@ -91,8 +96,12 @@ impl Client {
     }
 
     fn unreachable(&self, why: &str) -> Problem {
-        Problem::new(ProblemKind::Unreachable, "cli.unreachable", format!("the cell at {} cannot be reached: {why}", self.url))
-            .hint("cell status shows whether it runs; cell start starts it")
+        Problem::new(
+            ProblemKind::Unreachable,
+            "cli.unreachable",
+            format!("the cell at {} cannot be reached: {why}", self.url),
+        )
+        .hint("cell status shows whether it runs; cell start starts it")
     }
 }
 
@@ -105,6 +114,10 @@ fn problem_of(value: &Value) -> Option<Problem> {
 }
 
 fn garbled(status: u16) -> Problem {
-    Problem::new(ProblemKind::Unreachable, "cli.garbled", format!("the cell answered with status {status} and nothing that can be read"))
-        .hint("is it a cell that listens there? cell doctor tells more")
+    Problem::new(
+        ProblemKind::Unreachable,
+        "cli.garbled",
+        format!("the cell answered with status {status} and nothing that can be read"),
+    )
+    .hint("is it a cell that listens there? cell doctor tells more")
 }

@@ -25,10 +25,17 @@ pub(super) fn doctor(context: &Context) -> Result<ExitCode, Problem> {
         });
     };
     check("key", keys::read_public(&context.dir).map(|cell| cell.to_string()));
-    check("genesis", folder.genesis().map(|genesis| format!("{} with {} members", genesis.hash(), genesis.members.len())));
-    check("settings", settings::load(&context.dir, &[]).map(|_| "cell.toml and the environment are fine".to_owned()));
+    check(
+        "genesis",
+        folder.genesis().map(|genesis| format!("{} with {} members", genesis.hash(), genesis.members.len())),
+    );
+    check(
+        "settings",
+        settings::load(&context.dir, &[]).map(|_| "cell.toml and the environment are fine".to_owned()),
+    );
     for service in Service::ALL {
-        let opened = journal::Reader::open(&folder.journal(service)).map_err(|error| journal_problem(service, &error));
+        let opened =
+            journal::Reader::open(&folder.journal(service)).map_err(|error| journal_problem(service, &error));
         check(&format!("journal {service}"), opened.map(|reader| format!("{} entries", reader.length())));
     }
     check("disk", free_space(&context.dir));
@@ -53,7 +60,11 @@ fn readiness(status: &Value) -> Result<String, Problem> {
     if state == "synced" {
         return Ok(format!("{state}, {} peers connected", status["peers_connected"]));
     }
-    Err(unwell("doctor.not_ready", format!("the cell is {state}: {}", status["readiness"]), "its log tells more; cell stop and cell start begin anew"))
+    Err(unwell(
+        "doctor.not_ready",
+        format!("the cell is {state}: {}", status["readiness"]),
+        "its log tells more; cell stop and cell start begin anew",
+    ))
 }
 
 fn free_space(dir: &std::path::Path) -> Result<String, Problem> {
@@ -70,7 +81,11 @@ fn free_space(dir: &std::path::Path) -> Result<String, Problem> {
 fn clock() -> Result<String, Problem> {
     let now = now_ms();
     if now < TIME_MS_MIN {
-        return Err(unwell("doctor.clock", "the clock is years behind".to_owned(), "set the system's clock: others refuse messages from the past"));
+        return Err(unwell(
+            "doctor.clock",
+            "the clock is years behind".to_owned(),
+            "set the system's clock: others refuse messages from the past",
+        ));
     }
     Ok(format!("{now} ms since 1970"))
 }

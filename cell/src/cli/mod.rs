@@ -80,7 +80,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn default_dir() -> PathBuf {
-    std::env::var_os("HOME").map_or_else(|| PathBuf::from(".celluler"), |home| PathBuf::from(home).join(".celluler"))
+    std::env::var_os("HOME")
+        .map_or_else(|| PathBuf::from(".celluler"), |home| PathBuf::from(home).join(".celluler"))
 }
 
 /// Whether errors of the command line itself are to be JSON: it could not be parsed, so it is searched.
@@ -98,8 +99,10 @@ fn usage(error: &clap::Error, json: bool) -> ExitCode {
     if json {
         let text = error.to_string();
         let cause = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        Output::new(Format::Json)
-            .problem(&Problem::new(ProblemKind::Invalid, "cli.usage", cause).hint("cell --help, or cell COMMAND --help"));
+        Output::new(Format::Json).problem(
+            &Problem::new(ProblemKind::Invalid, "cli.usage", cause)
+                .hint("cell --help, or cell COMMAND --help"),
+        );
     } else {
         let _ = error.print();
     }
@@ -122,7 +125,9 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode, Problem> {
             clap_complete::generate(shell, &mut command, "cell", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
-        Command::Version => context.output.value(&serde_json::json!({ "name": "cell", "version": env!("CARGO_PKG_VERSION") })),
+        Command::Version => {
+            context.output.value(&serde_json::json!({ "name": "cell", "version": env!("CARGO_PKG_VERSION") }))
+        }
         other => online::run(context, other),
     }
 }
@@ -131,8 +136,9 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode, Problem> {
 fn json_argument(text: &str, what: &str) -> Result<Value, Problem> {
     let text = text_argument(text)?;
     serde_json::from_str(&text).map_err(|error| {
-        Problem::new(ProblemKind::Invalid, "cli.bad_json", format!("{what} is not JSON: {error}"))
-            .hint(r#"quote it for the shell, as in '{"text":"hello"}'; @FILE and - (standard input) work too"#)
+        Problem::new(ProblemKind::Invalid, "cli.bad_json", format!("{what} is not JSON: {error}")).hint(
+            r#"quote it for the shell, as in '{"text":"hello"}'; @FILE and - (standard input) work too"#,
+        )
     })
 }
 

@@ -33,9 +33,14 @@ pub(super) fn init(context: &Context, init: Init) -> Result<ExitCode, Problem> {
 
 pub(super) fn rebuild(context: &Context) -> Result<ExitCode, Problem> {
     let mut progress = Progress::new("services");
-    let report = node::rebuild(&context.dir, context.passphrase()?.as_deref(), &mut |done, total| progress.at(done, total))?;
-    let services: serde_json::Map<String, Value> =
-        report.services.iter().map(|(service, entries)| (service.name().to_owned(), json!(entries))).collect();
+    let report = node::rebuild(&context.dir, context.passphrase()?.as_deref(), &mut |done, total| {
+        progress.at(done, total)
+    })?;
+    let services: serde_json::Map<String, Value> = report
+        .services
+        .iter()
+        .map(|(service, entries)| (service.name().to_owned(), json!(entries)))
+        .collect();
     context.output.value(&json!({ "rebuilt": services, "root": report.root }))
 }
 
@@ -52,7 +57,8 @@ pub(super) fn identity(context: &Context) -> Result<ExitCode, Problem> {
 pub(super) fn journal(context: &Context, command: Journal) -> Result<ExitCode, Problem> {
     match command {
         Journal::List => {
-            let items: Result<Vec<Value>, Problem> = Service::ALL.into_iter().map(|service| summary(context, service)).collect();
+            let items: Result<Vec<Value>, Problem> =
+                Service::ALL.into_iter().map(|service| summary(context, service)).collect();
             context.output.value(&json!({ "items": items?, "next": null }))
         }
         Journal::Cat { name, from, limit } => cat(context, name.parse()?, from, limit),
@@ -109,8 +115,11 @@ fn verify(context: &Context, services: &[Service]) -> Result<ExitCode, Problem> 
     let mut clean = true;
     for service in services {
         let mut progress = Progress::new(service.name());
-        let checked = reader(context, *service)
-            .and_then(|reader| reader.verify(&mut |done, total| progress.at(done, total)).map_err(|error| journal_problem(*service, &error)));
+        let checked = reader(context, *service).and_then(|reader| {
+            reader
+                .verify(&mut |done, total| progress.at(done, total))
+                .map_err(|error| journal_problem(*service, &error))
+        });
         items.push(match checked {
             Ok(report) => json!({ "name": service.name(), "ok": true, "entries": report.entries, "bytes": report.bytes, "tree_hash": hex::encode(report.tree_hash) }),
             Err(problem) => {
@@ -145,17 +154,26 @@ pub(super) fn config(context: &Context, command: Config) -> Result<ExitCode, Pro
         }
         Config::Get { key } => {
             let loaded = loaded?;
-            let value = key.split_once('.').map(|(section, name)| loaded.settings.to_json()[section][name].clone());
+            let value =
+                key.split_once('.').map(|(section, name)| loaded.settings.to_json()[section][name].clone());
             match value.filter(|value| !value.is_null()) {
-                Some(value) => context.output.value(&json!({ "key": key, "value": value, "from": loaded.origins.get(&key) })),
-                None => Err(Problem::new(ProblemKind::NotFound, "config.unknown_key", format!("there is no setting {key:?}"))
-                    .hint("cell config show lists them all")),
+                Some(value) => context
+                    .output
+                    .value(&json!({ "key": key, "value": value, "from": loaded.origins.get(&key) })),
+                None => Err(Problem::new(
+                    ProblemKind::NotFound,
+                    "config.unknown_key",
+                    format!("there is no setting {key:?}"),
+                )
+                .hint("cell config show lists them all")),
             }
         }
         Config::Show => {
             let loaded = loaded?;
             if context.output.is_json() {
-                return context.output.value(&json!({ "settings": loaded.settings.to_json(), "from": loaded.origins }));
+                return context
+                    .output
+                    .value(&json!({ "settings": loaded.settings.to_json(), "from": loaded.origins }));
             }
             let settings = loaded.settings.to_json();
             let row = |(key, origin): (&String, &settings::Origin)| {

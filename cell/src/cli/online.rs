@@ -24,10 +24,14 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Probl
             Ok(if well { ExitCode::SUCCESS } else { unhealthy() })
         }
         Command::Drain => show("nucleus.drain", json!({})),
-        Command::Call { action, json } => context.output.bare(&call(&action, json_argument(&json, "the request")?)?),
+        Command::Call { action, json } => {
+            context.output.bare(&call(&action, json_argument(&json, "the request")?)?)
+        }
         Command::Peers { command } => match command.unwrap_or(Peers::List) {
             Peers::List => show("identity.peers", json!({})),
-            Peers::Add { multiaddr, name } => show("identity.add_peer", fields([("address", multiaddr.into()), ("name", name.into())])),
+            Peers::Add { multiaddr, name } => {
+                show("identity.add_peer", fields([("address", multiaddr.into()), ("name", name.into())]))
+            }
             Peers::Remove { peer } => show("identity.remove_peer", json!({ "who": peer })),
         },
         Command::Message { command } => message(context, command),
@@ -39,15 +43,21 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Probl
             Market::Balance { who } => show("market.balance", fields([("who", who.into())])),
             Market::Transfer { to, amount, wait, nonce } => show(
                 "market.transfer",
-                fields([("to", to.into()), ("amount", amount.into()), ("wait", wait.into()), ("nonce", nonce.into())]),
+                fields([
+                    ("to", to.into()),
+                    ("amount", amount.into()),
+                    ("wait", wait.into()),
+                    ("nonce", nonce.into()),
+                ]),
             ),
             Market::Statement => show("market.statement", json!({})),
             Market::Supply => show("market.supply", json!({})),
         },
         Command::Token { command } => match command {
-            Token::Create { name, role, ttl_s } => {
-                show("nucleus.create_token", fields([("name", name.into()), ("role", role.into()), ("ttl_s", ttl_s.into())]))
-            }
+            Token::Create { name, role, ttl_s } => show(
+                "nucleus.create_token",
+                fields([("name", name.into()), ("role", role.into()), ("ttl_s", ttl_s.into())]),
+            ),
             Token::List => show("nucleus.tokens", json!({ "limit": 1000 })),
             Token::Revoke { name } => show("nucleus.revoke_token", json!({ "name": name })),
         },
@@ -57,7 +67,13 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Probl
 
 /// An object of the fields that were given.
 fn fields<const N: usize>(given: [(&str, Value); N]) -> Value {
-    Value::Object(given.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>())
+    Value::Object(
+        given
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect::<Map<_, _>>(),
+    )
 }
 
 fn page(page: &Page) -> [(&'static str, Value); 2] {
@@ -76,16 +92,26 @@ fn message(context: &Context, command: Message) -> Result<ExitCode, Problem> {
                 None if kind == protocol::message::MessageType::Query => json!({}),
                 None => {
                     let example = ::message::body::example(kind);
-                    return Err(Problem::new(ProblemKind::Invalid, "cli.no_body", format!("a {kind} message has a body"))
-                        .hint(format!("--body '{example}'")));
+                    return Err(Problem::new(
+                        ProblemKind::Invalid,
+                        "cli.no_body",
+                        format!("a {kind} message has a body"),
+                    )
+                    .hint(format!("--body '{example}'")));
                 }
             };
             let answer = client.call(
                 "message.send",
                 fields([
-                    ("to", to.into()), ("type", kind.name().into()), ("body", body), ("seal", seal.into()),
-                    ("wait", wait.into()), ("wait_ms", wait_ms.into()), ("ttl_ms", ttl_ms.into()),
-                    ("in_reply_to", reply_to.into()), ("request_id", request_id.into()),
+                    ("to", to.into()),
+                    ("type", kind.name().into()),
+                    ("body", body),
+                    ("seal", seal.into()),
+                    ("wait", wait.into()),
+                    ("wait_ms", wait_ms.into()),
+                    ("ttl_ms", ttl_ms.into()),
+                    ("in_reply_to", reply_to.into()),
+                    ("request_id", request_id.into()),
                 ]),
             )?;
             context.output.value(&answer)?;
@@ -93,10 +119,18 @@ fn message(context: &Context, command: Message) -> Result<ExitCode, Problem> {
             Ok(if dead { ExitCode::from(1) } else { ExitCode::SUCCESS })
         }
         Message::List { kind, from, to, direction, page: asked } => {
-            let kind = kind.map(|kind| kind.parse::<protocol::message::MessageType>()).transpose()?.map(|kind| kind.name());
+            let kind = kind
+                .map(|kind| kind.parse::<protocol::message::MessageType>())
+                .transpose()?
+                .map(|kind| kind.name());
             let (from, to) = (cell_id(&client, from)?, cell_id(&client, to)?);
             let [limit, cursor] = page(&asked);
-            let filter = [("type", kind.into()), ("from", from.into()), ("to", to.into()), ("direction", direction.into())];
+            let filter = [
+                ("type", kind.into()),
+                ("from", from.into()),
+                ("to", to.into()),
+                ("direction", direction.into()),
+            ];
             let [a, b, c, d] = filter;
             show("message.list", fields([a, b, c, d, limit, cursor]))
         }
@@ -120,7 +154,8 @@ fn cell_id(client: &Client, who: Option<String>) -> Result<Option<String>, Probl
 }
 
 fn state(context: &Context, command: State) -> Result<ExitCode, Problem> {
-    let show = |action: &str, params: Value| context.output.value(&Client::of(context)?.call(action, params)?);
+    let show =
+        |action: &str, params: Value| context.output.value(&Client::of(context)?.call(action, params)?);
     match command {
         State::Get { key, at } => show("state.get", fields([("key", key.into()), ("at", at.into())])),
         State::List { prefix, page: asked } => {
@@ -128,7 +163,8 @@ fn state(context: &Context, command: State) -> Result<ExitCode, Problem> {
             show("state.list", fields([("prefix", prefix.into()), limit, cursor]))
         }
         State::Prove { key, at } => {
-            let proof = Client::of(context)?.call("state.prove", fields([("key", key.into()), ("at", at.into())]))?;
+            let proof =
+                Client::of(context)?.call("state.prove", fields([("key", key.into()), ("at", at.into())]))?;
             context.output.bare(&proof)
         }
         State::Verify { file, root, genesis } => verify_state(context, &file, root, genesis),
@@ -154,7 +190,8 @@ fn verify_state(
             let root: protocol::StateRoot = root.parse()?;
             if root != proof.proof.root {
                 let cause = format!("the proof stands under root {}", proof.proof.root);
-                return Err(Problem::new(ProblemKind::Invalid, "state.bad_proof", cause).hint("trust another root, or make the proof again"));
+                return Err(Problem::new(ProblemKind::Invalid, "state.bad_proof", cause)
+                    .hint("trust another root, or make the proof again"));
             }
             root
         }
@@ -168,7 +205,9 @@ fn verify_state(
         }
     };
     let value = proof.proof.value.as_ref().and_then(|value| hex::decode(value).ok());
-    let value = value.map(|bytes| String::from_utf8(bytes.clone()).unwrap_or_else(|_| format!("0x{}", hex::encode(bytes))));
+    let value = value.map(|bytes| {
+        String::from_utf8(bytes.clone()).unwrap_or_else(|_| format!("0x{}", hex::encode(bytes)))
+    });
     context.output.value(&json!({
         "valid": true, "key": proof.proof.key, "value": value, "index": proof.proof.index, "root": trusted,
     }))
@@ -183,7 +222,8 @@ fn parse_file<T: serde::de::DeserializeOwned>(file: &str, code: &'static str) ->
 }
 
 fn tx(context: &Context, command: Tx) -> Result<ExitCode, Problem> {
-    let show = |action: &str, params: Value| context.output.value(&Client::of(context)?.call(action, params)?);
+    let show =
+        |action: &str, params: Value| context.output.value(&Client::of(context)?.call(action, params)?);
     match command {
         Tx::Submit { module, call, args, nonce, wait, wait_ms, signed } => {
             let what = match signed {
@@ -193,12 +233,19 @@ fn tx(context: &Context, command: Tx) -> Result<ExitCode, Problem> {
                 }
                 None => {
                     let args = json_argument(&args, "the arguments")?;
-                    let intent = [("module", module.into()), ("call", call.into()), ("args", args), ("nonce", nonce.into())];
+                    let intent = [
+                        ("module", module.into()),
+                        ("call", call.into()),
+                        ("args", args),
+                        ("nonce", nonce.into()),
+                    ];
                     ("intent", fields(intent))
                 }
             };
-            let answer =
-                Client::of(context)?.call("consensus.submit", fields([what, ("wait", wait.into()), ("wait_ms", wait_ms.into())]))?;
+            let answer = Client::of(context)?.call(
+                "consensus.submit",
+                fields([what, ("wait", wait.into()), ("wait_ms", wait_ms.into())]),
+            )?;
             context.output.value(&answer)?;
             Ok(if answer["status"] == "rejected" { ExitCode::from(1) } else { ExitCode::SUCCESS })
         }
@@ -219,16 +266,26 @@ fn block(context: &Context, command: Block) -> Result<ExitCode, Problem> {
     match command {
         Block::Show { index } => {
             let block = Client::of(context)?.call("consensus.block", json!({ "index": index }))?;
-            if context.output.is_json() { context.output.bare(&block) } else { context.output.value(&block["summary"]) }
+            if context.output.is_json() {
+                context.output.bare(&block)
+            } else {
+                context.output.value(&block["summary"])
+            }
         }
-        Block::List { page: asked } => context.output.value(&Client::of(context)?.call("consensus.blocks", fields(page(&asked)))?),
+        Block::List { page: asked } => {
+            context.output.value(&Client::of(context)?.call("consensus.blocks", fields(page(&asked)))?)
+        }
         Block::Verify { file, genesis } => {
             let value: Value = parse_file(&file, "block.not_proven")?;
             // `block show` prints the proof beside a summary; the proof alone is fine too.
             let proof = value.get("proof").cloned().unwrap_or(value);
             let proof: BlockProof = serde_json::from_value(proof).map_err(|error| {
-                Problem::new(ProblemKind::Invalid, "block.not_proven", format!("{file} holds no block: {error}"))
-                    .hint("give the file what cell block show INDEX --output json printed")
+                Problem::new(
+                    ProblemKind::Invalid,
+                    "block.not_proven",
+                    format!("{file} holds no block: {error}"),
+                )
+                .hint("give the file what cell block show INDEX --output json printed")
             })?;
             let genesis = match genesis {
                 Some(path) => read_genesis(&path)?,
@@ -265,7 +322,8 @@ fn identity(context: &Context, command: Identity) -> Result<ExitCode, Problem> {
         Identity::Trust { who: None } => show("identity.trust", json!({ "limit": 1000 })),
         Identity::Prove { who } => context.output.bare(&call("identity.prove", json!({ "who": who }))?),
         Identity::CheckProof { proof } => {
-            let verdict = call("identity.check_proof", json!({ "proof": json_argument(&proof, "the proof")? }))?;
+            let verdict =
+                call("identity.check_proof", json!({ "proof": json_argument(&proof, "the proof")? }))?;
             context.output.value(&verdict)?;
             Ok(if verdict["verified"] == true { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
@@ -273,7 +331,9 @@ fn identity(context: &Context, command: Identity) -> Result<ExitCode, Problem> {
             show("identity.attest", json!({ "who": who, "claim": json_argument(&claim, "the claim")? }))
         }
         Identity::Attestations => show("identity.attestations", json!({ "limit": 1000 })),
-        Identity::Seal { who, text } => show("identity.seal", json!({ "who": who, "text": text_argument(&text)? })),
+        Identity::Seal { who, text } => {
+            show("identity.seal", json!({ "who": who, "text": text_argument(&text)? }))
+        }
         Identity::Open { sealed } => show("identity.open", json!({ "sealed": sealed })),
         Identity::Sessions => show("identity.tokens", json!({ "limit": 1000 })),
     }

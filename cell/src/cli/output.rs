@@ -43,7 +43,11 @@ impl Output {
 
     /// Prints an answer as JSON in either format, readable for people.
     pub(super) fn bare(self, value: &Value) -> Result<ExitCode, Problem> {
-        let text = if self.is_json() { value.to_string() } else { serde_json::to_string_pretty(value).unwrap_or_default() };
+        let text = if self.is_json() {
+            value.to_string()
+        } else {
+            serde_json::to_string_pretty(value).unwrap_or_default()
+        };
         line(&text);
         Ok(ExitCode::SUCCESS)
     }
@@ -126,7 +130,8 @@ fn rows(items: &[Value]) -> String {
 }
 
 /// What would only widen a table of many rows.
-const HIDDEN: [&str; 8] = ["signature", "proof", "receipt", "transaction", "settings", "expires_ms", "sealed", "index_hash"];
+const HIDDEN: [&str; 8] =
+    ["signature", "proof", "receipt", "transaction", "settings", "expires_ms", "sealed", "index_hash"];
 
 fn table() -> Table {
     let mut table = Table::new();
@@ -141,7 +146,9 @@ fn cell(key: &str, value: &Value, width_max: usize) -> String {
     let text = match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
-        Value::Number(number) if ["time_ms", "timestamp_ms", "created_ms", "updated_ms", "opened_ms"].contains(&key) => {
+        Value::Number(number)
+            if ["time_ms", "timestamp_ms", "created_ms", "updated_ms", "opened_ms"].contains(&key) =>
+        {
             number.as_u64().map_or_else(|| number.to_string(), time)
         }
         Value::Array(items) if items.iter().all(Value::is_string) => {

@@ -27,7 +27,9 @@ pub(super) fn start(context: &Context) -> Result<ExitCode, Problem> {
         if context.output.is_json() {
             context.output.text(&serde_json::to_string(&ready).unwrap_or_default());
         } else {
-            context.output.text(&format!("ready: {}\n  http  {}\n  peer  {}", ready.cell, ready.http, ready.peer));
+            context
+                .output
+                .text(&format!("ready: {}\n  http  {}\n  peer  {}", ready.cell, ready.http, ready.peer));
         }
         node.until_asked_to_stop().await;
         node.stop().await;
@@ -37,9 +39,12 @@ pub(super) fn start(context: &Context) -> Result<ExitCode, Problem> {
 
 /// Logs go to standard error; `RUST_LOG` goes before the setting.
 fn log(settings: &Log) {
-    let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(&settings.filter)).unwrap_or_default();
+    let filter = EnvFilter::try_from_default_env()
+        .or_else(|_| EnvFilter::try_new(&settings.filter))
+        .unwrap_or_default();
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
     let _ = if settings.format == "json" { builder.json().try_init() } else { builder.try_init() };
 }
 

@@ -40,7 +40,9 @@ pub(super) fn run(context: &Context, command: Testnet) -> Result<ExitCode, Probl
 fn init(context: &Context, cells: u16, base_port: u16) -> Result<ExitCode, Problem> {
     if cells == 0 || cells > CELLS_MAX || base_port.checked_add(cells * PORT_STEP).is_none() {
         let cause = format!("a local network has 1 to {CELLS_MAX} cells, and ports below 65536");
-        return Err(Problem::new(ProblemKind::Invalid, "testnet.bad_size", cause).hint("--cells 4 --base-port 7500"));
+        return Err(
+            Problem::new(ProblemKind::Invalid, "testnet.bad_size", cause).hint("--cells 4 --base-port 7500")
+        );
     }
     let mut made: Vec<(PathBuf, CellId, u16)> = Vec::new();
     for number in 0..cells {
@@ -60,7 +62,10 @@ fn init(context: &Context, cells: u16, base_port: u16) -> Result<ExitCode, Probl
         let contacts = others.map(|(number, (_, cell, peer))| AddContactRequest {
             cell: *cell,
             name: Some(format!("cell-{number}")),
-            addresses: settings::listen_on(*peer).into_iter().map(|address| format!("{address}/p2p/{}", peer_id_of(cell))).collect(),
+            addresses: settings::listen_on(*peer)
+                .into_iter()
+                .map(|address| format!("{address}/p2p/{}", peer_id_of(cell)))
+                .collect(),
             may: Some(MessageType::ALL.to_vec()),
             exec: Some(EXEC.map(str::to_owned).to_vec()),
         });
@@ -98,11 +103,17 @@ fn up(context: &Context) -> Result<ExitCode, Problem> {
 }
 
 fn cells_of(net: &Path) -> Result<Vec<PathBuf>, Problem> {
-    let dirs: Vec<PathBuf> =
-        (0..CELLS_MAX).map(|number| net.join(format!("cell-{number}"))).take_while(|dir| dir.join(settings::FILE).exists()).collect();
+    let dirs: Vec<PathBuf> = (0..CELLS_MAX)
+        .map(|number| net.join(format!("cell-{number}")))
+        .take_while(|dir| dir.join(settings::FILE).exists())
+        .collect();
     if dirs.is_empty() {
-        return Err(Problem::new(ProblemKind::NotFound, "testnet.missing", format!("there is no local network in {}", net.display()))
-            .hint("make one: cell testnet init --cells 4 --dir NET"));
+        return Err(Problem::new(
+            ProblemKind::NotFound,
+            "testnet.missing",
+            format!("there is no local network in {}", net.display()),
+        )
+        .hint("make one: cell testnet init --cells 4 --dir NET"));
     }
     Ok(dirs)
 }
@@ -135,7 +146,9 @@ fn start_all(context: &Context, dirs: &[PathBuf], running: &mut Vec<Running>) ->
                 let _ = send.send(text);
             });
         }
-        let text = line.recv_timeout(READY_MAX).map_err(|_| failed(&cell.dir, "it was not ready in time".to_owned()))?;
+        let text = line
+            .recv_timeout(READY_MAX)
+            .map_err(|_| failed(&cell.dir, "it was not ready in time".to_owned()))?;
         let value: Value = serde_json::from_str(&text).unwrap_or_default();
         if value["event"] != "ready" {
             let why = value["cause"].as_str().map_or_else(|| text.trim().to_owned(), str::to_owned);
@@ -157,7 +170,9 @@ fn wait(running: &mut [Running]) -> Result<ExitCode, Problem> {
         .map_err(|error| Problem::new(ProblemKind::Fault, "testnet.failed", error.to_string()))?;
     runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        let (Ok(mut terminate), Ok(mut interrupt)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
             return Ok(ExitCode::from(1));
         };
         let mut look = tokio::time::interval(Duration::from_millis(500));

@@ -47,14 +47,24 @@ fn print(context: &Context, event: &Value) {
     if context.output.is_json() {
         context.output.text(&event.to_string());
     } else {
-        context.output.text(&format!("{:<24} {}", event["event"].as_str().unwrap_or_default(), event["data"]));
+        context.output.text(&format!(
+            "{:<24} {}",
+            event["event"].as_str().unwrap_or_default(),
+            event["data"]
+        ));
     }
 }
 
 type Events = mpsc::SyncSender<Result<Value, Problem>>;
 
 /// Reads the stream; when it breaks, opens it again behind the last event.
-fn follow(client: &Client, names: &str, first: ureq::BodyReader<'static>, since: Option<String>, send: &Events) {
+fn follow(
+    client: &Client,
+    names: &str,
+    first: ureq::BodyReader<'static>,
+    since: Option<String>,
+    send: &Events,
+) {
     let mut stream = Some(first);
     let mut last = since;
     let mut tries = 0;

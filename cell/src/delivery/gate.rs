@@ -71,18 +71,25 @@ type Taken = (Option<ReceiptHead>, Vec<Option<Problem>>);
 async fn try_take(world: &Arc<World>, from: CellId, bytes: &[u8]) -> Result<Taken, Problem> {
     let Batch { messages } = codec::decode(bytes)?;
     if messages.len() > BATCH_MAX {
-        return Err(Problem::new(ProblemKind::TooLarge, "delivery.batch_too_large", "a batch has at most 1000 messages"));
+        return Err(Problem::new(
+            ProblemKind::TooLarge,
+            "delivery.batch_too_large",
+            "a batch has at most 1000 messages",
+        ));
     }
     let ids: Vec<MessageId> = messages.iter().map(Message::id).collect();
     let forged: Vec<bool> = messages.iter().map(|message| !message.signature_holds()).collect();
     let replied: Vec<MessageId> = messages.iter().filter_map(|message| message.in_reply_to).collect();
-    let genuine = messages.into_iter().zip(&forged).filter(|(_, forged)| !**forged).map(|(message, _)| message);
+    let genuine =
+        messages.into_iter().zip(&forged).filter(|(_, forged)| !**forged).map(|(message, _)| message);
     let admission = world.bus.internal().identity().admit(AdmissionRequest { cell: from }).await?;
     let request = ReceiveRequest { from, admission, messages: genuine.collect() };
     let received = world.bus.internal().message().receive(request).await?;
     let mut received = received.outcomes.into_iter();
-    let outcomes: Vec<Option<Problem>> =
-        forged.iter().map(|forged| if *forged { Some(bad_signature()) } else { received.next().flatten() }).collect();
+    let outcomes: Vec<Option<Problem>> = forged
+        .iter()
+        .map(|forged| if *forged { Some(bad_signature()) } else { received.next().flatten() })
+        .collect();
     let taken: Vec<MessageId> =
         ids.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_none()).map(|(id, _)| *id).collect();
     world.waiters.wake(&replied);
@@ -118,5 +125,6 @@ fn bad_signature() -> Problem {
 }
 
 fn stopping() -> Problem {
-    Problem::new(ProblemKind::Busy, "delivery.stopping", "the cell is stopping").hint("it is tried again by itself")
+    Problem::new(ProblemKind::Busy, "delivery.stopping", "the cell is stopping")
+        .hint("it is tried again by itself")
 }

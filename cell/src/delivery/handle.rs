@@ -33,7 +33,8 @@ pub async fn handle(world: &Arc<World>, message: Message) {
         Err(problem) => (Some(Reply::of(&ReplyBody::Error(problem.clone()))), Some(problem)),
     };
     if let Some(reply) = reply {
-        let reply = if message.kind == MessageType::Auth && problem.is_some() { failed(&problem) } else { reply };
+        let reply =
+            if message.kind == MessageType::Auth && problem.is_some() { failed(&problem) } else { reply };
         if let Err(refused) = answer(world, &message, id, reply).await {
             tracing::debug!(%id, problem = %refused, "no reply was sent");
         }
@@ -91,21 +92,28 @@ async fn carry_out(world: &Arc<World>, message: &Message) -> Result<Option<Reply
         .hint("send it without sealing")),
         Body::Post(post) => {
             let content_hash = Hash::of(post.content.to_string().as_bytes());
-            Ok(Some(Reply::of(&ReplyBody::Result(json!({ "id": message.id(), "content_hash": content_hash })))))
+            Ok(Some(Reply::of(&ReplyBody::Result(
+                json!({ "id": message.id(), "content_hash": content_hash }),
+            ))))
         }
         Body::Query(query) => {
             let page = world.bus.internal().message().posts(query).await?;
             Ok(Some(Reply::of(&ReplyBody::Result(serde_json::to_value(page).unwrap_or_default()))))
         }
         Body::Exec(exec) => {
-            let admission = world.bus.internal().identity().admit(AdmissionRequest { cell: message.sender }).await?;
+            let admission =
+                world.bus.internal().identity().admit(AdmissionRequest { cell: message.sender }).await?;
             let own = message.sender == world.cell;
             if !own && !message::may_exec(&admission, &exec.action) {
                 let cause = format!("{} may not run {} here", message.sender, exec.action);
                 return Err(Problem::new(ProblemKind::Denied, "message.exec_not_allowed", cause)
                     .hint("the receiver's operator can allow it: cell identity access CELL --may EXEC --exec ACTION"));
             }
-            let caller = if own { Caller::Token { role: Access::Write, name: "self".into() } } else { Caller::Cell(message.sender) };
+            let caller = if own {
+                Caller::Token { role: Access::Write, name: "self".into() }
+            } else {
+                Caller::Cell(message.sender)
+            };
             let context = CallContext::of(caller).within(EXEC_MAX);
             let result = world.bus.call_json(context, &exec.action, exec.args).await?;
             Ok(Some(Reply::of(&ReplyBody::Result(result))))
@@ -130,8 +138,12 @@ async fn auth(world: &Arc<World>, message: &Message, step: AuthBody) -> Result<O
             Ok(Some(Reply { seal: true, ..Reply::of(&session) }))
         }
         (AuthBody::Session { .. } | AuthBody::Failed { .. }, Some(_)) => Ok(None),
-        _ => Err(Problem::new(ProblemKind::Invalid, "message.auth_out_of_step", "the AUTH step does not follow the one before")
-            .hint("begin anew: cell message send --type AUTH")),
+        _ => Err(Problem::new(
+            ProblemKind::Invalid,
+            "message.auth_out_of_step",
+            "the AUTH step does not follow the one before",
+        )
+        .hint("begin anew: cell message send --type AUTH")),
     }
 }
 

@@ -165,5 +165,9 @@ async fn record(
 }
 
 fn garbled(why: &str) -> Problem {
-    Problem::new(ProblemKind::Unreachable, "delivery.garbled", format!("the receiver's answer does not fit: {why}"))
+    Problem::new(
+        ProblemKind::Unreachable,
+        "delivery.garbled",
+        format!("the receiver's answer does not fit: {why}"),
+    )
 }

@@ -51,7 +51,8 @@ pub struct Batch {
 impl Feed {
     /// Puts a service's journal behind the feed.
     pub fn attach(&self, service: Service, source: Arc<dyn Source>) {
-        self.0.sources.write().unwrap_or_else(std::sync::PoisonError::into_inner)[service.index()] = Some(source);
+        self.0.sources.write().unwrap_or_else(std::sync::PoisonError::into_inner)[service.index()] =
+            Some(source);
         self.grew();
     }
 

@@ -79,12 +79,20 @@ pub fn modules() -> Arc<[Arc<dyn Module>]> {
 pub fn init(options: InitOptions) -> Result<InitReport, Problem> {
     let dir = std::path::absolute(&options.dir).map_err(|error| unwritable(&options.dir, &error))?;
     if dir.join(settings::FILE).exists() || dir.join("identity.key").exists() {
-        return Err(Problem::new(ProblemKind::Conflict, "folder.exists", format!("there is a cell in {}", dir.display()))
-            .hint("choose another folder: --dir DIR; cell status --dir DIR shows this one"));
+        return Err(Problem::new(
+            ProblemKind::Conflict,
+            "folder.exists",
+            format!("there is a cell in {}", dir.display()),
+        )
+        .hint("choose another folder: --dir DIR; cell status --dir DIR shows this one"));
     }
     if fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Problem::new(ProblemKind::Conflict, "folder.not_empty", format!("{} is not empty", dir.display()))
-            .hint("choose a new or an empty folder: --dir DIR"));
+        return Err(Problem::new(
+            ProblemKind::Conflict,
+            "folder.not_empty",
+            format!("{} is not empty", dir.display()),
+        )
+        .hint("choose a new or an empty folder: --dir DIR"));
     }
     let name = options.name.clone().unwrap_or_else(|| default_name(&dir));
     let mut settings = Settings::default();
@@ -110,7 +118,8 @@ pub fn init(options: InitOptions) -> Result<InitReport, Problem> {
 
 fn default_name(dir: &Path) -> String {
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(64).collect();
+    let name: String =
+        name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(64).collect();
     let name = name.trim_start_matches('.').to_owned();
     if name.is_empty() { "cell".to_owned() } else { name }
 }
@@ -131,8 +140,12 @@ fn fill(dir: &Path, settings: &Settings, options: &InitOptions) -> Result<(CellI
     write(&dir.join(settings::FILE), settings::documented_toml(settings).as_bytes())?;
     let journals = Service::ALL.map(|service| make_journal(dir, &keyring, service));
     let journals: Vec<JournalKey> = journals.into_iter().collect::<Result<_, _>>()?;
-    let manifest =
-        Manifest { cell: keyring.cell(), name: settings.cell.name.clone(), genesis: genesis.hash(), journals };
+    let manifest = Manifest {
+        cell: keyring.cell(),
+        name: settings.cell.name.clone(),
+        genesis: genesis.hash(),
+        journals,
+    };
     let token = first_records(dir, &keyring, manifest, &genesis)?;
     keys_write(&dir.join("admin.token"), token.as_bytes())?;
     sync_folder(&dir.join("journals"))?;
@@ -141,13 +154,19 @@ fn fill(dir: &Path, settings: &Settings, options: &InitOptions) -> Result<(CellI
 }
 
 fn make_journal(dir: &Path, keyring: &Keyring, service: Service) -> Result<JournalKey, Problem> {
-    let journal = Journal::create(&dir.join("journals").join(service.name()), keyring.journal_key(service, 0))
-        .map_err(|error| journal_problem(service, &error))?;
+    let journal =
+        Journal::create(&dir.join("journals").join(service.name()), keyring.journal_key(service, 0))
+            .map_err(|error| journal_problem(service, &error))?;
     Ok(JournalKey { service, key: Hash::from_bytes(*journal.key().as_bytes()), generation: 0 })
 }
 
 /// Entry 0 of Nucleus and of State, and the first admin token.
-fn first_records(dir: &Path, keyring: &Keyring, manifest: Manifest, genesis: &Genesis) -> Result<String, Problem> {
+fn first_records(
+    dir: &Path,
+    keyring: &Keyring,
+    manifest: Manifest,
+    genesis: &Genesis,
+) -> Result<String, Problem> {
     let mut nucleus = Offline::open(nucleus::NucleusMachine, dir, keyring)?;
     nucleus.ask(protocol::nucleus::Request::Initialise(manifest))?;
     let first = CreateTokenRequest { name: FIRST_TOKEN.to_owned(), role: Access::Admin, ttl_s: None };
@@ -214,7 +233,8 @@ impl Folder {
     ///
     /// `cli.not_running` when it does not run.
     pub fn run_http(&self) -> Result<String, Problem> {
-        let running = fs::read_to_string(self.dir.join("run").join("http")).ok().filter(|_| self.is_running());
+        let running =
+            fs::read_to_string(self.dir.join("run").join("http")).ok().filter(|_| self.is_running());
         running.map(|text| text.trim().to_owned()).ok_or_else(|| {
             let cause = format!("the cell in {} does not run", self.dir.display());
             Problem::new(ProblemKind::Unreachable, "cli.not_running", cause)
@@ -245,7 +265,8 @@ impl Folder {
         let lock = lock.map_err(|error| unwritable(&run, &error))?;
         lock.try_lock().map_err(|_| {
             let cause = format!("the cell in {} runs already", self.dir.display());
-            Problem::new(ProblemKind::Conflict, "folder.running", cause).hint("cell status shows it; cell stop ends it")
+            Problem::new(ProblemKind::Conflict, "folder.running", cause)
+                .hint("cell status shows it; cell stop ends it")
         })?;
         Ok(lock)
     }

@@ -22,7 +22,8 @@ pub(super) fn install(world: &Arc<World>) {
 
 pub(super) async fn submit(world: &Arc<World>, request: SubmitRequest) -> Result<TxView, Problem> {
     not_draining(world)?;
-    let deadline = Instant::now() + Duration::from_millis(request.wait_ms.unwrap_or(WAIT_MS).min(WAIT_MS_MAX));
+    let deadline =
+        Instant::now() + Duration::from_millis(request.wait_ms.unwrap_or(WAIT_MS).min(WAIT_MS_MAX));
     let wait = request.wait.unwrap_or(TxStatus::Accepted);
     let mut grown = world.feed.changes();
     let view = match (request.intent, request.transaction) {
@@ -33,8 +34,12 @@ pub(super) async fn submit(world: &Arc<World>, request: SubmitRequest) -> Result
         }
         (None, Some(transaction)) => admit(world, transaction).await?,
         _ => {
-            return Err(Problem::new(ProblemKind::Invalid, "consensus.bad_request", "name either an intent or a transaction")
-                .hint("an intent is signed by this cell, a transaction was signed elsewhere"));
+            return Err(Problem::new(
+                ProblemKind::Invalid,
+                "consensus.bad_request",
+                "name either an intent or a transaction",
+            )
+            .hint("an intent is signed by this cell, a transaction was signed elsewhere"));
         }
     };
     await_status(world, view, wait, deadline, &mut grown).await
@@ -48,8 +53,12 @@ pub(super) async fn sign(world: &Arc<World>, intent: &Intent) -> Result<Transact
 
 async fn admit(world: &Arc<World>, transaction: Transaction) -> Result<TxView, Problem> {
     if !transaction.signature_holds() {
-        return Err(Problem::new(ProblemKind::Invalid, "consensus.bad_signature", "the signature is not the sender's")
-            .hint("sign the transaction with the key of its sender: cell tx sign"));
+        return Err(Problem::new(
+            ProblemKind::Invalid,
+            "consensus.bad_signature",
+            "the signature is not the sender's",
+        )
+        .hint("sign the transaction with the key of its sender: cell tx sign"));
     }
     world.bus.internal().consensus().admit(AdmitRequest { transaction }).await
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use ::identity::{proof, seal};
 use protocol::identity::{
     AddContactRequest, AddPeer, AddPeerRequest, Attest, AttestRequest, AttestationView, CheckProof, Contact,
-    IdentityView, Open, Opened, PeerView, Peers, Prove, RemovePeer, Seal, SealRequest, Sealed, Show, Sign, Signed,
-    Verdict, Verified, Verify, VerifyRequest, Who,
+    IdentityView, Open, Opened, PeerView, Peers, Prove, RemovePeer, Seal, SealRequest, Sealed, Show, Sign,
+    Signed, Verdict, Verified, Verify, VerifyRequest, Who,
 };
 use protocol::messages::SharedRequest;
 use protocol::receipt::InteractionProof;
@@ -33,7 +33,10 @@ pub(super) fn install(world: &Arc<World>) {
     });
     front::<Verify, _, _>(world, |world, _, request| async move { verify(&world, request).await });
     front::<Prove, _, _>(world, |world, _, request| async move { prove(&world, request).await });
-    front::<CheckProof, _, _>(world, |world, _, request| async move { check_proof(&world, request.proof).await });
+    front::<CheckProof, _, _>(
+        world,
+        |world, _, request| async move { check_proof(&world, request.proof).await },
+    );
     front::<Seal, _, _>(world, |world, _, request| async move { seal_text(&world, request).await });
     front::<Open, _, _>(world, |world, _, request| async move { open_text(&world, &request) });
     front::<Attest, _, _>(world, |world, _, request| async move { attest(&world, request).await });
@@ -65,8 +68,12 @@ async fn prove(world: &Arc<World>, request: Who) -> Result<InteractionProof, Pro
 /// A proof between two others is worth its signatures; one with this cell must also be in its journal.
 async fn check_proof(world: &Arc<World>, shown: InteractionProof) -> Result<Verdict, Problem> {
     if shown.shown.len() > proof::SHOWN_MAX {
-        return Err(Problem::new(ProblemKind::Invalid, "identity.bad_proof", "a proof shows at most 5 messages")
-            .hint("make it anew: cell identity prove CELL"));
+        return Err(Problem::new(
+            ProblemKind::Invalid,
+            "identity.bad_proof",
+            "a proof shows at most 5 messages",
+        )
+        .hint("make it anew: cell identity prove CELL"));
     }
     let verdict = proof::check(&shown);
     if shown.prover != world.cell && shown.with != world.cell {
@@ -74,7 +81,8 @@ async fn check_proof(world: &Arc<World>, shown: InteractionProof) -> Result<Verd
     }
     let mut known = InteractionProof { shown: Vec::new(), ..shown.clone() };
     for item in &shown.shown {
-        if world.bus.internal().message().lookup(protocol::messages::MessageRef { id: item.id }).await.is_ok() {
+        if world.bus.internal().message().lookup(protocol::messages::MessageRef { id: item.id }).await.is_ok()
+        {
             known.shown.push(item.clone());
         }
     }
@@ -89,7 +97,8 @@ async fn seal_text(world: &Arc<World>, request: SealRequest) -> Result<Sealed, P
     let mut entropy = [0; 32];
     getrandom::fill(&mut entropy)
         .map_err(|error| Problem::new(ProblemKind::Fault, "keys.no_entropy", error.to_string()))?;
-    seal::seal(&cell, TEXT_AAD, request.text.as_bytes(), entropy).map(|sealed| Sealed { sealed: hex::encode(sealed) })
+    seal::seal(&cell, TEXT_AAD, request.text.as_bytes(), entropy)
+        .map(|sealed| Sealed { sealed: hex::encode(sealed) })
 }
 
 fn open_text(world: &World, request: &Sealed) -> Result<Opened, Problem> {
@@ -117,8 +126,13 @@ async fn attest(world: &Arc<World>, request: AttestRequest) -> Result<Attestatio
 /// Durable first; the dialler learns of it by the contact's effect.
 async fn add_peer(world: &Arc<World>, request: AddPeerRequest) -> Result<PeerView, Problem> {
     let (cell, address) = parse_peer_address(&request.address)?;
-    let request =
-        AddContactRequest { cell, name: request.name, addresses: vec![address.clone()], may: None, exec: None };
+    let request = AddContactRequest {
+        cell,
+        name: request.name,
+        addresses: vec![address.clone()],
+        may: None,
+        exec: None,
+    };
     let contact = world.bus.internal().identity().add_contact(request).await?;
     world.network().keep(cell, vec![address]).await;
     Ok(view(world, contact))
@@ -145,7 +159,8 @@ async fn peers(world: &Arc<World>) -> Result<Page<PeerView>, Problem> {
 }
 
 fn stranger(world: &World, cell: CellId) -> PeerView {
-    let nobody = Contact { cell, name: None, addresses: Vec::new(), may: Vec::new(), exec: Vec::new(), genesis: None };
+    let nobody =
+        Contact { cell, name: None, addresses: Vec::new(), may: Vec::new(), exec: Vec::new(), genesis: None };
     view(world, nobody)
 }
 

@@ -45,5 +45,9 @@ async fn transfer(world: &Arc<World>, request: TransferRequest) -> Result<TxView
         nonce: request.nonce,
     };
     let wait = Some(request.wait.unwrap_or(TxStatus::Finalised));
-    super::consensus::submit(world, SubmitRequest { intent: Some(intent), transaction: None, wait, wait_ms: None }).await
+    super::consensus::submit(
+        world,
+        SubmitRequest { intent: Some(intent), transaction: None, wait, wait_ms: None },
+    )
+    .await
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use protocol::identity::Contact;
 use protocol::message::{BODY_BYTES_MAX, LIFETIME_MS_MAX, Message, MessageType, TxBody};
-use protocol::messages::{Direction, EnqueueRequest, Get, MessageRef, MessageView, Send, SendAnswer, SendRequest, SharedRequest, Status, Wait};
+use protocol::messages::{
+    Direction, EnqueueRequest, Get, MessageRef, MessageView, Send, SendAnswer, SendRequest, SharedRequest,
+    Status, Wait,
+};
 use protocol::signing::Signature;
 use protocol::transaction::{Intent, Transaction};
 use protocol::{CellId, GenesisHash, MessageId, Problem, ProblemKind};
@@ -57,7 +60,8 @@ async fn send(world: &Arc<World>, request: SendRequest) -> Result<SendAnswer, Pr
         ttl_ms: request.ttl_ms,
         request_id: request.request_id,
     };
-    let deadline = Instant::now() + Duration::from_millis(request.wait_ms.unwrap_or(WAIT_MS).min(WAIT_MS_MAX));
+    let deadline =
+        Instant::now() + Duration::from_millis(request.wait_ms.unwrap_or(WAIT_MS).min(WAIT_MS_MAX));
     if request.wait == Wait::Queued {
         return post(world, outgoing).await;
     }
@@ -79,15 +83,24 @@ async fn known(world: &Arc<World>, to: &CellId) -> Result<Option<Contact>, Probl
             if shared.count > 0 {
                 return Ok(None);
             }
-            Err(Problem::new(ProblemKind::NotFound, "message.unknown_receiver", format!("{to} is not known to this cell"))
-                .hint("make it a contact: cell peers add MULTIADDR"))
+            Err(Problem::new(
+                ProblemKind::NotFound,
+                "message.unknown_receiver",
+                format!("{to} is not known to this cell"),
+            )
+            .hint("make it a contact: cell peers add MULTIADDR"))
         }
         Err(problem) => Err(problem),
     }
 }
 
 /// Signs what a TX asks for, for the receiver's network.
-async fn sign_intent(world: &Arc<World>, to: &CellId, contact: Option<&Contact>, body: Value) -> Result<Value, Problem> {
+async fn sign_intent(
+    world: &Arc<World>,
+    to: &CellId,
+    contact: Option<&Contact>,
+    body: Value,
+) -> Result<Value, Problem> {
     let bad = |why: String| {
         Problem::new(ProblemKind::Invalid, "message.bad_body", format!("not a body of a TX message: {why}"))
             .hint(r#"one looks like {"module":"kv","call":"put","args":{"key":"colour","value":"blue"}}"#)
@@ -96,7 +109,11 @@ async fn sign_intent(world: &Arc<World>, to: &CellId, contact: Option<&Contact>,
         return Ok(body);
     }
     let intent: Intent = serde_json::from_value(body).map_err(|error| bad(error.to_string()))?;
-    let genesis = if *to == world.cell { Some(world.genesis.hash()) } else { contact.and_then(|contact| contact.genesis) };
+    let genesis = if *to == world.cell {
+        Some(world.genesis.hash())
+    } else {
+        contact.and_then(|contact| contact.genesis)
+    };
     let Some(genesis) = genesis else {
         return Err(Problem::new(
             ProblemKind::Unavailable,
@@ -125,7 +142,11 @@ pub(crate) async fn post(world: &Arc<World>, outgoing: Outgoing) -> Result<SendA
     enqueue(world, message, outgoing.request_id).await
 }
 
-async fn enqueue(world: &Arc<World>, message: Message, request_id: Option<String>) -> Result<SendAnswer, Problem> {
+async fn enqueue(
+    world: &Arc<World>,
+    message: Message,
+    request_id: Option<String>,
+) -> Result<SendAnswer, Problem> {
     let receiver = message.receiver;
     let answer = world.bus.internal().message().enqueue(EnqueueRequest { message, request_id }).await?;
     crate::delivery::deliver_now(world, receiver);
@@ -181,7 +202,9 @@ async fn await_news(
         answer.problem = view.problem;
         let replied = view.replies.first().copied();
         match (wait, status) {
-            (_, Status::Refused | Status::Expired | Status::Cancelled) | (Wait::Queued, _) => return Ok(answer),
+            (_, Status::Refused | Status::Expired | Status::Cancelled) | (Wait::Queued, _) => {
+                return Ok(answer);
+            }
             (Wait::Delivered, Status::Queued) => {}
             (Wait::Delivered, _) => return Ok(answer),
             (Wait::Answered, _) => {

@@ -41,7 +41,11 @@ where
         async move {
             match work {
                 Some(work) => work.await,
-                None => Err(Problem::new(protocol::ProblemKind::Unavailable, "service.stopping", "the cell is stopping")),
+                None => Err(Problem::new(
+                    protocol::ProblemKind::Unavailable,
+                    "service.stopping",
+                    "the cell is stopping",
+                )),
             }
         }
     });
@@ -50,8 +54,12 @@ where
 /// Refuses new work while the cell drains.
 fn not_draining(world: &World) -> Result<(), Problem> {
     if world.draining.load(std::sync::atomic::Ordering::Relaxed) {
-        return Err(Problem::new(protocol::ProblemKind::Unavailable, "nucleus.draining", "the cell takes no new work")
-            .hint("it is about to stop; ask again once it has started anew"));
+        return Err(Problem::new(
+            protocol::ProblemKind::Unavailable,
+            "nucleus.draining",
+            "the cell takes no new work",
+        )
+        .hint("it is about to stop; ask again once it has started anew"));
     }
     Ok(())
 }

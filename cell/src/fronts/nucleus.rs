@@ -15,7 +15,10 @@ use crate::node::World;
 
 pub(super) fn install(world: &Arc<World>) {
     front::<Status, _, _>(world, |world, _, _| async move { status(&world).await });
-    front::<Services, _, _>(world, |world, _, _| async move { Ok(Page { items: services(&world), next: None }) });
+    front::<Services, _, _>(
+        world,
+        |world, _, _| async move { Ok(Page { items: services(&world), next: None }) },
+    );
     front::<Hosts, _, _>(world, |_, _, _| async move {
         let here = HostView { host: "local".to_owned(), services: Service::ALL.to_vec(), local: true };
         Ok(Page { items: vec![here], next: None })
@@ -72,7 +75,8 @@ async fn readiness(world: &Arc<World>, services: &[ServiceStatus]) -> Readiness 
         return Readiness::NoPeers;
     }
     let bus = world.bus.internal();
-    let (consensus, root) = (bus.consensus().status(Empty {}).await, bus.state().root(RootRequest::default()).await);
+    let (consensus, root) =
+        (bus.consensus().status(Empty {}).await, bus.state().root(RootRequest::default()).await);
     match (consensus, root) {
         (Ok(consensus), Ok(root)) => {
             let have = root.index.map_or(0, |index| index.0 + 1);

@@ -34,7 +34,10 @@ pub(crate) struct Limiter {
 impl Limiter {
     pub(super) fn new(per_second_max: u32) -> Self {
         let quota = |rate: u32| Quota::per_second(NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN));
-        Self { callers: RateLimiter::keyed(quota(per_second_max)), failed: RateLimiter::keyed(quota(FAILED_PER_SECOND_MAX)) }
+        Self {
+            callers: RateLimiter::keyed(quota(per_second_max)),
+            failed: RateLimiter::keyed(quota(FAILED_PER_SECOND_MAX)),
+        }
     }
 
     fn check(limiter: &Keyed, key: &String) -> Result<(), Problem> {
@@ -57,8 +60,12 @@ pub(super) async fn caller(web: &Web, request: &HttpRequest) -> Result<CallConte
     let address = request.peer_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
     let who = match bearer(request) {
         Some(token) => authorise(web, &token).await,
-        None => Err(Problem::new(ProblemKind::Unauthenticated, "http.unauthenticated", "the request carries no token")
-            .hint("send Authorization: Bearer TOKEN; the first admin token lies in DIR/admin.token")),
+        None => Err(Problem::new(
+            ProblemKind::Unauthenticated,
+            "http.unauthenticated",
+            "the request carries no token",
+        )
+        .hint("send Authorization: Bearer TOKEN; the first admin token lies in DIR/admin.token")),
     };
     let who = match who {
         Ok(who) => who,
@@ -106,14 +113,24 @@ async fn authorise(web: &Web, token: &str) -> Result<Caller, Problem> {
 }
 
 /// Writes an admin action into the audit.
-pub(super) async fn audit(web: &Web, context: &CallContext, action: &str, outcome: &Result<serde_json::Value, Problem>) {
+pub(super) async fn audit(
+    web: &Web,
+    context: &CallContext,
+    action: &str,
+    outcome: &Result<serde_json::Value, Problem>,
+) {
     let info = protocol::actions().into_iter().find(|info| info.name == action);
-    let commands = info.is_some_and(|info| info.access == Access::Admin && info.kind == protocol::action::Kind::Command);
+    let commands =
+        info.is_some_and(|info| info.access == Access::Admin && info.kind == protocol::action::Kind::Command);
     if !commands {
         return;
     }
     let outcome = outcome.as_ref().map_or_else(|problem| problem.code.to_string(), |_| "ok".to_owned());
-    let entry = protocol::nucleus::AuditRequest { caller: context.caller.to_string(), action: action.to_owned(), outcome };
+    let entry = protocol::nucleus::AuditRequest {
+        caller: context.caller.to_string(),
+        action: action.to_owned(),
+        outcome,
+    };
     if let Err(problem) = web.world.bus.internal().nucleus().audit(entry).await {
         tracing::warn!(%problem, action, "an admin action was not entered into the audit");
     }

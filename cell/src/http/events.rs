@@ -71,15 +71,18 @@ impl Filter {
             .filter(|name| !name.is_empty() && name != "*")
             .collect();
         for name in &names {
-            let service = name.strip_suffix(".*").is_some_and(|service| service.parse::<protocol::Service>().is_ok());
+            let service =
+                name.strip_suffix(".*").is_some_and(|service| service.parse::<protocol::Service>().is_ok());
             if !service && !NAMES.iter().any(|(known, _)| known == name) {
                 let shown: String = name.chars().take(80).collect();
-                let nearest = NAMES
-                    .iter()
-                    .max_by(|a, b| strsim::jaro_winkler(a.0, &shown).total_cmp(&strsim::jaro_winkler(b.0, &shown)));
+                let nearest = NAMES.iter().max_by(|a, b| {
+                    strsim::jaro_winkler(a.0, &shown).total_cmp(&strsim::jaro_winkler(b.0, &shown))
+                });
                 let cause = format!("there is no event {shown:?}");
-                return Err(Problem::new(ProblemKind::Invalid, "event.unknown", cause)
-                    .hint(format!("did you mean {}? A service's events are SERVICE.*", nearest.map_or("", |n| n.0))));
+                return Err(Problem::new(ProblemKind::Invalid, "event.unknown", cause).hint(format!(
+                    "did you mean {}? A service's events are SERVICE.*",
+                    nearest.map_or("", |n| n.0)
+                )));
             }
         }
         Ok(Self(names))
@@ -99,8 +102,12 @@ impl Place {
         let max = web.world.settings.http.streams_max;
         if web.streams.fetch_add(1, Ordering::Relaxed) >= max {
             web.streams.fetch_sub(1, Ordering::Relaxed);
-            return Err(Problem::new(ProblemKind::Busy, "http.too_many_streams", format!("{max} streams are open"))
-                .hint("close one, or raise http.streams_max in cell.toml"));
+            return Err(Problem::new(
+                ProblemKind::Busy,
+                "http.too_many_streams",
+                format!("{max} streams are open"),
+            )
+            .hint("close one, or raise http.streams_max in cell.toml"));
         }
         Ok(Self(web.clone()))
     }
@@ -154,7 +161,9 @@ where
     loop {
         changes.mark_unchanged();
         let feed = web.world.feed.clone();
-        let Ok(Ok(batch)) = tokio::task::spawn_blocking(move || feed.read(cursor, READ_ENTRIES)).await else { return };
+        let Ok(Ok(batch)) = tokio::task::spawn_blocking(move || feed.read(cursor, READ_ENTRIES)).await else {
+            return;
+        };
         for (place, event) in batch.events {
             if filter.wants(&event) && !send(Some((place, event))).await {
                 return;

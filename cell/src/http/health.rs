@@ -16,7 +16,11 @@ pub(super) async fn readyz(web: Data<Web>) -> HttpResponse {
     match web.world.bus.internal().nucleus().status(Empty {}).await {
         Ok(status) => {
             let ready = matches!(status.readiness, Readiness::Synced { .. });
-            if ready { HttpResponse::Ok().json(status.readiness) } else { HttpResponse::ServiceUnavailable().json(status.readiness) }
+            if ready {
+                HttpResponse::Ok().json(status.readiness)
+            } else {
+                HttpResponse::ServiceUnavailable().json(status.readiness)
+            }
         }
         Err(problem) => problem::respond(&problem),
     }
@@ -26,8 +30,11 @@ pub(super) async fn healthz(web: Data<Web>) -> HttpResponse {
     match web.world.bus.internal().nucleus().services(Empty {}).await {
         Ok(page) => {
             let well = page.items.iter().all(|service| service.health == Health::Running);
-            let services: Value =
-                page.items.iter().map(|service| (service.service.name().to_owned(), json!(service.health))).collect();
+            let services: Value = page
+                .items
+                .iter()
+                .map(|service| (service.service.name().to_owned(), json!(service.health)))
+                .collect();
             let body = json!({ "state": if well { "healthy" } else { "unhealthy" }, "services": services });
             if well { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
         }

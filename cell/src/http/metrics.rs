@@ -46,7 +46,8 @@ impl Collector for Collected {
             ("journal_batches", "Batches synced since the start", 2),
             ("service_calls_in_flight", "Calls under way to a service", 3),
         ] {
-            let mut family = encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Gauge)?;
+            let mut family =
+                encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Gauge)?;
             for service in Service::ALL {
                 let gauges = &world.service(service).gauges;
                 let value = match read {
@@ -72,25 +73,32 @@ impl Collector for Collected {
             ("busy", &counters.refused_busy),
             ("connection", &counters.refused_connections),
         ] {
-            ConstCounter::new(counter.load(Ordering::Relaxed)).encode(family.encode_family(&[("why", why)])?)?;
+            ConstCounter::new(counter.load(Ordering::Relaxed))
+                .encode(family.encode_family(&[("why", why)])?)?;
         }
         let peers = ConstGauge::new(i64::try_from(world.network().connected()).unwrap_or(i64::MAX));
-        let family = encoder.encode_descriptor("peers_connected", "Peers connected now", None, peers.metric_type())?;
+        let family =
+            encoder.encode_descriptor("peers_connected", "Peers connected now", None, peers.metric_type())?;
         peers.encode(family)
     }
 }
 
 fn actions(world: &World, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
     let counter = prometheus_client::metrics::MetricType::Counter;
-    let mut family = encoder.encode_descriptor("action_calls", "Calls of an action, by outcome", None, counter)?;
+    let mut family =
+        encoder.encode_descriptor("action_calls", "Calls of an action, by outcome", None, counter)?;
     for metrics in world.bus.metrics() {
         for (outcome, value) in [("answered", &metrics.answered), ("refused", &metrics.refused)] {
             let labels = [("action", metrics.action), ("outcome", outcome)];
             ConstCounter::new(value.load(Ordering::Relaxed)).encode(family.encode_family(&labels)?)?;
         }
     }
-    let mut family =
-        encoder.encode_descriptor("action_latency_us", "Calls that took at most so many microseconds", None, counter)?;
+    let mut family = encoder.encode_descriptor(
+        "action_latency_us",
+        "Calls that took at most so many microseconds",
+        None,
+        counter,
+    )?;
     for metrics in world.bus.metrics() {
         let mut sum = 0;
         for (bucket, count) in metrics.latency.iter().enumerate() {

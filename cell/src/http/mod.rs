@@ -129,9 +129,17 @@ fn routes(config: &mut web::ServiceConfig) {
 
 fn cannot_listen((host, port): &(String, u16), error: &std::io::Error) -> Problem {
     if error.kind() == std::io::ErrorKind::AddrInUse {
-        return Problem::new(ProblemKind::Conflict, "http.port_in_use", format!("another process listens on {host}:{port}"))
-            .hint("stop that process, or choose another port: http.port in cell.toml (0 takes a free one)");
+        return Problem::new(
+            ProblemKind::Conflict,
+            "http.port_in_use",
+            format!("another process listens on {host}:{port}"),
+        )
+        .hint("stop that process, or choose another port: http.port in cell.toml (0 takes a free one)");
     }
-    Problem::new(ProblemKind::Invalid, "http.cannot_listen", format!("cannot listen on {host}:{port}: {error}"))
-        .hint("check http.host and http.port in cell.toml")
+    Problem::new(
+        ProblemKind::Invalid,
+        "http.cannot_listen",
+        format!("cannot listen on {host}:{port}: {error}"),
+    )
+    .hint("check http.host and http.port in cell.toml")
 }

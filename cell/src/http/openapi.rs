@@ -16,7 +16,8 @@ pub(super) async fn handle(web: Data<Web>) -> HttpResponse {
 
 /// The page as text.
 pub(super) fn page() -> String {
-    let settings = SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = "/components/schemas".into());
+    let settings = SchemaSettings::draft2020_12()
+        .with(|settings| settings.definitions_path = "/components/schemas".into());
     let mut generator = settings.into_generator();
     let mut paths = Map::new();
     for info in protocol::actions() {
@@ -75,7 +76,8 @@ fn path(info: &ActionInfo, generator: &mut SchemaGenerator) -> Value {
         "default": { "$ref": "#/components/responses/Problem" }
     });
     let summary = info.doc.trim();
-    let description = format!("{summary} Action `{}`, for tokens with role {:?} and up.", info.name, info.access);
+    let description =
+        format!("{summary} Action `{}`, for tokens with role {:?} and up.", info.name, info.access);
     let post = json!({
         "operationId": info.name, "summary": summary, "description": description, "tags": [info.service.name()],
         "requestBody": { "content": { "application/json": { "schema": request } } },

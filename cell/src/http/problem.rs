@@ -8,7 +8,8 @@ use serde_json::json;
 
 /// A problem as an answer.
 pub(crate) fn respond(problem: &Problem) -> HttpResponse {
-    let status = StatusCode::from_u16(problem.kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status =
+        StatusCode::from_u16(problem.kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut answer = HttpResponse::build(status);
     match problem.kind {
         ProblemKind::Unauthenticated => answer.insert_header((WWW_AUTHENTICATE, "Bearer realm=\"cell\"")),
@@ -35,8 +36,12 @@ fn body(problem: &Problem, status: StatusCode) -> serde_json::Value {
 pub(super) async fn not_found(request: HttpRequest) -> HttpResponse {
     let path: String = request.path().chars().take(120).collect();
     respond(
-        &Problem::new(ProblemKind::NotFound, "http.not_found", format!("there is no {} {path}", request.method()))
-            .hint("GET /openapi.json lists everything there is"),
+        &Problem::new(
+            ProblemKind::NotFound,
+            "http.not_found",
+            format!("there is no {} {path}", request.method()),
+        )
+        .hint("GET /openapi.json lists everything there is"),
     )
 }
 

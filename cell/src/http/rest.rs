@@ -10,7 +10,12 @@ use serde_json::{Map, Value};
 use super::{Web, auth, problem, rpc};
 use crate::bus::unknown_action;
 
-pub(super) async fn post(web: Data<Web>, request: HttpRequest, path: Path<(String, String)>, payload: Payload) -> HttpResponse {
+pub(super) async fn post(
+    web: Data<Web>,
+    request: HttpRequest,
+    path: Path<(String, String)>,
+    payload: Payload,
+) -> HttpResponse {
     let body = async {
         let context = auth::caller(&web, &request).await?;
         let info = find(&path)?;
@@ -31,7 +36,9 @@ pub(super) async fn get(web: Data<Web>, request: HttpRequest, path: Path<(String
         let info = find(&path)?;
         if info.kind != Kind::Query {
             let cause = format!("{} changes something: it is called by POST", info.name);
-            return Err(Problem::new(ProblemKind::Invalid, "http.use_post", cause).hint("POST its request as JSON"));
+            return Err(
+                Problem::new(ProblemKind::Invalid, "http.use_post", cause).hint("POST its request as JSON")
+            );
         }
         rpc::call_action(&web, &context, info.name, query(info, request.query_string())).await
     };
@@ -47,7 +54,8 @@ fn respond(result: Result<Value, Problem>) -> HttpResponse {
 
 fn find(path: &(String, String)) -> Result<&'static ActionInfo, Problem> {
     let name = format!("{}.{}", path.0, path.1);
-    let found = protocol::actions().into_iter().find(|info| info.name == name && info.access != Access::Internal);
+    let found =
+        protocol::actions().into_iter().find(|info| info.name == name && info.access != Access::Internal);
     found.ok_or_else(|| unknown_action(&name))
 }
 

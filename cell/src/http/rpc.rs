@@ -54,7 +54,8 @@ pub(super) async fn answer(web: &Web, context: &CallContext, bytes: &[u8]) -> Op
         Err(error) => Some(failure(Value::Null, &problem::malformed(&error))),
         Ok(Value::Array(calls)) if calls.is_empty() || calls.len() > BATCH_MAX => {
             let cause = format!("a batch has 1 to {BATCH_MAX} calls, this one {}", calls.len());
-            let problem = Problem::new(ProblemKind::Invalid, "rpc.batch_too_large", cause).hint("send several batches");
+            let problem =
+                Problem::new(ProblemKind::Invalid, "rpc.batch_too_large", cause).hint("send several batches");
             Some(failure(Value::Null, &problem))
         }
         Ok(Value::Array(calls)) => {
@@ -89,8 +90,14 @@ async fn one(web: &Web, context: &CallContext, mut call: Value) -> Option<Value>
 }
 
 /// Calls an action for somebody outside; internal ones look unknown.
-pub(super) async fn call_action(web: &Web, context: &CallContext, action: &str, params: Value) -> Result<Value, Problem> {
-    if protocol::actions().iter().any(|info| info.name == action && info.access == protocol::Access::Internal) {
+pub(super) async fn call_action(
+    web: &Web,
+    context: &CallContext,
+    action: &str,
+    params: Value,
+) -> Result<Value, Problem> {
+    if protocol::actions().iter().any(|info| info.name == action && info.access == protocol::Access::Internal)
+    {
         return Err(unknown_action(action));
     }
     let result = web.world.bus.call_json(context.renewed(), action, params).await;

@@ -30,8 +30,10 @@ pub(super) async fn handle(web: Data<Web>, request: HttpRequest, payload: Payloa
     };
     match actix_ws::handle(&request, payload) {
         Ok((answer, session, messages)) => {
-            let messages =
-                messages.max_frame_size(MESSAGE_BYTES_MAX).aggregate_continuations().max_continuation_size(MESSAGE_BYTES_MAX);
+            let messages = messages
+                .max_frame_size(MESSAGE_BYTES_MAX)
+                .aggregate_continuations()
+                .max_continuation_size(MESSAGE_BYTES_MAX);
             actix_rt::spawn(async move {
                 let _place = place;
                 serve(web, context, session, messages).await;
@@ -45,7 +47,12 @@ pub(super) async fn handle(web: Data<Web>, request: HttpRequest, payload: Payloa
     }
 }
 
-async fn serve(web: Data<Web>, context: CallContext, mut session: Session, mut messages: actix_ws::AggregatedMessageStream) {
+async fn serve(
+    web: Data<Web>,
+    context: CallContext,
+    mut session: Session,
+    mut messages: actix_ws::AggregatedMessageStream,
+) {
     let mut closing = web.closing.clone();
     let mut events: Option<actix_rt::task::JoinHandle<()>> = None;
     let mut ping = tokio::time::interval(PING_EVERY);
@@ -97,7 +104,12 @@ fn is(call: &Value, method: &str) -> bool {
 }
 
 /// One subscription a socket: a new one takes the place of the old.
-fn subscribe(web: &Data<Web>, session: &Session, call: &Value, events: &mut Option<actix_rt::task::JoinHandle<()>>) -> Value {
+fn subscribe(
+    web: &Data<Web>,
+    session: &Session,
+    call: &Value,
+    events: &mut Option<actix_rt::task::JoinHandle<()>>,
+) -> Value {
     let names = match &call["params"]["names"] {
         Value::Array(names) => Some(names.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")),
         Value::String(names) => Some(names.clone()),

@@ -49,7 +49,9 @@ pub fn create(dir: &Path, seed: &[u8; 32], passphrase: Option<&str>) -> Result<K
         Some(passphrase) => seal(seed, passphrase)?,
     };
     let content = Content { version: VERSION, cell: keyring.cell(), secret };
-    let text = Zeroizing::new(serde_json::to_string_pretty(&content).map_err(|error| malformed(dir, &error.to_string()))?);
+    let text = Zeroizing::new(
+        serde_json::to_string_pretty(&content).map_err(|error| malformed(dir, &error.to_string()))?,
+    );
     write_new(&dir.join(FILE), text.as_bytes()).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
             Problem::new(ProblemKind::Conflict, "keys.exists", format!("{} is there already", shown(dir)))
@@ -80,17 +82,26 @@ pub fn open(dir: &Path, passphrase: Option<&str>) -> Result<Keyring, Problem> {
     let seed = match (&content.secret, passphrase) {
         (Secret::Plain { seed }, _) => decode::<32>(dir, seed)?,
         (Secret::Sealed { .. }, None) => {
-            return Err(Problem::new(ProblemKind::Denied, "keys.passphrase_needed", "the cell's key has a passphrase")
-                .hint("set CELL_PASSPHRASE, or name a file: --passphrase-file FILE"));
+            return Err(Problem::new(
+                ProblemKind::Denied,
+                "keys.passphrase_needed",
+                "the cell's key has a passphrase",
+            )
+            .hint("set CELL_PASSPHRASE, or name a file: --passphrase-file FILE"));
         }
         (Secret::Sealed { memory_kib, passes, salt, nonce, seed }, Some(passphrase)) => {
             let key = stretch(dir, passphrase, &*decode::<16>(dir, salt)?, *memory_kib, *passes)?;
             let nonce = XNonce::from(*decode::<24>(dir, nonce)?);
             let sealed = hex::decode(seed).map_err(|_| malformed(dir, "the seed is not hex"))?;
-            let plain = XChaCha20Poly1305::new(&(*key).into()).decrypt(&nonce, &sealed[..]).map_err(|_| {
-                Problem::new(ProblemKind::Denied, "keys.wrong_passphrase", "the passphrase does not open the cell's key")
+            let plain =
+                XChaCha20Poly1305::new(&(*key).into()).decrypt(&nonce, &sealed[..]).map_err(|_| {
+                    Problem::new(
+                        ProblemKind::Denied,
+                        "keys.wrong_passphrase",
+                        "the passphrase does not open the cell's key",
+                    )
                     .hint("check CELL_PASSPHRASE or the passphrase file")
-            })?;
+                })?;
             let plain = Zeroizing::new(plain);
             Zeroizing::new(plain[..].try_into().map_err(|_| malformed(dir, "the seed has another length"))?)
         }
@@ -127,7 +138,8 @@ fn read(dir: &Path) -> Result<Content, Problem> {
     let mode = fs::metadata(&path).map_err(unreadable)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         let cause = format!("others may read {} (mode {mode:o})", path.display());
-        return Err(Problem::new(ProblemKind::Denied, "keys.too_open", cause).hint(format!("chmod 600 {}", path.display())));
+        return Err(Problem::new(ProblemKind::Denied, "keys.too_open", cause)
+            .hint(format!("chmod 600 {}", path.display())));
     }
     let text = Zeroizing::new(fs::read_to_string(&path).map_err(unreadable)?);
     let content: Content = serde_json::from_str(&text).map_err(|error| malformed(dir, &error.to_string()))?;
@@ -140,7 +152,8 @@ fn read(dir: &Path) -> Result<Content, Problem> {
 fn seal(seed: &[u8; 32], passphrase: &str) -> Result<Secret, Problem> {
     let (mut salt, mut nonce) = ([0; 16], [0; 24]);
     let random = |bytes: &mut [u8]| {
-        getrandom::fill(bytes).map_err(|error| Problem::new(ProblemKind::Fault, "keys.no_entropy", error.to_string()))
+        getrandom::fill(bytes)
+            .map_err(|error| Problem::new(ProblemKind::Fault, "keys.no_entropy", error.to_string()))
     };
     random(&mut salt)?;
     random(&mut nonce)?;
@@ -152,11 +165,18 @@ fn seal(seed: &[u8; 32], passphrase: &str) -> Result<Secret, Problem> {
     Ok(Secret::Sealed { memory_kib: MEMORY_KIB, passes: PASSES, salt, nonce, seed })
 }
 
-fn stretch(dir: &Path, passphrase: &str, salt: &[u8], memory_kib: u32, passes: u32) -> Result<Zeroizing<[u8; 32]>, Problem> {
+fn stretch(
+    dir: &Path,
+    passphrase: &str,
+    salt: &[u8],
+    memory_kib: u32,
+    passes: u32,
+) -> Result<Zeroizing<[u8; 32]>, Problem> {
     if memory_kib > MEMORY_KIB_MAX || passes > 64 {
         return Err(malformed(dir, "its cost is too high"));
     }
-    let parameters = Params::new(memory_kib, passes, 1, Some(32)).map_err(|error| malformed(dir, &error.to_string()))?;
+    let parameters =
+        Params::new(memory_kib, passes, 1, Some(32)).map_err(|error| malformed(dir, &error.to_string()))?;
     let mut key = Zeroizing::new([0; 32]);
     Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters)
         .hash_password_into(passphrase.as_bytes(), salt, &mut *key)
@@ -166,13 +186,18 @@ fn stretch(dir: &Path, passphrase: &str, salt: &[u8], memory_kib: u32, passes: u
 
 fn decode<const N: usize>(dir: &Path, text: &str) -> Result<Zeroizing<[u8; N]>, Problem> {
     let mut bytes = Zeroizing::new([0; N]);
-    hex::decode_to_slice(text, &mut *bytes).map_err(|_| malformed(dir, "a field is not hex of its length"))?;
+    hex::decode_to_slice(text, &mut *bytes)
+        .map_err(|_| malformed(dir, "a field is not hex of its length"))?;
     Ok(bytes)
 }
 
 fn malformed(dir: &Path, why: &str) -> Problem {
-    Problem::new(ProblemKind::Invalid, "keys.malformed", format!("{} cannot be understood: {why}", shown(dir)))
-        .hint("restore the file from a backup: without it the cell cannot be")
+    Problem::new(
+        ProblemKind::Invalid,
+        "keys.malformed",
+        format!("{} cannot be understood: {why}", shown(dir)),
+    )
+    .hint("restore the file from a backup: without it the cell cannot be")
 }
 
 fn shown(dir: &Path) -> String {

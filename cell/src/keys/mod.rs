@@ -15,8 +15,8 @@ use protocol::signing::{self, Signature};
 use protocol::{CellId, Service};
 use zeroize::Zeroizing;
 
-pub use key_file::{create, open, read_public};
 pub(crate) use key_file::write_new;
+pub use key_file::{create, open, read_public};
 
 const JOURNAL_CONTEXT: &str = "celluler 2026 journal key 1";
 

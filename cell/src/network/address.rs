@@ -48,6 +48,10 @@ pub(super) fn parse(text: &str) -> Result<Multiaddr, Problem> {
 
 pub(super) fn bad(text: &str, why: &str) -> Problem {
     let shown: String = text.chars().take(120).collect();
-    Problem::new(ProblemKind::Invalid, "network.bad_address", format!("{shown:?} is not an address of a peer: {why}"))
-        .hint("one looks like /ip4/192.0.2.1/tcp/7401/p2p/12D3Koo… ; cell status shows a cell's own")
+    Problem::new(
+        ProblemKind::Invalid,
+        "network.bad_address",
+        format!("{shown:?} is not an address of a peer: {why}"),
+    )
+    .hint("one looks like /ip4/192.0.2.1/tcp/7401/p2p/12D3Koo… ; cell status shows a cell's own")
 }

@@ -6,14 +6,17 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{self, OutboundRequestId, ProtocolSupport, ResponseChannel};
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, connection_limits, identify, identity, mdns, memory_connection_limits, noise, ping, tcp, yamux};
+use libp2p::{
+    Multiaddr, PeerId, Swarm, connection_limits, identify, identity, mdns, memory_connection_limits, noise,
+    ping, tcp, yamux,
+};
 use protocol::{CellId, Problem, ProblemKind};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -63,6 +66,9 @@ struct Kept {
     next_dial: Instant,
 }
 
+type Reply = oneshot::Sender<Result<Vec<u8>, Problem>>;
+type Answer = (PeerId, ResponseChannel<Vec<u8>>, Vec<u8>);
+
 struct EventLoop {
     swarm: Swarm<Behaviour>,
     settings: NetworkSettings,
@@ -70,9 +76,10 @@ struct EventLoop {
     shared: Arc<Shared>,
     changed: watch::Sender<u64>,
     kept: BTreeMap<PeerId, Kept>,
-    asked: HashMap<OutboundRequestId, Option<oneshot::Sender<Result<Vec<u8>, Problem>>>>,
+    /// Requests under way; a hello has nobody who waits for it.
+    asked: HashMap<OutboundRequestId, Option<Reply>>,
     in_flight: HashMap<PeerId, usize>,
-    answers: FuturesUnordered<BoxFuture<'static, (PeerId, ResponseChannel<Vec<u8>>, Vec<u8>)>>,
+    answers: FuturesUnordered<BoxFuture<'static, Answer>>,
     addresses: HashMap<PeerId, Vec<String>>,
 }
 
@@ -165,7 +172,11 @@ async fn build(settings: &NetworkSettings, shared: &Shared) -> Result<Swarm<Beha
         .with_behaviour(|_| Behaviour {
             connections: connection_limits::Behaviour::new(limits),
             memory: memory_connection_limits::Behaviour::with_max_bytes(MEMORY_BYTES_MAX),
-            frames: request_response::Behaviour::with_codec(frames, [(PROTOCOL, ProtocolSupport::Full)], config),
+            frames: request_response::Behaviour::with_codec(
+                frames,
+                [(PROTOCOL, ProtocolSupport::Full)],
+                config,
+            ),
             identify: identify::Behaviour::new(
                 identify::Config::new("/celluler/1".to_owned(), public).with_agent_version("cell".to_owned()),
             ),
@@ -179,10 +190,16 @@ async fn build(settings: &NetworkSettings, shared: &Shared) -> Result<Swarm<Beha
 }
 
 /// Listens everywhere it should, and waits until it does.
-async fn listen(swarm: &mut Swarm<Behaviour>, settings: &NetworkSettings, shared: &Shared) -> Result<(), Problem> {
+async fn listen(
+    swarm: &mut Swarm<Behaviour>,
+    settings: &NetworkSettings,
+    shared: &Shared,
+) -> Result<(), Problem> {
     let mut waiting = HashMap::new();
     for text in &settings.listen {
-        let id = swarm.listen_on(address::parse(text)?).map_err(|error| cannot_listen(text, &error.to_string()))?;
+        let id = swarm
+            .listen_on(address::parse(text)?)
+            .map_err(|error| cannot_listen(text, &error.to_string()))?;
         waiting.insert(id, text.clone());
     }
     let deadline = Instant::now() + LISTEN_TIMEOUT;
@@ -218,8 +235,9 @@ fn listens(swarm: &Swarm<Behaviour>, shared: &Shared, address: Multiaddr) {
 fn cannot_listen(address: &str, why: &str) -> Problem {
     if why.contains("in use") || why.contains("AddrInUse") {
         let cause = format!("another process listens on {address}");
-        return Problem::new(ProblemKind::Conflict, "network.port_in_use", cause)
-            .hint("stop that process, or choose other ports: network.listen in cell.toml (port 0 takes a free one)");
+        return Problem::new(ProblemKind::Conflict, "network.port_in_use", cause).hint(
+            "stop that process, or choose other ports: network.listen in cell.toml (port 0 takes a free one)",
+        );
     }
     Problem::new(ProblemKind::Invalid, "network.cannot_listen", format!("cannot listen on {address}: {why}"))
         .hint("check network.listen in cell.toml")
@@ -265,7 +283,8 @@ impl EventLoop {
 
     fn keep(&mut self, cell: &CellId, addresses: &[String]) {
         let Some(peer) = peer_id(cell).filter(|peer| peer != self.swarm.local_peer_id()) else { return };
-        let addresses: Vec<Multiaddr> = addresses.iter().filter_map(|text| text.parse().ok()).take(ADDRESSES_MAX).collect();
+        let addresses: Vec<Multiaddr> =
+            addresses.iter().filter_map(|text| text.parse().ok()).take(ADDRESSES_MAX).collect();
         let kept = self.kept.entry(peer).or_insert_with(|| Kept {
             addresses: Vec::new(),
             pause: REDIAL_PAUSE_MIN,
@@ -291,7 +310,8 @@ impl EventLoop {
             }
             kept.pause = (kept.pause * 2).min(REDIAL_PAUSE_MAX);
             // Two cells that lost each other must not dial in step for ever.
-            let spread = kept.pause.mul_f64(f64::from(peer.as_ref().digest().last().copied().unwrap_or(0)) / 1024.0);
+            let spread =
+                kept.pause.mul_f64(f64::from(peer.as_ref().digest().last().copied().unwrap_or(0)) / 1024.0);
             kept.next_dial = now + kept.pause + spread;
             let options = DialOpts::peer_id(*peer)
                 .condition(PeerCondition::DisconnectedAndNotDialing)
@@ -305,7 +325,11 @@ impl EventLoop {
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Frames(event)) => self.on_frame(event),
-            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
+                peer_id,
+                info,
+                ..
+            })) => {
                 self.learn(peer_id, info.listen_addrs);
             }
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, result: Ok(rtt), .. })) => {
@@ -336,7 +360,9 @@ impl EventLoop {
                 let why: String = error.to_string().chars().take(300).collect();
                 self.update(&peer, |status| status.last_error = Some(why));
             }
-            SwarmEvent::IncomingConnectionError { .. } => Counters::count(&self.shared.counters.refused_connections),
+            SwarmEvent::IncomingConnectionError { .. } => {
+                Counters::count(&self.shared.counters.refused_connections)
+            }
             SwarmEvent::NewListenAddr { address, .. } => listens(&self.swarm, &self.shared, address),
             _ => {}
         }
@@ -470,7 +496,9 @@ fn untagged(mut bytes: Vec<u8>) -> Result<Vec<u8>, Problem> {
         }
         Some(&BUSY) => Err(Problem::new(ProblemKind::Busy, "network.busy", "the peer has too much to do")
             .hint("it is tried again by itself")),
-        _ => Err(Problem::new(ProblemKind::Unreachable, "network.garbled", "the peer's reply cannot be read")),
+        _ => {
+            Err(Problem::new(ProblemKind::Unreachable, "network.garbled", "the peer's reply cannot be read"))
+        }
     }
 }
 

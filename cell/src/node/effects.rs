@@ -67,7 +67,10 @@ async fn run_consensus(world: Arc<World>, mut effects: Effects<consensus::Effect
                 consensus::Effect::Order if ordered => {}
                 consensus::Effect::Order => {
                     ordered = true;
-                    until_done(|| async { world.bus.internal().consensus().order(Empty {}).await.map(|_| ()) }).await;
+                    until_done(|| async {
+                        world.bus.internal().consensus().order(Empty {}).await.map(|_| ())
+                    })
+                    .await;
                 }
                 consensus::Effect::Execute(block) => until_done(|| execute(&world, &block)).await,
             }
@@ -88,11 +91,13 @@ async fn execute(world: &Arc<World>, block: &Block) -> Result<(), Problem> {
     let bus = world.bus.internal();
     let applied = bus.state().apply(ApplyRequest { block: block.clone() }).await?;
     let text = Attestation::signed_text(&block.header, &applied.root, &world.cell);
-    let attestation = Attestation { member: world.cell, root: applied.root, signature: world.keyring.sign(&text) };
+    let attestation =
+        Attestation { member: world.cell, root: applied.root, signature: world.keyring.sign(&text) };
     let lines = market::prana::statement(&world.cell, block, &applied.receipts);
     let index = applied.index;
-    bus.consensus().finalise(FinaliseRequest { applied, attestation }).await?;
+    // The statement first: once the block is final nothing is owed any more.
     bus.market().observe_block(ObserveBlockRequest { index, lines }).await?;
+    bus.consensus().finalise(FinaliseRequest { applied, attestation }).await?;
     Ok(())
 }
 

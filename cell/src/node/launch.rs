@@ -64,7 +64,8 @@ where
         })
         .await??;
         let actor =
-            ServiceActor::new(opened, self.effects.clone(), faults, world.settings.service.mailbox_max).start();
+            ServiceActor::new(opened, self.effects.clone(), faults, world.settings.service.mailbox_max)
+                .start();
         world.bus.route::<M::Words>().set(Some(actor.clone().recipient()));
         state.set_health(Health::Running);
         Ok(actor.recipient())
@@ -92,7 +93,14 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     pub(super) fn new(reports: mpsc::UnboundedReceiver<(Service, Problem)>, world: Arc<World>) -> Self {
-        Self { running: Rc::default(), reports: Some(reports), world, identity: None, consensus: None, message: None }
+        Self {
+            running: Rc::default(),
+            reports: Some(reports),
+            world,
+            identity: None,
+            consensus: None,
+            message: None,
+        }
     }
 
     pub(super) async fn start<M>(&mut self, launch: Launch<M>) -> Result<(), Problem>
@@ -115,7 +123,8 @@ impl Supervisor {
 
     /// Starts faulted services again, as often as the settings allow.
     pub(super) fn watch(&mut self) {
-        let (Some(mut reports), running, world) = (self.reports.take(), Rc::clone(&self.running), Arc::clone(&self.world))
+        let (Some(mut reports), running, world) =
+            (self.reports.take(), Rc::clone(&self.running), Arc::clone(&self.world))
         else {
             return;
         };
@@ -129,11 +138,17 @@ impl Supervisor {
 
     /// Stops the services in reverse start order; each finishes what it has taken in.
     pub(super) async fn stop(&self, patience: Duration) {
-        let stops: Vec<(Service, Recipient<Stop>)> =
-            self.running.borrow().iter().rev().map(|running| (running.service, running.stop.clone())).collect();
+        let stops: Vec<(Service, Recipient<Stop>)> = self
+            .running
+            .borrow()
+            .iter()
+            .rev()
+            .map(|running| (running.service, running.stop.clone()))
+            .collect();
         for (service, stop) in stops {
             let (done, stopped) = oneshot::channel();
-            if stop.try_send(Stop { done }).is_ok() && tokio::time::timeout(patience, stopped).await.is_err() {
+            if stop.try_send(Stop { done }).is_ok() && tokio::time::timeout(patience, stopped).await.is_err()
+            {
                 tracing::warn!(%service, "did not stop in time; what it acknowledged is durable");
             }
             self.world.service(service).set_health(Health::Stopped);
@@ -141,7 +156,12 @@ impl Supervisor {
     }
 }
 
-async fn restart(running: &Rc<RefCell<Vec<Running>>>, world: &Arc<World>, service: Service, problem: &Problem) {
+async fn restart(
+    running: &Rc<RefCell<Vec<Running>>>,
+    world: &Arc<World>,
+    service: Service,
+    problem: &Problem,
+) {
     let settings = &world.settings.service;
     let window = Duration::from_secs(settings.restart_window_s);
     let (start, count) = {

@@ -154,9 +154,11 @@ impl Node {
     fn write_run_files(&self) -> Result<(), Problem> {
         let run = self.folder.path().join("run");
         let write = |name: &str, text: String| std::fs::write(run.join(name), text);
-        write("http", self.server.url())
-            .and_then(|()| write("pid", std::process::id().to_string()))
-            .map_err(|error| Problem::new(ProblemKind::Fault, "folder.unwritable", format!("{}: {error}", run.display())))
+        write("http", self.server.url()).and_then(|()| write("pid", std::process::id().to_string())).map_err(
+            |error| {
+                Problem::new(ProblemKind::Fault, "folder.unwritable", format!("{}: {error}", run.display()))
+            },
+        )
     }
 }
 
@@ -173,7 +175,8 @@ async fn start_services(folder: &Folder, store: &Store, world: &Arc<World>) -> R
         world: Arc::clone(world),
     };
     let (nothing, _) = effect_queue();
-    let nucleus = Launch::new(nucleus::NucleusMachine, nothing, launch(Service::Nucleus, Grant::of_nucleus()));
+    let nucleus =
+        Launch::new(nucleus::NucleusMachine, nothing, launch(Service::Nucleus, Grant::of_nucleus()));
     supervisor.start(nucleus).await?;
     for service in Service::ALL.into_iter().skip(1) {
         let asked = protocol::nucleus::GrantRequest { service, host: "local".to_owned() };
@@ -195,25 +198,32 @@ async fn start_services(folder: &Folder, store: &Store, world: &Arc<World>) -> R
             }
             Service::State => {
                 let (nothing, _) = effect_queue();
-                let machine = state::StateMachine { genesis: Arc::clone(&world.genesis), modules: folder::modules() };
+                let machine =
+                    state::StateMachine { genesis: Arc::clone(&world.genesis), modules: folder::modules() };
                 supervisor.start(Launch::new(machine, nothing, place)).await?;
                 world.bus.internal().state().initialise(Empty {}).await?;
             }
             Service::Consensus => {
                 let (sender, effects) = effect_queue();
                 supervisor.consensus = Some(effects);
-                let machine =
-                    consensus::ConsensusMachine { genesis: Arc::clone(&world.genesis), modules: folder::modules() };
+                let machine = consensus::ConsensusMachine {
+                    genesis: Arc::clone(&world.genesis),
+                    modules: folder::modules(),
+                };
                 supervisor.start(Launch::new(machine, sender, place)).await?;
             }
             Service::Market => {
                 let (nothing, _) = effect_queue();
-                supervisor.start(Launch::new(market::MarketMachine { cell: world.cell }, nothing, place)).await?;
+                supervisor
+                    .start(Launch::new(market::MarketMachine { cell: world.cell }, nothing, place))
+                    .await?;
             }
             Service::Message => {
                 let (sender, effects) = effect_queue();
                 supervisor.message = Some(effects);
-                supervisor.start(Launch::new(message::MessageMachine { cell: world.cell }, sender, place)).await?;
+                supervisor
+                    .start(Launch::new(message::MessageMachine { cell: world.cell }, sender, place))
+                    .await?;
             }
         }
     }
@@ -257,10 +267,12 @@ async fn sweep(world: Arc<World>) {
 }
 
 /// Runs blocking work off the arbiter.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Problem::new(ProblemKind::Fault, "node.panicked", format!("a task ended early: {error}")))
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        Problem::new(ProblemKind::Fault, "node.panicked", format!("a task ended early: {error}"))
+    })
 }
 
 /// A caller that is the cell's own operator, for tools in process.

@@ -57,11 +57,13 @@ pub fn rebuild(
             Service::Identity => {
                 fold(identity::IdentityMachine { cell, settings: identity::Settings::default() }, place)?
             }
-            Service::State => {
-                fold(state::StateMachine { genesis: Arc::clone(&genesis), modules: folder::modules() }, place)?
-            }
+            Service::State => fold(
+                state::StateMachine { genesis: Arc::clone(&genesis), modules: folder::modules() },
+                place,
+            )?,
             Service::Consensus => {
-                let machine = consensus::ConsensusMachine { genesis: Arc::clone(&genesis), modules: folder::modules() };
+                let machine =
+                    consensus::ConsensusMachine { genesis: Arc::clone(&genesis), modules: folder::modules() };
                 fold(machine, place)?
             }
             Service::Market => fold(market::MarketMachine { cell }, place)?,
@@ -90,7 +92,10 @@ fn root_of(machine: &state::StateMachine, store: &Store) -> Result<Option<String
     })
 }
 
-fn fold<M: Machine>(machine: M, (folder, store, keyring): (&Folder, &Store, &Keyring)) -> Result<u64, Problem> {
+fn fold<M: Machine>(
+    machine: M,
+    (folder, store, keyring): (&Folder, &Store, &Keyring),
+) -> Result<u64, Problem> {
     let service = M::Words::SERVICE;
     // A fold writes no entry: the grant is never used.
     let grant = Grant::by_nucleus(&protocol::nucleus::GrantAnswer { service, epoch: 0 });
@@ -112,7 +117,11 @@ fn fold<M: Machine>(machine: M, (folder, store, keyring): (&Folder, &Store, &Key
 /// # Errors
 ///
 /// Those of `identity.add_contact`, and `journal.locked` while the cell runs.
-pub fn introduce(dir: &Path, passphrase: Option<&str>, contacts: Vec<AddContactRequest>) -> Result<(), Problem> {
+pub fn introduce(
+    dir: &Path,
+    passphrase: Option<&str>,
+    contacts: Vec<AddContactRequest>,
+) -> Result<(), Problem> {
     let keyring = keys::open(dir, passphrase)?;
     let machine = identity::IdentityMachine { cell: keyring.cell(), settings: identity::Settings::default() };
     let mut identity = Offline::open(machine, dir, &keyring)?;

@@ -42,7 +42,9 @@ const DOCS: &[(&str, &str)] = &[
 
 /// A `cell.toml` of these settings, with a comment for each key.
 pub fn documented_toml(settings: &Settings) -> String {
-    let mut text = "# The settings of this cell. CELL__SECTION__KEY in the environment goes before this file.\n".to_owned();
+    let mut text =
+        "# The settings of this cell. CELL__SECTION__KEY in the environment goes before this file.\n"
+            .to_owned();
     let document = toml_edit::ser::to_document(settings).unwrap_or_default();
     for (section, item) in document.iter() {
         text.push_str(&format!("\n[{section}]\n"));
@@ -70,7 +72,11 @@ pub fn set(dir: &Path, key: &str, value: &str) -> Result<(), Problem> {
     let mut document: DocumentMut = text.parse().map_err(|error| bad_value(&path, &format!("{error}")))?;
     let value: Value = value.parse().unwrap_or_else(|_| Value::from(value));
     if let Some((section, name)) = key.split_once('.') {
-        let decor = document.get(section).and_then(|table| table.get(name)).and_then(Item::as_value).map(|v| v.decor().clone());
+        let decor = document
+            .get(section)
+            .and_then(|table| table.get(name))
+            .and_then(Item::as_value)
+            .map(|v| v.decor().clone());
         let mut item = Item::Value(value);
         if let (Some(decor), Some(value)) = (decor, item.as_value_mut()) {
             *value.decor_mut() = decor;

@@ -259,17 +259,21 @@ pub fn load(dir: &Path, flags: &[(&str, String)]) -> Result<Loaded, Problem> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => {
             let cause = format!("{}: {error}", path.display());
-            return Err(Problem::new(ProblemKind::Invalid, "config.unreadable", cause).hint("check the file's permissions"));
+            return Err(Problem::new(ProblemKind::Invalid, "config.unreadable", cause)
+                .hint("check the file's permissions"));
         }
     };
     let known = known_keys();
-    let mut origins: BTreeMap<String, Origin> = known.iter().map(|key| (key.clone(), Origin::Default)).collect();
+    let mut origins: BTreeMap<String, Origin> =
+        known.iter().map(|key| (key.clone(), Origin::Default)).collect();
     for key in edit::keys_of(&text, &path)? {
         check_key(&known, &key, &path.display().to_string())?;
         origins.insert(key, Origin::File);
     }
     for (name, _) in std::env::vars_os() {
-        let Some(name) = name.to_str().and_then(|name| name.strip_prefix("CELL__").map(str::to_owned)) else { continue };
+        let Some(name) = name.to_str().and_then(|name| name.strip_prefix("CELL__").map(str::to_owned)) else {
+            continue;
+        };
         let key = name.to_lowercase().replace("__", ".");
         check_key(&known, &key, &format!("the environment (CELL__{name})"))?;
         origins.insert(key, Origin::Env);
@@ -281,9 +285,12 @@ pub fn load(dir: &Path, flags: &[(&str, String)]) -> Result<Loaded, Problem> {
         .list_separator(",")
         .with_list_parse_key("network.listen")
         .with_list_parse_key("http.cors_origins");
-    let mut builder = Config::builder().add_source(File::from_str(&text, FileFormat::Toml)).add_source(environment);
+    let mut builder =
+        Config::builder().add_source(File::from_str(&text, FileFormat::Toml)).add_source(environment);
     for (key, value) in flags {
-        builder = builder.set_override(*key, value.as_str()).map_err(|error| bad_value(&path, &error.to_string()))?;
+        builder = builder
+            .set_override(*key, value.as_str())
+            .map_err(|error| bad_value(&path, &error.to_string()))?;
         origins.insert((*key).to_owned(), Origin::Flag);
     }
     let settings: Settings = builder
@@ -308,14 +315,23 @@ fn check_key(known: &[String], key: &str, place: &str) -> Result<(), Problem> {
     if known.iter().any(|known| known == key) {
         return Ok(());
     }
-    let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
-    Err(Problem::new(ProblemKind::Invalid, "config.unknown_key", format!("{place} sets {key}, which is no setting"))
-        .hint(format!("did you mean {}? cell config show lists them all", nearest.map_or("", String::as_str))))
+    let nearest =
+        known.iter().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
+    Err(Problem::new(
+        ProblemKind::Invalid,
+        "config.unknown_key",
+        format!("{place} sets {key}, which is no setting"),
+    )
+    .hint(format!("did you mean {}? cell config show lists them all", nearest.map_or("", String::as_str))))
 }
 
 fn bad_value(path: &Path, why: &str) -> Problem {
-    Problem::new(ProblemKind::Invalid, "config.bad_value", format!("{} or the environment: {why}", path.display()))
-        .hint("cell config show lists every setting with its default")
+    Problem::new(
+        ProblemKind::Invalid,
+        "config.bad_value",
+        format!("{} or the environment: {why}", path.display()),
+    )
+    .hint("cell config show lists every setting with its default")
 }
 
 /// What types cannot say.
@@ -377,7 +393,9 @@ mod tests {
 
     #[test]
     fn bad_values_are_refused() {
-        for text in ["[http]\nport = \"many\"\n", "[http]\nworkers = 0\n", "not toml", "[log]\nformat = \"xml\"\n"] {
+        for text in
+            ["[http]\nport = \"many\"\n", "[http]\nworkers = 0\n", "not toml", "[log]\nformat = \"xml\"\n"]
+        {
             assert_eq!(load_text(text).expect_err(text).code, "config.bad_value", "{text}");
         }
     }

@@ -15,7 +15,10 @@ use std::sync::Arc;
 use machine::{Fault, Overlay, Read, Scan};
 use minicbor::{Decode, Encode};
 use protocol::{Problem, ProblemKind, Service, codec};
-use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, IteratorMode, Options, ReadOptions, WriteBatch,
+    WriteOptions,
+};
 
 /// Where the position is kept; tables begin at `0x10`.
 const POSITION_KEY: &[u8] = &[0x00];
@@ -62,7 +65,8 @@ impl Store {
         options.set_max_log_file_size(1024 * 1024);
         options.increase_parallelism(2);
         let cache = rocksdb::Cache::new_lru_cache(usize::try_from(memory_mib).unwrap_or(16) * 1024 * 1024);
-        let families = Service::ALL.map(|service| ColumnFamilyDescriptor::new(service.name(), keyspace_options(&cache)));
+        let families =
+            Service::ALL.map(|service| ColumnFamilyDescriptor::new(service.name(), keyspace_options(&cache)));
         let db = DB::open_cf_descriptors(&options, path, families).map_err(|error| {
             Problem::new(
                 ProblemKind::Fault,
@@ -88,7 +92,11 @@ impl Store {
         for service in Service::ALL {
             let family = family(&self.db, service);
             self.db.flush_cf(family).map_err(|error| {
-                Problem::new(ProblemKind::Fault, "store.flush", format!("the {service} view was not flushed: {error}"))
+                Problem::new(
+                    ProblemKind::Fault,
+                    "store.flush",
+                    format!("the {service} view was not flushed: {error}"),
+                )
             })?;
         }
         Ok(())

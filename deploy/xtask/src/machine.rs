@@ -6,7 +6,8 @@ use std::process::Command;
 use crate::{Done, run};
 
 /// Where distributions put libclang.
-const PLACES: [&str; 5] = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib"];
+const PLACES: [&str; 5] =
+    ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib"];
 
 /// Installs what is missing where that is possible, and says what to do elsewhere.
 pub(crate) fn prepare() -> Done {
@@ -43,7 +44,8 @@ fn has_libclang() -> bool {
     if std::env::var_os("LIBCLANG_PATH").is_some() {
         return true;
     }
-    let llvm = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path().join("lib"));
+    let llvm =
+        std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path().join("lib"));
     let places = PLACES.iter().map(|place| Path::new(place).to_owned()).chain(llvm);
     places.filter_map(|place| std::fs::read_dir(place).ok()).flatten().flatten().any(|entry| {
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -19,15 +19,17 @@ type Done = Result<(), String>;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let rest = arguments.get(1..).unwrap_or_default();
-    let done = match arguments.first().map(String::as_str) {
-        Some("up") => machine::prepare().and_then(|()| tour::up(rest)),
-        Some("test") => machine::prepare().and_then(|()| test()),
-        Some("bench") => machine::prepare().and_then(|()| bench(rest)),
-        Some("verify") => machine::prepare().and_then(|()| verify()),
-        Some("fix") => fix(),
-        Some("campaign") => machine::prepare().and_then(|()| campaign()),
-        _ => Err("usage: cargo xtask up [--cells N] [--once] | test | bench | verify | fix | campaign".to_owned()),
-    };
+    let done =
+        match arguments.first().map(String::as_str) {
+            Some("up") => machine::prepare().and_then(|()| tour::up(rest)),
+            Some("test") => machine::prepare().and_then(|()| test()),
+            Some("bench") => machine::prepare().and_then(|()| bench(rest)),
+            Some("verify") => machine::prepare().and_then(|()| verify()),
+            Some("fix") => fix(),
+            Some("campaign") => machine::prepare().and_then(|()| campaign()),
+            _ => Err("usage: cargo xtask up [--cells N] [--once] | test | bench | verify | fix | campaign"
+                .to_owned()),
+        };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -59,13 +61,31 @@ fn bench(rest: &[String]) -> Done {
 
 fn campaign() -> Done {
     run(Command::new("cargo")
-        .args(["test", "--release", "--locked", "-p", "celluler-tests", "--test", "crash", "--", "--nocapture"])
+        .args([
+            "test",
+            "--release",
+            "--locked",
+            "-p",
+            "celluler-tests",
+            "--test",
+            "crash",
+            "--",
+            "--nocapture",
+        ])
         .env("CRASH_KILLS", "400"))
 }
 
 fn fix() -> Done {
     cargo(&["fmt", "--all"])?;
-    cargo(&["clippy", "--release", "--workspace", "--all-targets", "--fix", "--allow-dirty", "--allow-staged"])
+    cargo(&[
+        "clippy",
+        "--release",
+        "--workspace",
+        "--all-targets",
+        "--fix",
+        "--allow-dirty",
+        "--allow-staged",
+    ])
 }
 
 fn cargo(arguments: &[&str]) -> Done {

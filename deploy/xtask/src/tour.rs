@@ -68,7 +68,22 @@ fn show(net: &Net, to: &str, cells: u64) -> Done {
     println!("trust of {to} in cell-0, before:\n{}", trust(net)?);
     for (kind, body, wait) in MESSAGES {
         let wait = if cells == 1 && kind == "AUTH" { "delivered" } else { wait };
-        let send = ["message", "send", "--to", to, "--type", kind, "--body", body, "--wait", wait, "--wait-ms", "5000", "--output", "json"];
+        let send = [
+            "message",
+            "send",
+            "--to",
+            to,
+            "--type",
+            kind,
+            "--body",
+            body,
+            "--wait",
+            wait,
+            "--wait-ms",
+            "5000",
+            "--output",
+            "json",
+        ];
         let answer = net.cell(0, &send)?;
         if !answer.contains("\"status\":\"delivered\"") {
             return Err(format!("the {kind} message was not delivered: {answer}"));
@@ -77,7 +92,10 @@ fn show(net: &Net, to: &str, cells: u64) -> Done {
     }
     for number in 0..CHATS {
         let body = format!("{{\"text\":\"chat {number}\"}}");
-        net.cell(0, &["message", "send", "--to", to, "--type", "CHAT", "--body", &body, "--wait", "delivered"])?;
+        net.cell(
+            0,
+            &["message", "send", "--to", to, "--type", "CHAT", "--body", &body, "--wait", "delivered"],
+        )?;
         // Trust is told at most once a second for each peer.
         std::thread::sleep(std::time::Duration::from_millis(if number + 2 >= CHATS { 1_100 } else { 0 }));
     }
@@ -85,7 +103,10 @@ fn show(net: &Net, to: &str, cells: u64) -> Done {
         println!("\ntrust of {to} in cell-0, after:\n{}", trust(net)?);
     }
     let last = 1.min(cells - 1);
-    println!("the block that the TX made at {to}, and the root after it:\n{}", net.cell(last, &["block", "show", "0"])?);
+    println!(
+        "the block that the TX made at {to}, and the root after it:\n{}",
+        net.cell(last, &["block", "show", "0"])?
+    );
     println!("{}", net.cell(last, &["state", "root"])?);
     Ok(())
 }
@@ -95,7 +116,10 @@ fn urls(net: &Net, cells: u64) {
     for number in 0..cells {
         let dir = net.dir.join(format!("cell-{number}"));
         let http = std::fs::read_to_string(dir.join("run").join("http")).unwrap_or_default();
-        println!("  cell-{number}  {http}/readyz  {http}/openapi.json  token in {}", dir.join("admin.token").display());
+        println!(
+            "  cell-{number}  {http}/readyz  {http}/openapi.json  token in {}",
+            dir.join("admin.token").display()
+        );
     }
     println!("  {} status --dir {}", net.program.display(), net.dir.join("cell-0").display());
 }
@@ -133,7 +157,10 @@ fn text(path: &Path) -> &str {
 fn number(arguments: &[String], flag: &str) -> Result<Option<u64>, String> {
     let Some(place) = arguments.iter().position(|argument| argument == flag) else { return Ok(None) };
     let value = arguments.get(place + 1).and_then(|value| value.parse().ok());
-    value.filter(|cells| (1..=16).contains(cells)).map(Some).ok_or_else(|| format!("{flag} takes a number from 1 to 16"))
+    value
+        .filter(|cells| (1..=16).contains(cells))
+        .map(Some)
+        .ok_or_else(|| format!("{flag} takes a number from 1 to 16"))
 }
 
 /// The program that was just built: it lies beside this one.

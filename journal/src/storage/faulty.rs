@@ -89,7 +89,9 @@ impl Faulty {
         let number = disk.operations;
         disk.operations += 1;
         match disk.faults.fail_from {
-            Some(from) if number >= from => Err(io::Error::other(format!("operation {number} fails on demand"))),
+            Some(from) if number >= from => {
+                Err(io::Error::other(format!("operation {number} fails on demand")))
+            }
             _ => Ok(disk),
         }
     }

@@ -38,9 +38,15 @@ impl Memory {
 
 impl ReadStorage for Memory {
     fn read(&mut self, file: File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
-        let range = usize::try_from(offset).ok().zip(offset.checked_add(length).and_then(|end| usize::try_from(end).ok()));
+        let range = usize::try_from(offset)
+            .ok()
+            .zip(offset.checked_add(length).and_then(|end| usize::try_from(end).ok()));
         let (from, to) = range.ok_or_else(|| short_read(file))?;
-        self.files().get(&file).and_then(|bytes| bytes.get(from..to)).map(<[u8]>::to_vec).ok_or_else(|| short_read(file))
+        self.files()
+            .get(&file)
+            .and_then(|bytes| bytes.get(from..to))
+            .map(<[u8]>::to_vec)
+            .ok_or_else(|| short_read(file))
     }
 
     fn len(&mut self, file: File) -> io::Result<u64> {

@@ -101,5 +101,8 @@ pub trait Storage: ReadStorage {
 }
 
 fn short_read(file: File) -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, format!("{} is shorter than what it should hold", file.name()))
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        format!("{} is shorter than what it should hold", file.name()),
+    )
 }

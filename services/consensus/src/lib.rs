@@ -36,7 +36,9 @@ use protocol::{BlockIndex, Event};
 
 pub use admit::WAITING_MAX;
 pub use record::Record;
-use tables::{BLOCKS, BY_INDEX, BlockRow, CONTENTS, HEAD, Head, NONCES, PLACES, REFUSED, TXS, TxRow, WAITING};
+use tables::{
+    BLOCKS, BY_INDEX, BlockRow, CONTENTS, HEAD, Head, NONCES, PLACES, REFUSED, TXS, TxRow, WAITING,
+};
 
 protocol::refusals! {
     /// What Consensus refuses.
@@ -117,7 +119,9 @@ impl Machine for ConsensusMachine {
         let effects = match record {
             Record::Accepted { transaction } => take_in(view, &mut head, at, transaction),
             Record::Ordered { block } => take_block(view, &mut head, at, block)?,
-            Record::Finalised { applied, attestations } => close_block(view, &mut head, applied, attestations)?,
+            Record::Finalised { applied, attestations } => {
+                close_block(view, &mut head, applied, attestations)?
+            }
         };
         HEAD.put(view, &(), &head);
         Ok(effects)
@@ -147,7 +151,9 @@ impl ConsensusMachine {
         if !may_order(&head) {
             return answer(Answer::Order(Empty {}));
         }
-        let waiting = WAITING.scan(view, &(), None, false).map(|row| Ok(tables::transaction(view, &row?.1)?.transaction));
+        let waiting = WAITING
+            .scan(view, &(), None, false)
+            .map(|row| Ok(tables::transaction(view, &row?.1)?.transaction));
         let transactions = ordering::next_block(waiting)?;
         let header = BlockHeader {
             genesis: self.genesis.hash(),
@@ -167,7 +173,11 @@ impl ConsensusMachine {
         let Some(row) = BLOCKS.get(view, &index)? else { return refuse(Refusal::NotNext { index }) };
         if let Some(root) = row.root {
             let same = root == applied.root;
-            return if same { answer(Answer::Finalise(Empty {})) } else { refuse(Refusal::Diverged { index }) };
+            return if same {
+                answer(Answer::Finalise(Empty {}))
+            } else {
+                refuse(Refusal::Diverged { index })
+            };
         }
         if index != Head::read(view)?.finalised {
             return refuse(Refusal::NotNext { index });
@@ -227,8 +237,13 @@ fn take_block(view: &mut dyn Write, head: &mut Head, at: At, block: &Block) -> R
     head.last_hash = header.hash();
     head.last_time_ms = header.time_ms;
     let transactions = block.transactions.len() as u64;
-    let row =
-        BlockRow { header: header.clone(), transactions, root: None, attestations: Vec::new(), record: at.index };
+    let row = BlockRow {
+        header: header.clone(),
+        transactions,
+        root: None,
+        attestations: Vec::new(),
+        record: at.index,
+    };
     BLOCKS.put(view, &header.index.0, &row);
     let mut effects = vec![Effect::Execute(Box::new(block.clone()))];
     if may_order(head) {
@@ -244,8 +259,13 @@ fn close_block(
     attestations: &[Attestation],
 ) -> Result<Vec<Effect>, Fault> {
     let index = applied.index.0;
-    let row = BLOCKS.get(view, &index)?.ok_or_else(|| Fault(format!("block {index} is final and not there")))?;
-    BLOCKS.put(view, &index, &BlockRow { root: Some(applied.root), attestations: attestations.to_vec(), ..row });
+    let row =
+        BLOCKS.get(view, &index)?.ok_or_else(|| Fault(format!("block {index} is final and not there")))?;
+    BLOCKS.put(
+        view,
+        &index,
+        &BlockRow { root: Some(applied.root), attestations: attestations.to_vec(), ..row },
+    );
     for receipt in &applied.receipts {
         if let Some(problem) = &receipt.error {
             REFUSED.put(view, &receipt.id, problem);

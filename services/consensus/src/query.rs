@@ -2,11 +2,15 @@
 
 use machine::{Fault, Read, answer, page, refuse};
 use protocol::block::BlockProof;
-use protocol::consensus::{Answer, BlockAnswer, BlockView, ConsensusStatus, NextNonce, OpenBlock, TxStatus, TxView};
+use protocol::consensus::{
+    Answer, BlockAnswer, BlockView, ConsensusStatus, NextNonce, OpenBlock, TxStatus, TxView,
+};
 use protocol::shared::{ListRequest, Page};
 use protocol::{BlockIndex, CellId, TxId};
 
-use crate::tables::{BLOCKS, BY_INDEX, BlockRow, Head, NONCES, PLACES, REFUSED, TXS, TxRow, transaction, whole_block};
+use crate::tables::{
+    BLOCKS, BY_INDEX, BlockRow, Head, NONCES, PLACES, REFUSED, TXS, TxRow, transaction, whole_block,
+};
 use crate::{ConsensusMachine, Decided, Refusal};
 
 /// A transaction and how far it has come.
@@ -72,7 +76,9 @@ pub(crate) fn block(view: &dyn Read, index: BlockIndex) -> Decided {
 pub(crate) fn blocks(view: &dyn Read, list: &ListRequest) -> Decided {
     let Ok(after) = cursor(list) else { return refuse(Refusal::BadCursor) };
     let rows = BLOCKS.scan(view, &(), after.as_ref(), true);
-    answer(Answer::Blocks(page::collect(rows, list.limit(), |(index, row)| (summary(&row), index.to_string()))?))
+    answer(Answer::Blocks(page::collect(rows, list.limit(), |(index, row)| {
+        (summary(&row), index.to_string())
+    })?))
 }
 
 pub(crate) fn open(view: &dyn Read) -> Decided {

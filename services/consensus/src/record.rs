@@ -77,7 +77,9 @@ impl Record {
 impl machine::Record for Record {
     fn describe(&self) -> Value {
         match self {
-            Self::Accepted { transaction } => json!({ "accepted": { "id": transaction.id(), "transaction": transaction } }),
+            Self::Accepted { transaction } => {
+                json!({ "accepted": { "id": transaction.id(), "transaction": transaction } })
+            }
             Self::Ordered { block } => {
                 let ids: Vec<TxId> = block.transactions.iter().map(Transaction::id).collect();
                 json!({ "ordered": { "header": block.header, "hash": block.header.hash(), "transactions": ids } })

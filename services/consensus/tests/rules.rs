@@ -93,12 +93,24 @@ fn a_transaction_goes_from_accepted_to_finalised() {
     assert_eq!(status(&mut bench, 3), Some(TxStatus::Rejected));
     let names: Vec<_> = bench.events.iter().map(|event| event.event.as_str()).collect();
     let accepted = "consensus.accepted";
-    assert_eq!(names, [
-        accepted, accepted, "consensus.ordered", accepted, "consensus.ordered", "consensus.finalised",
-        "consensus.finalised", "consensus.rejected",
-    ]);
+    assert_eq!(
+        names,
+        [
+            accepted,
+            accepted,
+            "consensus.ordered",
+            accepted,
+            "consensus.ordered",
+            "consensus.finalised",
+            "consensus.finalised",
+            "consensus.rejected",
+        ]
+    );
     let rejected = &bench.events.last().expect("there is one").data;
-    assert_eq!((&rejected["id"], &rejected["block"]), (&serde_json::json!(tx(3).id()), &serde_json::json!(1)));
+    assert_eq!(
+        (&rejected["id"], &rejected["block"]),
+        (&serde_json::json!(tx(3).id()), &serde_json::json!(1))
+    );
     let (replayed, before) = bench.replay();
     assert_eq!(replayed, before);
 }
@@ -233,7 +245,8 @@ fn a_burst_releases_one_order_and_none_is_left_waiting() {
     }
     let effects = bench.take_effects();
     assert_eq!(effects, [Effect::Order]);
-    let sizes: Vec<_> = run_effects(&mut bench, effects).iter().map(|block| block.transactions.len()).collect();
+    let sizes: Vec<_> =
+        run_effects(&mut bench, effects).iter().map(|block| block.transactions.len()).collect();
     assert_eq!(sizes, [1_000, 1_000, 500]);
     assert!(bench.owed().is_empty());
     admit(&mut bench, tx(2_501)).expect("admits");

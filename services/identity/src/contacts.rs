@@ -63,7 +63,9 @@ pub(crate) fn add(machine: &IdentityMachine, view: &dyn Read, asked: AddContactR
 
 pub(crate) fn remove(view: &dyn Read, who: &str) -> Decided {
     match find(view, who)? {
-        Ok(contact) => commit(vec![Record::ContactRemoved { cell: contact.cell }], Answer::RemoveContact(contact)),
+        Ok(contact) => {
+            commit(vec![Record::ContactRemoved { cell: contact.cell }], Answer::RemoveContact(contact))
+        }
         Err(refusal) => refuse(refusal),
     }
 }
@@ -146,7 +148,9 @@ fn check_name(view: &dyn Read, name: &str, cell: &CellId) -> Result<Result<(), R
 }
 
 fn is_plausible(address: &str) -> bool {
-    address.starts_with('/') && address.len() <= ADDRESS_BYTES_MAX && address.chars().all(|c| c.is_ascii_graphic())
+    address.starts_with('/')
+        && address.len() <= ADDRESS_BYTES_MAX
+        && address.chars().all(|c| c.is_ascii_graphic())
 }
 
 fn merge_addresses(known: &mut Vec<String>, more: Vec<String>) -> Result<(), Refusal> {

@@ -167,7 +167,11 @@ impl Machine for IdentityMachine {
             }
             Record::SessionOpened { cell, hash, expires_ms } => {
                 CHALLENGES.delete(view, cell);
-                SESSIONS.put(view, hash, &SessionRow { cell: *cell, opened_ms: at.time_ms, expires_ms: *expires_ms });
+                SESSIONS.put(
+                    view,
+                    hash,
+                    &SessionRow { cell: *cell, opened_ms: at.time_ms, expires_ms: *expires_ms },
+                );
             }
             Record::SessionsClosed { cell } => sessions::close(view, cell)?,
             Record::Attested { statement } => ATTESTATIONS.put(view, &at.index, statement),
@@ -177,7 +181,9 @@ impl Machine for IdentityMachine {
 
     fn events(at: At, record: &Record) -> Vec<Event> {
         let (name, data) = match record {
-            Record::ContactSet { contact } => ("identity.contact_added", json!({ "cell": contact.cell, "name": contact.name })),
+            Record::ContactSet { contact } => {
+                ("identity.contact_added", json!({ "cell": contact.cell, "name": contact.name }))
+            }
             Record::ContactRemoved { cell } => ("identity.contact_removed", json!({ "cell": cell })),
             Record::Observed { cell, observed } => (
                 "identity.trust_changed",
@@ -230,7 +236,9 @@ fn attestations(view: &dyn Read, list: &ListRequest) -> Decided {
     let after: Result<Option<u64>, _> = list.cursor.as_ref().map(|cursor| cursor.parse()).transpose();
     let Ok(after) = after else { return refuse(Refusal::BadCursor) };
     let rows = ATTESTATIONS.scan(view, &(), after.as_ref(), true);
-    answer(Answer::Attestations(machine::page::collect(rows, list.limit(), |(index, it)| (it, index.to_string()))?))
+    answer(Answer::Attestations(machine::page::collect(rows, list.limit(), |(index, it)| {
+        (it, index.to_string())
+    })?))
 }
 
 /// Fresh bytes in a domain of their own.

@@ -56,13 +56,18 @@ mod tests {
 
     #[test]
     fn one_forged_of_five_passes_and_two_fail() {
-        let (a, b, forger) = (SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32]), SigningKey::from_bytes(&[3; 32]));
+        let (a, b, forger) = (
+            SigningKey::from_bytes(&[1; 32]),
+            SigningKey::from_bytes(&[2; 32]),
+            SigningKey::from_bytes(&[3; 32]),
+        );
         for (forged, verified) in [(0u8, true), (1, true), (2, false), (5, false)] {
             let shown = (0..5)
                 .map(|number| {
                     let mut item = shown_message(&a, &b, number);
                     if number < forged {
-                        item.receipt.head.signature = signing::sign(&forger, &item.receipt.head.signed_text());
+                        item.receipt.head.signature =
+                            signing::sign(&forger, &item.receipt.head.signed_text());
                     }
                     item
                 })
@@ -75,9 +80,14 @@ mod tests {
 
     #[test]
     fn a_message_shown_twice_counts_once_and_strangers_do_not_count() {
-        let (a, b, c) = (SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32]), SigningKey::from_bytes(&[3; 32]));
+        let (a, b, c) = (
+            SigningKey::from_bytes(&[1; 32]),
+            SigningKey::from_bytes(&[2; 32]),
+            SigningKey::from_bytes(&[3; 32]),
+        );
         let twice = vec![shown_message(&a, &b, 1), shown_message(&a, &b, 1), shown_message(&a, &c, 2)];
-        let proof = InteractionProof { prover: signing::cell_id(&a), with: signing::cell_id(&b), shown: twice };
+        let proof =
+            InteractionProof { prover: signing::cell_id(&a), with: signing::cell_id(&b), shown: twice };
         assert_eq!(check(&proof).matching, 1);
     }
 }

@@ -7,7 +7,6 @@ use serde_json::json;
 
 use crate::tables::Observed;
 
-
 /// A fact about another cell.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Record {
@@ -86,7 +85,9 @@ impl machine::Record for Record {
                 "cell": cell, "shown": observed.shown, "matching": observed.matching, "shared": observed.shared,
                 "before_ppm": observed.before_ppm, "trust_ppm": observed.trust_ppm,
             } }),
-            Self::Challenged { cell, expires_ms, .. } => json!({ "challenged": { "cell": cell, "expires_ms": expires_ms } }),
+            Self::Challenged { cell, expires_ms, .. } => {
+                json!({ "challenged": { "cell": cell, "expires_ms": expires_ms } })
+            }
             Self::SessionOpened { cell, expires_ms, .. } => {
                 json!({ "session_opened": { "cell": cell, "expires_ms": expires_ms } })
             }

@@ -6,6 +6,8 @@
 //! them is told by the message's signature, not by HPKE; sender, receiver and type are bound as
 //! associated data.
 
+use chacha20::ChaCha20Rng;
+use chacha20::rand_core::SeedableRng;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use hpke::aead::ChaCha20Poly1305;
 use hpke::kdf::HkdfSha256;
@@ -13,8 +15,6 @@ use hpke::kem::{Kem as KemTrait, X25519HkdfSha256 as Kem};
 use hpke::{Deserializable, OpModeR, OpModeS, Serializable};
 use protocol::message::MessageType;
 use protocol::{CellId, Problem, ProblemKind};
-use chacha20::ChaCha20Rng;
-use chacha20::rand_core::SeedableRng;
 
 const INFO: &[u8] = b"celluler/seal/1";
 /// Bytes of the encapsulated key that sealed bytes begin with.
@@ -39,8 +39,10 @@ pub fn seal(to: &CellId, aad: &[u8], plain: &[u8], entropy: [u8; 32]) -> Result<
         Problem::new(ProblemKind::Invalid, "identity.unsealable", format!("nothing can be sealed for {to}"))
             .hint("the id is not a usable key: check it")
     };
-    let key = VerifyingKey::from_bytes(to.as_bytes()).ok().filter(|key| !key.is_weak()).ok_or_else(unusable)?;
-    let public = <Kem as KemTrait>::PublicKey::from_bytes(&key.to_montgomery().to_bytes()).map_err(|_| unusable())?;
+    let key =
+        VerifyingKey::from_bytes(to.as_bytes()).ok().filter(|key| !key.is_weak()).ok_or_else(unusable)?;
+    let public =
+        <Kem as KemTrait>::PublicKey::from_bytes(&key.to_montgomery().to_bytes()).map_err(|_| unusable())?;
     let mut random = ChaCha20Rng::from_seed(entropy);
     let (encapsulated, ciphertext) = hpke::single_shot_seal_with_rng::<ChaCha20Poly1305, HkdfSha256, Kem>(
         &OpModeS::Base,
@@ -63,14 +65,25 @@ pub fn seal(to: &CellId, aad: &[u8], plain: &[u8], entropy: [u8; 32]) -> Result<
 /// `identity.not_openable` if they were sealed for another cell, another purpose, or changed.
 pub fn open(key: &SigningKey, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Problem> {
     let failed = || {
-        Problem::new(ProblemKind::Invalid, "identity.not_openable", "the sealed bytes cannot be opened with this cell's key")
-            .hint("ask the sender to seal them for this cell again")
+        Problem::new(
+            ProblemKind::Invalid,
+            "identity.not_openable",
+            "the sealed bytes cannot be opened with this cell's key",
+        )
+        .hint("ask the sender to seal them for this cell again")
     };
     let (encapsulated, ciphertext) = sealed.split_at_checked(KEY_BYTES).ok_or_else(failed)?;
     let encapsulated = <Kem as KemTrait>::EncappedKey::from_bytes(encapsulated).map_err(|_| failed())?;
     let secret = <Kem as KemTrait>::PrivateKey::from_bytes(&key.to_scalar_bytes()).map_err(|_| failed())?;
-    hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, Kem>(&OpModeR::Base, &secret, &encapsulated, INFO, ciphertext, aad)
-        .map_err(|_| failed())
+    hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, Kem>(
+        &OpModeR::Base,
+        &secret,
+        &encapsulated,
+        INFO,
+        ciphertext,
+        aad,
+    )
+    .map_err(|_| failed())
 }
 
 #[cfg(test)]

@@ -57,7 +57,10 @@ pub(crate) fn list(view: &dyn Read, context: &Context, list: &ListRequest) -> De
         .scan(view, &(), after.as_ref(), false)
         .filter(|row| row.as_ref().map_or(true, |(_, row)| context.now_ms < row.expires_ms));
     let page = machine::page::collect(live, list.limit(), |(hash, row)| {
-        (SessionView { cell: row.cell, opened_ms: row.opened_ms, expires_ms: row.expires_ms }, hash.to_string())
+        (
+            SessionView { cell: row.cell, opened_ms: row.opened_ms, expires_ms: row.expires_ms },
+            hash.to_string(),
+        )
     })?;
     answer(Answer::Tokens(page))
 }

@@ -6,9 +6,9 @@
 //! messages. All numbers are parts per million. Source: Celluler's public documents (REFERENCE).
 
 use machine::{Context, Read, answer, commit, refuse};
+use protocol::CellId;
 use protocol::identity::{Answer, ObserveRequest, TrustView};
 use protocol::shared::{Empty, ListRequest};
-use protocol::CellId;
 
 use crate::contacts::cell_of;
 use crate::proof::{PASS_PPM, PPM, confidence_ppm};
@@ -41,7 +41,8 @@ pub(crate) fn observe(
 ) -> Decided {
     let old = TRUST.get(view, &asked.cell)?;
     let elapsed_ms = old.map_or(0, |old| context.now_ms.saturating_sub(old.time_ms));
-    let before_ppm = decayed_ppm(old.map_or(0, |old| old.trust_ppm), elapsed_ms, machine.settings.half_life_ms);
+    let before_ppm =
+        decayed_ppm(old.map_or(0, |old| old.trust_ppm), elapsed_ms, machine.settings.half_life_ms);
     // A proof that shows nothing tells nothing: two cells that meet for the first time have nothing to show.
     let (confidence, trust_ppm) = if asked.shown == 0 {
         (old.map_or(0, |old| old.confidence_ppm), before_ppm)
@@ -61,7 +62,12 @@ pub(crate) fn observe(
     commit(vec![Record::Observed { cell: asked.cell, observed }], Answer::Observe(Empty {}))
 }
 
-pub(crate) fn list(machine: &IdentityMachine, view: &dyn Read, context: &Context, list: &ListRequest) -> Decided {
+pub(crate) fn list(
+    machine: &IdentityMachine,
+    view: &dyn Read,
+    context: &Context,
+    list: &ListRequest,
+) -> Decided {
     let after = match cell_cursor(list) {
         Ok(after) => after,
         Err(problem) => return refuse(problem),

@@ -4,8 +4,8 @@ use identity::{IdentityMachine, Settings};
 use machine::testing::Bench;
 use protocol::CellId;
 use protocol::identity::{
-    AddContactRequest, AdmissionRequest, Answer, ChallengeRequest, Contact, ObserveRequest, OpenSessionRequest, Request,
-    SessionRequest, SetAccessRequest, TrustView, Who,
+    AddContactRequest, AdmissionRequest, Answer, ChallengeRequest, Contact, ObserveRequest,
+    OpenSessionRequest, Request, SessionRequest, SetAccessRequest, TrustView, Who,
 };
 use protocol::message::MessageType;
 
@@ -50,7 +50,11 @@ fn contacts_are_found_by_id_and_name_and_may_chat_by_default() {
     let bad = AddContactRequest { addresses: vec!["example.org".into()], ..contact(4, None) };
     assert_eq!(code(bench.ask(Request::AddContact(bad))), "identity.bad_address");
     let access = |action: &str| {
-        Request::SetAccess(SetAccessRequest { who: "bob".into(), may: vec![MessageType::Exec], exec: vec![action.into()] })
+        Request::SetAccess(SetAccessRequest {
+            who: "bob".into(),
+            may: vec![MessageType::Exec],
+            exec: vec![action.into()],
+        })
     };
     assert_eq!(code(bench.ask(access("message.enqueue"))), "identity.unknown_action");
     bench.ask(access("state.get")).expect("sets");
@@ -75,7 +79,9 @@ fn trust(bench: &mut Bench<IdentityMachine>) -> TrustView {
 fn trust_counts_after_five_shared_messages_and_decays() {
     let mut bench = bench();
     let observe = |bench: &mut Bench<IdentityMachine>, shown, matching, shared| {
-        bench.ask(Request::Observe(ObserveRequest { cell: cell(2), shown, matching, shared })).expect("observes");
+        bench
+            .ask(Request::Observe(ObserveRequest { cell: cell(2), shown, matching, shared }))
+            .expect("observes");
         trust(bench)
     };
     assert_eq!(observe(&mut bench, 0, 0, 1).trust_ppm, None);
@@ -90,11 +96,11 @@ fn trust_counts_after_five_shared_messages_and_decays() {
 #[test]
 fn a_challenge_is_used_once_and_expires() {
     let mut bench = bench();
-    let challenge = |bench: &mut Bench<IdentityMachine>| {
-        match bench.ask(Request::IssueChallenge(ChallengeRequest { cell: cell(2) })) {
-            Ok(Answer::IssueChallenge(challenge)) => challenge.nonce,
-            other => panic!("{other:?}"),
-        }
+    let challenge = |bench: &mut Bench<IdentityMachine>| match bench
+        .ask(Request::IssueChallenge(ChallengeRequest { cell: cell(2) }))
+    {
+        Ok(Answer::IssueChallenge(challenge)) => challenge.nonce,
+        other => panic!("{other:?}"),
     };
     let open = |nonce| Request::OpenSession(OpenSessionRequest { cell: cell(2), nonce });
     let nonce = challenge(&mut bench);

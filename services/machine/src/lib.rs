@@ -81,7 +81,12 @@ pub trait Machine: Send + 'static {
     /// # Errors
     ///
     /// A [`Fault`] when the view cannot be read.
-    fn decide(&self, view: &dyn Read, context: &Context, request: RequestOf<Self>) -> Result<DecisionOf<Self>, Fault>;
+    fn decide(
+        &self,
+        view: &dyn Read,
+        context: &Context,
+        request: RequestOf<Self>,
+    ) -> Result<DecisionOf<Self>, Fault>;
 
     /// Folds one record into the view and gives the effects that it asks for.
     ///

@@ -61,7 +61,8 @@ mod tests {
     fn a_page_ends_at_its_rows_or_its_bytes_and_says_where_to_go_on() {
         let page = |sizes: &[usize], limit| {
             let rows = sizes.iter().copied().enumerate().map(Ok);
-            let page = collect_within(rows, limit, 10, |(at, size)| (at, at.to_string(), size)).expect("no fault");
+            let page =
+                collect_within(rows, limit, 10, |(at, size)| (at, at.to_string(), size)).expect("no fault");
             (page.items.len(), page.next)
         };
         let at = |cursor: &str| Some(cursor.to_owned());

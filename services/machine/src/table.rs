@@ -159,7 +159,8 @@ impl<K: Key, V: Encode<()> + for<'b> Decode<'b, ()>> Table<K, V> {
         }
         view.scan(&from, &to, reverse).map(|row| {
             let (key, value) = row?;
-            let (key, rest) = K::read(&key[1..]).ok_or_else(|| Fault("a key has another shape".to_owned()))?;
+            let (key, rest) =
+                K::read(&key[1..]).ok_or_else(|| Fault("a key has another shape".to_owned()))?;
             if !rest.is_empty() {
                 return Err(Fault("a key is too long".to_owned()));
             }

@@ -54,7 +54,8 @@ impl<M: Machine> Bench<M> {
     /// If the machine faults, or commits nothing.
     pub fn ask(&mut self, request: RequestOf<M>) -> Result<AnswerOf<M>, Problem> {
         self.entropy = self.entropy.wrapping_add(1);
-        let context = Context { now_ms: self.now_ms, entropy: [self.entropy; 32], caller: self.caller.clone() };
+        let context =
+            Context { now_ms: self.now_ms, entropy: [self.entropy; 32], caller: self.caller.clone() };
         let mut top = Overlay::default();
         let view = View::new(&self.view, None, &mut top);
         match self.machine.decide(&view, &context, request).expect("the view in memory is readable") {
@@ -65,7 +66,10 @@ impl<M: Machine> Bench<M> {
                 for record in records {
                     let entry = Entry { time_ms: self.now_ms, epoch: 1, cause: None, record };
                     let bytes = entry.encode();
-                    assert_eq!(Entry::<M::Record>::decode(&bytes).map(|back| back.encode()), Ok(bytes.clone()));
+                    assert_eq!(
+                        Entry::<M::Record>::decode(&bytes).map(|back| back.encode()),
+                        Ok(bytes.clone())
+                    );
                     self.fold(bytes, true);
                 }
                 Ok(answer)
@@ -105,11 +109,15 @@ impl<M: Machine> Bench<M> {
         let at = At { index: self.journal.len() as u64, time_ms: entry.time_ms };
         let mut top = Overlay::default();
         let mut view = View::new(&self.view, None, &mut top);
-        let effects = self.machine.apply(&mut view, at, &entry.record).expect("the view in memory is readable");
+        let effects =
+            self.machine.apply(&mut view, at, &entry.record).expect("the view in memory is readable");
         if live {
             let owed = effects.into_iter().enumerate();
-            self.effects
-                .extend(owed.map(|(ordinal, effect)| Owed { index: at.index, ordinal: ordinal as u32, effect }));
+            self.effects.extend(owed.map(|(ordinal, effect)| Owed {
+                index: at.index,
+                ordinal: ordinal as u32,
+                effect,
+            }));
             self.events.extend(M::events(at, &entry.record));
         }
         self.view.absorb(&top);

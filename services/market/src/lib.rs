@@ -4,9 +4,10 @@
 //!
 //! - Balances live in the replicated state, under the module [`prana`]. This service journals what
 //!   finalised blocks did to its own cell's account.
-//! - Each block is entered once, in order.
+//! - Each block is entered once, in order: a block below the newest that was entered changes nothing,
+//!   so whoever observes may ask again. A block that did nothing to this cell's account needs no record.
 //!
-//! Offers, orders and leases come with the markets.
+//! Absent: offers, orders and leases (they come with the markets).
 
 pub mod prana;
 mod record;
@@ -22,6 +23,8 @@ pub use record::Record;
 protocol::refusals! {
     /// What Market refuses.
     pub enum Refusal {
+        ForeignLine => Invalid, "market.foreign_line",
+            ("a line is not of that block, or does not touch this cell"), "give the lines of market::prana::statement";
         BadCursor => Invalid, "market.bad_cursor",
             ("the cursor was not made by this list"), "send back the \"next\" of the page before";
     }
@@ -52,6 +55,10 @@ impl Machine for MarketMachine {
                 let next = NEXT_BLOCK.get(view, &())?.unwrap_or(0);
                 if asked.index.0 < next || asked.lines.is_empty() {
                     return answer(Answer::ObserveBlock(Empty {}));
+                }
+                let ours = |line: &StatementLine| line.from == self.cell || line.to == self.cell;
+                if asked.lines.iter().any(|line| line.index != asked.index || !ours(line)) {
+                    return refuse(Refusal::ForeignLine);
                 }
                 let record = Record::Observed { index: asked.index, lines: asked.lines };
                 commit(vec![record], Answer::ObserveBlock(Empty {}))

@@ -72,7 +72,8 @@ impl Module for Prana {
         write(state, &payer, left);
         // Read after the payer was written: a transfer to oneself then changes nothing.
         let before = read(state.get(&payee)?)?;
-        let after = before.checked_add(transfer.amount).ok_or_else(|| Fault("a balance overflows".to_owned()))?;
+        let after =
+            before.checked_add(transfer.amount).ok_or_else(|| Fault("a balance overflows".to_owned()))?;
         write(state, &payee, after);
         Ok(Ok(()))
     }
@@ -80,8 +81,11 @@ impl Module for Prana {
     fn check_invariants(&self, changes: &[Change]) -> Result<(), String> {
         let (mut before, mut after) = (Amount::ZERO, Amount::ZERO);
         for change in changes {
-            if change.key == SUPPLY_KEY && change.before.is_some() && change.before != change.after {
-                return Err("the supply changed".to_owned());
+            if change.key == SUPPLY_KEY {
+                if change.before != change.after {
+                    return Err("the supply changed".to_owned());
+                }
+                continue;
             }
             let sum = |sum: Amount, value: &Option<Vec<u8>>| {
                 let value = read(value.clone()).map_err(|fault| fault.0)?;
@@ -90,7 +94,11 @@ impl Module for Prana {
             before = sum(before, &change.before)?;
             after = sum(after, &change.after)?;
         }
-        if before == after { Ok(()) } else { Err(format!("balances added up to {before} and now to {after}")) }
+        if before == after {
+            Ok(())
+        } else {
+            Err(format!("balances added up to {before} and now to {after}"))
+        }
     }
 }
 
@@ -98,11 +106,17 @@ fn parse(call: &str, args: &Value) -> Result<Transfer, Problem> {
     if call != "transfer" {
         let shown: String = call.chars().take(40).collect();
         let cause = format!("prana has no call {shown:?}");
-        return Err(Problem::new(ProblemKind::NotFound, "prana.unknown_call", cause).hint("the one call is transfer"));
+        return Err(
+            Problem::new(ProblemKind::NotFound, "prana.unknown_call", cause).hint("the one call is transfer")
+        );
     }
     let transfer: Transfer = serde_json::from_value(args.clone()).map_err(|error| {
-        Problem::new(ProblemKind::Invalid, "prana.bad_args", format!("not arguments of a transfer: {}", brief(&error)))
-            .hint(r#"transfer takes {"to":"did:key:…","amount":"1.5"}; the amount is a string"#)
+        Problem::new(
+            ProblemKind::Invalid,
+            "prana.bad_args",
+            format!("not arguments of a transfer: {}", brief(&error)),
+        )
+        .hint(r#"transfer takes {"to":"did:key:…","amount":"1.5"}; the amount is a string"#)
     })?;
     if transfer.amount == Amount::ZERO {
         return Err(Problem::new(ProblemKind::Invalid, "prana.zero_amount", "nothing would be transferred")
@@ -123,7 +137,9 @@ fn write(state: &mut dyn ModuleState, key: &str, amount: Amount) {
 pub fn read(value: Option<Vec<u8>>) -> Result<Amount, Fault> {
     let Some(value) = value else { return Ok(Amount::ZERO) };
     let text = std::str::from_utf8(&value).ok();
-    text.and_then(|text| text.parse().ok()).map(Amount).ok_or_else(|| Fault("a balance is no number".to_owned()))
+    text.and_then(|text| text.parse().ok())
+        .map(Amount)
+        .ok_or_else(|| Fault("a balance is no number".to_owned()))
 }
 
 /// What a block's successful transfers did to a cell's account.
@@ -134,7 +150,7 @@ pub fn statement(cell: &CellId, block: &Block, receipts: &[TxReceipt]) -> Vec<St
         }
         let args = serde_json::from_str(&transaction.args).ok()?;
         let transfer = parse(&transaction.call, &args).ok()?;
-        (transaction.sender == *cell || transfer.to == *cell).then(|| StatementLine {
+        (transaction.sender == *cell || transfer.to == *cell).then_some(StatementLine {
             tx: receipt.id,
             index: block.header.index,
             from: transaction.sender,

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use machine::Fault;
 use machine::module::{Change, Module, ModuleState, TxContext};
-use market::prana::{Prana, read};
+use market::prana::{Prana, read, statement};
 use proptest::prelude::*;
+use protocol::block::{Block, BlockHeader};
 use protocol::genesis::Genesis;
-use protocol::{Amount, BlockIndex, CellId};
+use protocol::signing::Signature;
+use protocol::transaction::{Transaction, TxReceipt};
+use protocol::{Amount, BlockHash, BlockIndex, CellId, GenesisHash, Hash, Problem, ProblemKind};
 use serde_json::json;
 
 #[derive(Clone, Default)]
@@ -39,7 +42,8 @@ fn transfer(state: &mut Memory, from: u8, to: u8, amount: &str) -> Result<(), St
     let context = TxContext { sender: cell(from), time_ms: 0, index: BlockIndex(0) };
     let args = json!({ "to": cell(to), "amount": amount });
     let before = state.clone();
-    let outcome = Prana.execute(&context, "transfer", &args, state).expect("readable").map_err(|p| p.code.to_string());
+    let outcome =
+        Prana.execute(&context, "transfer", &args, state).expect("readable").map_err(|p| p.code.to_string());
     if outcome.is_err() {
         assert_eq!(state.0, before.0);
     }
@@ -48,8 +52,11 @@ fn transfer(state: &mut Memory, from: u8, to: u8, amount: &str) -> Result<(), St
 
 fn changes(before: &Memory, after: &Memory) -> Vec<Change> {
     let keys: std::collections::BTreeSet<_> = before.0.keys().chain(after.0.keys()).collect();
-    let change =
-        |key: &&String| Change { key: (*key).clone(), before: before.0.get(*key).cloned(), after: after.0.get(*key).cloned() };
+    let change = |key: &&String| Change {
+        key: (*key).clone(),
+        before: before.0.get(*key).cloned(),
+        after: after.0.get(*key).cloned(),
+    };
     keys.iter().map(change).filter(|change| change.before != change.after).collect()
 }
 
@@ -64,33 +71,125 @@ fn a_transfer_moves_and_a_bad_one_does_nothing() {
     assert_eq!(balance(&state, 1), "1.5".parse().expect("an amount"));
     transfer(&mut state, 1, 1, "1").expect("to oneself");
     assert_eq!(balance(&state, 1), "1.5".parse().expect("an amount"));
-    for (from, amount, code) in [(1, "2", "prana.insufficient"), (1, "0", "prana.zero_amount"), (1, "-1", "prana.bad_args")] {
-        assert_eq!(transfer(&mut state, from, 2, amount), Err(code.to_owned()));
+    let cases = [
+        (1, 2, "2", "prana.insufficient"),
+        (1, 1, "2", "prana.insufficient"),
+        (9, 1, "0.000000000000000001", "prana.insufficient"),
+        (1, 2, "0", "prana.zero_amount"),
+        (1, 2, "-1", "prana.bad_args"),
+        (1, 2, "1.0000000000000000001", "prana.bad_args"),
+        (1, 2, "340282366920938463464", "prana.bad_args"),
+    ];
+    for (from, to, amount, code) in cases {
+        assert_eq!(transfer(&mut state, from, to, amount), Err(code.to_owned()));
     }
-    assert_eq!(Prana.check("mint", &json!({})).expect_err("no such call").code, "prana.unknown_call");
+    transfer(&mut state, 1, 2, "1.5").expect("to the last atom");
+    assert_eq!(balance(&state, 1), Amount::ZERO);
 }
 
 #[test]
-fn a_block_that_makes_prana_is_caught() {
-    let before = genesis();
+fn calls_of_another_shape_are_refused() {
+    let to = cell(1);
+    let cases = [
+        ("mint", json!({}), "prana.unknown_call"),
+        ("transfer", json!({ "to": to, "amount": 1.5 }), "prana.bad_args"),
+        ("transfer", json!({ "to": "bob", "amount": "1" }), "prana.bad_args"),
+        ("transfer", json!({ "to": to }), "prana.bad_args"),
+        ("transfer", json!({ "to": to, "amount": "1", "memo": "x" }), "prana.bad_args"),
+        ("transfer", json!({ "to": to, "amount": "1", "m".repeat(9_999): "x" }), "prana.bad_args"),
+        ("transfer", json!(null), "prana.bad_args"),
+    ];
+    for (call, args, code) in cases {
+        let problem = Prana.check(call, &args).expect_err(code);
+        assert_eq!(problem.code, code);
+        assert!(problem.cause.len() < 1_000, "the cause does not repeat all that was sent");
+    }
+}
+
+#[test]
+fn a_block_that_makes_or_loses_prana_is_caught() {
+    let mut before = genesis();
+    transfer(&mut before, 0, 1, "5").expect("transfers");
+    type Case = (&'static str, fn(&mut Memory));
+    let broken: [Case; 6] = [
+        ("made of nothing", |state| state.put(&cell(7).to_string(), b"1".to_vec())),
+        ("lost", |state| state.delete(&cell(1).to_string())),
+        ("an atom less", |state| state.put(&cell(1).to_string(), b"4999999999999999999".to_vec())),
+        ("a negative balance", |state| state.put(&cell(1).to_string(), b"-1".to_vec())),
+        ("another supply", |state| state.put("supply", b"1".to_vec())),
+        ("another supply, and the balance that goes with it", |state| {
+            state.put("supply", b"1000000000000000000000000001".to_vec());
+            state.put(&cell(7).to_string(), b"1".to_vec());
+        }),
+    ];
+    for (what, change) in broken {
+        let mut after = before.clone();
+        change(&mut after);
+        Prana.check_invariants(&changes(&before, &after)).expect_err(what);
+    }
     let mut after = before.clone();
-    after.put(&cell(7).to_string(), b"1".to_vec());
-    Prana.check_invariants(&changes(&before, &after)).expect_err("made of nothing");
-    let mut after = before.clone();
-    after.put("supply", b"1".to_vec());
-    Prana.check_invariants(&changes(&before, &after)).expect_err("another supply");
+    transfer(&mut after, 1, 7, "5").expect("transfers");
+    Prana.check_invariants(&changes(&before, &after)).expect("a transfer conserves");
+}
+
+#[test]
+fn a_statement_has_the_transfers_that_were_carried_out_and_touch_the_cell() {
+    let transaction = |nonce: u64, module: &str, from: u8, to: u8| Transaction {
+        genesis: GenesisHash::ZERO,
+        sender: cell(from),
+        nonce,
+        module: module.to_owned(),
+        call: "transfer".to_owned(),
+        args: json!({ "to": cell(to), "amount": "2.5" }).to_string(),
+        signature: Signature::from_bytes([0; 64]),
+    };
+    let transactions = vec![
+        transaction(1, "prana", 0, 1),
+        transaction(2, "prana", 2, 0),
+        transaction(3, "prana", 1, 2),
+        transaction(4, "prana", 0, 1),
+        transaction(5, "kv", 0, 1),
+        transaction(6, "prana", 0, 0),
+    ];
+    let refused = Problem::new(ProblemKind::Invalid, "prana.insufficient", "no");
+    let receipt = |(place, tx): (usize, &Transaction)| {
+        let error = (place == 3).then(|| refused.clone());
+        TxReceipt { id: tx.id(), ok: error.is_none(), error }
+    };
+    let receipts: Vec<TxReceipt> = transactions.iter().enumerate().map(receipt).collect();
+    let header = BlockHeader {
+        genesis: GenesisHash::ZERO,
+        index: BlockIndex(4),
+        time_ms: 0,
+        previous: BlockHash::ZERO,
+        transactions_root: Block::transactions_root(&transactions),
+        members: Hash::ZERO,
+        rules: 1,
+    };
+    let lines = statement(&cell(0), &Block { header, transactions }, &receipts);
+    let places: Vec<_> = lines
+        .iter()
+        .map(|line| receipts.iter().position(|receipt| receipt.id == line.tx).expect("one of them"))
+        .collect();
+    assert_eq!(places, [0, 1, 5]);
+    assert_eq!((lines[1].from, lines[1].to, lines[1].index), (cell(2), cell(0), BlockIndex(4)));
+    assert!(lines.iter().all(|line| line.amount.to_string() == "2.5"));
 }
 
 proptest! {
     #[test]
-    fn the_supply_is_conserved(moves in prop::collection::vec((0u8..4, 0u8..4, 0u64..2_000_000_000), 0..40)) {
+    fn the_supply_is_conserved(moves in prop::collection::vec((0u8..4, 0u8..4, any::<u128>(), 0u32..120), 0..40)) {
         let before = genesis();
         let mut state = before.clone();
-        for (from, to, prana) in moves {
-            let _ = transfer(&mut state, from, to, &prana.to_string());
+        for (from, to, atoms, shift) in moves {
+            let was = (balance(&state, from), balance(&state, to));
+            let moved = transfer(&mut state, from, to, &Amount(atoms >> shift).to_string());
+            let now = (balance(&state, from), balance(&state, to));
+            prop_assert_eq!(was == now, moved.is_err() || from == to);
         }
         prop_assert_eq!(Prana.check_invariants(&changes(&before, &state)), Ok(()));
         let sum = (0..4).fold(Amount::ZERO, |sum, number| sum.checked_add(balance(&state, number)).expect("fits"));
         prop_assert_eq!(sum, Amount::from_prana(protocol::genesis::SUPPLY_PRANA));
+        prop_assert_eq!(read(state.0.get("supply").cloned()), Ok(sum));
     }
 }

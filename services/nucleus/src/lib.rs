@@ -12,8 +12,8 @@ mod tables;
 
 use machine::{At, Context, DecisionOf, Fault, Machine, Owed, Read, Write, answer, commit, refuse};
 use protocol::nucleus::{
-    Answer, AuditEntry, AuditRequest, Authorised, AuthoriseRequest, ConfigVersion, ConfigureRequest, CreateTokenRequest,
-    CreatedToken, GrantAnswer, GrantRequest, Request, TokenName, TokenView, Words,
+    Answer, AuditEntry, AuditRequest, AuthoriseRequest, Authorised, ConfigVersion, ConfigureRequest,
+    CreateTokenRequest, CreatedToken, GrantAnswer, GrantRequest, Request, TokenName, TokenView, Words,
 };
 use protocol::shared::{Empty, ListRequest, Page};
 use protocol::{Access, Event, Hash, Problem, ProblemKind};
@@ -77,7 +77,9 @@ impl Machine for NucleusMachine {
         let manifest = MANIFEST.get(view, &())?;
         match request {
             Request::Initialise(_) if manifest.is_some() => refuse(Refusal::Initialised),
-            Request::Initialise(new) => commit(vec![Record::Initialised { manifest: new }], Answer::Initialise(Empty {})),
+            Request::Initialise(new) => {
+                commit(vec![Record::Initialised { manifest: new }], Answer::Initialise(Empty {}))
+            }
             _ if manifest.is_none() => refuse(Refusal::NotInitialised),
             Request::GetManifest(Empty {}) => match manifest {
                 Some(manifest) => answer(Answer::GetManifest(manifest)),
@@ -130,9 +132,13 @@ impl Machine for NucleusMachine {
     fn events(at: At, record: &Record) -> Vec<Event> {
         let (name, data) = match record {
             Record::Initialised { manifest } => ("nucleus.initialised", json!({ "cell": manifest.cell })),
-            Record::Granted { service, epoch, .. } => ("nucleus.granted", json!({ "service": service, "epoch": epoch })),
+            Record::Granted { service, epoch, .. } => {
+                ("nucleus.granted", json!({ "service": service, "epoch": epoch }))
+            }
             Record::Configured { version, .. } => ("nucleus.configured", json!({ "version": version })),
-            Record::TokenCreated { name, role, .. } => ("nucleus.token_created", json!({ "name": name, "role": role })),
+            Record::TokenCreated { name, role, .. } => {
+                ("nucleus.token_created", json!({ "name": name, "role": role }))
+            }
             Record::TokenRevoked { name } => ("nucleus.token_revoked", json!({ "name": name })),
             Record::Audited { caller, action, outcome } => {
                 ("nucleus.audited", json!({ "caller": caller, "action": action, "outcome": outcome }))
@@ -188,8 +194,10 @@ fn create_token(view: &dyn Read, context: &Context, asked: CreateTokenRequest) -
         return refuse(Refusal::BadTokenName { name: name.chars().take(NAME_BYTES_MAX).collect() });
     }
     if role == Access::Internal {
-        return refuse(Problem::new(ProblemKind::Invalid, "nucleus.bad_role", "there is no role \"internal\"")
-            .hint("one of read, write, admin"));
+        return refuse(
+            Problem::new(ProblemKind::Invalid, "nucleus.bad_role", "there is no role \"internal\"")
+                .hint("one of read, write, admin"),
+        );
     }
     if let Some(ttl_s) = ttl_s.filter(|ttl_s| !(1..=TOKEN_TTL_S_MAX).contains(ttl_s)) {
         return refuse(Refusal::BadTtl { ttl_s });
@@ -234,7 +242,8 @@ fn revoke_token(view: &dyn Read, name: String) -> Decided {
 
 fn tokens(view: &dyn Read, list: &ListRequest) -> Decided {
     let rows = TOKENS.scan(view, &(), list.cursor.as_ref(), false);
-    let page = machine::page::collect(rows, list.limit(), |(name, row)| (row.view(&name, row.revoked), name))?;
+    let page =
+        machine::page::collect(rows, list.limit(), |(name, row)| (row.view(&name, row.revoked), name))?;
     answer(Answer::Tokens(page))
 }
 
@@ -288,4 +297,3 @@ impl TokenRow {
         }
     }
 }
-

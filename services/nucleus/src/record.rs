@@ -86,7 +86,9 @@ impl machine::Record for Record {
             Self::Granted { service, host, epoch } => {
                 json!({ "granted": { "service": service, "host": host, "epoch": epoch } })
             }
-            Self::Configured { version, hash, .. } => json!({ "configured": { "version": version, "hash": hash } }),
+            Self::Configured { version, hash, .. } => {
+                json!({ "configured": { "version": version, "hash": hash } })
+            }
             Self::TokenCreated { name, role, expires_ms, .. } => {
                 json!({ "token_created": { "name": name, "role": role, "expires_ms": expires_ms } })
             }

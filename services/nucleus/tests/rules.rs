@@ -3,20 +3,30 @@
 use machine::testing::Bench;
 use nucleus::{NucleusMachine, hash_token};
 use protocol::nucleus::{
-    Answer, AuthoriseRequest, ConfigureRequest, CreateTokenRequest, CreatedToken, GrantRequest, Manifest, Request, TokenName,
+    Answer, AuthoriseRequest, ConfigureRequest, CreateTokenRequest, CreatedToken, GrantRequest, Manifest,
+    Request, TokenName,
 };
 use protocol::shared::{Empty, ListRequest};
 use protocol::{Access, CellId, GenesisHash, Hash, Service};
 
 fn bench() -> Bench<NucleusMachine> {
     let mut bench = Bench::new(NucleusMachine);
-    let manifest =
-        Manifest { cell: CellId::from_bytes([1; 32]), name: "a".into(), genesis: GenesisHash::ZERO, journals: vec![] };
+    let manifest = Manifest {
+        cell: CellId::from_bytes([1; 32]),
+        name: "a".into(),
+        genesis: GenesisHash::ZERO,
+        journals: vec![],
+    };
     bench.ask(Request::Initialise(manifest)).expect("initialises");
     bench
 }
 
-fn create(bench: &mut Bench<NucleusMachine>, name: &str, role: Access, ttl_s: Option<u64>) -> Result<CreatedToken, String> {
+fn create(
+    bench: &mut Bench<NucleusMachine>,
+    name: &str,
+    role: Access,
+    ttl_s: Option<u64>,
+) -> Result<CreatedToken, String> {
     let request = Request::CreateToken(CreateTokenRequest { name: name.into(), role, ttl_s });
     match bench.ask(request) {
         Ok(Answer::CreateToken(token)) => Ok(token),
@@ -58,15 +68,22 @@ fn a_token_works_until_it_expires_or_is_revoked() {
     assert_eq!(authorise(&mut bench, &admin.token), Err("nucleus.token_revoked".into()));
     create(&mut bench, "admin", Access::Read, None).expect("the name is free again");
     assert_eq!(authorise(&mut bench, &admin.token), Err("nucleus.token_revoked".into()));
-    assert!(!bench.journal.iter().any(|entry| entry.windows(20).any(|part| part == &admin.token.as_bytes()[..20])));
+    assert!(
+        !bench
+            .journal
+            .iter()
+            .any(|entry| entry.windows(20).any(|part| part == &admin.token.as_bytes()[..20]))
+    );
 }
 
 #[test]
 fn bad_tokens_are_refused() {
     let mut bench = bench();
-    for (name, ttl_s, code) in
-        [("", None, "nucleus.bad_token_name"), ("a b", None, "nucleus.bad_token_name"), ("a", Some(0), "nucleus.bad_ttl")]
-    {
+    for (name, ttl_s, code) in [
+        ("", None, "nucleus.bad_token_name"),
+        ("a b", None, "nucleus.bad_token_name"),
+        ("a", Some(0), "nucleus.bad_ttl"),
+    ] {
         assert_eq!(create(&mut bench, name, Access::Read, ttl_s).expect_err(code), code);
     }
 }
@@ -74,11 +91,11 @@ fn bad_tokens_are_refused() {
 #[test]
 fn an_epoch_rises_only_when_the_writer_changes() {
     let mut bench = bench();
-    let mut grant = |host: &str| {
-        match bench.ask(Request::Grant(GrantRequest { service: Service::State, host: host.into() })) {
-            Ok(Answer::Grant(grant)) => grant.epoch,
-            other => panic!("{other:?}"),
-        }
+    let mut grant = |host: &str| match bench
+        .ask(Request::Grant(GrantRequest { service: Service::State, host: host.into() }))
+    {
+        Ok(Answer::Grant(grant)) => grant.epoch,
+        other => panic!("{other:?}"),
     };
     assert_eq!([grant("a"), grant("a"), grant("b"), grant("a")], [1, 1, 2, 3]);
 }
@@ -92,7 +109,9 @@ fn a_replay_builds_the_same_view() {
         bench.ask(Request::Configure(request)).expect("configures");
     }
     match bench.ask(Request::Config(ListRequest::default())) {
-        Ok(Answer::Config(page)) => assert_eq!(page.items.iter().map(|item| item.version).collect::<Vec<_>>(), [2, 1]),
+        Ok(Answer::Config(page)) => {
+            assert_eq!(page.items.iter().map(|item| item.version).collect::<Vec<_>>(), [2, 1])
+        }
         other => panic!("{other:?}"),
     }
     let (replayed, before) = bench.replay();

@@ -118,7 +118,8 @@ fn execute(
         return Ok(Err((nonces, problem)));
     };
     let args = serde_json::from_str(&transaction.args).unwrap_or_default();
-    let context = TxContext { sender: transaction.sender, time_ms: block.header.time_ms, index: block.header.index };
+    let context =
+        TxContext { sender: transaction.sender, time_ms: block.header.time_ms, index: block.header.index };
     let mut writes = nonces.clone();
     let mut state = Scratch { view: Some(view), block: written, writes: &mut writes, module: module.name() };
     Ok(match module.execute(&context, &transaction.call, &args, &mut state)? {
@@ -142,9 +143,9 @@ fn check_invariants(view: &dyn Read, modules: &[Arc<dyn Module>], writes: &Layer
             let before = current(Some(view), key)?;
             changes.push(Change { key: key[prefix.len()..].to_owned(), before, after: after.clone() });
         }
-        module
-            .check_invariants(&changes)
-            .map_err(|broken| Fault(format!("an invariant of the module {} is broken: {broken}", module.name())))?;
+        module.check_invariants(&changes).map_err(|broken| {
+            Fault(format!("an invariant of the module {} is broken: {broken}", module.name()))
+        })?;
     }
     Ok(())
 }

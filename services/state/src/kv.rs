@@ -107,13 +107,21 @@ fn parse(call: &str, args: &Value) -> Result<Call, Problem> {
         "delete" => serde_json::from_value(args.clone()).map(Call::Delete),
         _ => {
             let shown: String = call.chars().take(40).collect();
-            return Err(Problem::new(ProblemKind::NotFound, "kv.unknown_call", format!("kv has no call {shown:?}"))
-                .hint("one of put, delete"));
+            return Err(Problem::new(
+                ProblemKind::NotFound,
+                "kv.unknown_call",
+                format!("kv has no call {shown:?}"),
+            )
+            .hint("one of put, delete"));
         }
     };
     let call = call.map_err(|error| {
-        Problem::new(ProblemKind::Invalid, "kv.bad_args", format!("not arguments of this call: {}", brief(&error)))
-            .hint(r#"put takes {"key":"…","value":"…"}, delete takes {"key":"…"}; all strings"#)
+        Problem::new(
+            ProblemKind::Invalid,
+            "kv.bad_args",
+            format!("not arguments of this call: {}", brief(&error)),
+        )
+        .hint(r#"put takes {"key":"…","value":"…"}, delete takes {"key":"…"}; all strings"#)
     })?;
     let (Call::Put(Put { key, .. }) | Call::Delete(Delete { key })) = &call;
     if key.is_empty() || key.len() > KEY_BYTES_MAX || key.starts_with('@') {
@@ -123,8 +131,12 @@ fn parse(call: &str, args: &Value) -> Result<Call, Problem> {
     if let Call::Put(put) = &call
         && put.value.len() > VALUE_BYTES_MAX
     {
-        return Err(Problem::new(ProblemKind::TooLarge, "kv.value_too_large", "the value is too large".to_owned())
-            .hint("at most 65536 bytes"));
+        return Err(Problem::new(
+            ProblemKind::TooLarge,
+            "kv.value_too_large",
+            "the value is too large".to_owned(),
+        )
+        .hint("at most 65536 bytes"));
     }
     Ok(call)
 }

@@ -89,7 +89,9 @@ impl Machine for StateMachine {
     fn decide(&self, view: &dyn Read, _: &Context, request: Request) -> Decided {
         let Some(head) = HEAD.get(view, &())? else {
             return match request {
-                Request::Initialise(Empty {}) => commit(vec![self.genesis_record()?], Answer::Initialise(Empty {})),
+                Request::Initialise(Empty {}) => {
+                    commit(vec![self.genesis_record()?], Answer::Initialise(Empty {}))
+                }
                 _ => refuse(Refusal::NotInitialised),
             };
         };
@@ -154,7 +156,11 @@ impl StateMachine {
         let header = &block.header;
         let index = header.index.0;
         if let Some((applied, hash)) = BLOCKS.get(view, &index)? {
-            return if hash == header.hash() { answer(Answer::Apply(applied)) } else { refuse(Refusal::WrongParent) };
+            return if hash == header.hash() {
+                answer(Answer::Apply(applied))
+            } else {
+                refuse(Refusal::WrongParent)
+            };
         }
         if header.genesis != self.genesis.hash() {
             return refuse(Refusal::WrongNetwork);

@@ -27,7 +27,8 @@ pub fn verify_key_proof(proof: &KeyProof) -> Result<(), Problem> {
         return Err(bad("it is too large"));
     }
     let bytes = unhex(&proof.path).ok_or_else(|| bad("its path is not lower-case hex"))?;
-    let path: SparseMerkleProof<Sha256> = borsh::from_slice(&bytes).map_err(|_| bad("its path cannot be read"))?;
+    let path: SparseMerkleProof<Sha256> =
+        borsh::from_slice(&bytes).map_err(|_| bad("its path cannot be read"))?;
     let value = match &proof.value {
         Some(value) => Some(unhex(value).ok_or_else(|| bad("its value is not lower-case hex"))?),
         None => None,
@@ -70,7 +71,11 @@ pub fn verify_state_proof(proof: &StateProof, machine: &StateMachine) -> Result<
             Ok(crate::Record::Genesis { root, .. }) => root,
             _ => return Err(Refusal::BadProof { why: "the genesis cannot be executed" }.into()),
         },
-        _ => return Err(Refusal::BadProof { why: "it does not come with the block that it stands after" }.into()),
+        _ => {
+            return Err(
+                Refusal::BadProof { why: "it does not come with the block that it stands after" }.into()
+            );
+        }
     };
     if attested != proof.proof.root {
         return Err(Refusal::BadProof { why: "the members attest another root" }.into());

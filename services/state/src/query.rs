@@ -59,8 +59,11 @@ pub(crate) fn list(view: &dyn Read, head: &Head, asked: &ListKeys) -> Decided {
         return refuse(Refusal::BadCursor);
     }
     let rows = CURRENT.scan(view, &asked.prefix, asked.cursor.as_ref(), false);
-    let page =
-        page::collect_within(rows, page_limit(asked.limit), page::PAGE_BYTES_MAX, |(key, (value, changed))| {
+    let page = page::collect_within(
+        rows,
+        page_limit(asked.limit),
+        page::PAGE_BYTES_MAX,
+        |(key, (value, changed))| {
             let size = value.len();
             let item = GetAnswer {
                 key: key.clone(),
@@ -69,7 +72,8 @@ pub(crate) fn list(view: &dyn Read, head: &Head, asked: &ListKeys) -> Decided {
                 index: block_of(head.version),
             };
             (item, key, size)
-        })?;
+        },
+    )?;
     answer(Answer::List(page))
 }
 

@@ -34,8 +34,11 @@ impl HasPreimage for Nodes<'_> {
     }
 }
 
-/// A key's newest version at or before `version`, and its value.
-pub(crate) fn value_at(view: &dyn Read, key: &Hash, version: u64) -> Result<Option<(u64, Option<Vec<u8>>)>, Fault> {
+/// The version that wrote a key, and its value; none where it was deleted.
+pub(crate) type Written = (u64, Option<Vec<u8>>);
+
+/// What a key's newest version at or before `version` is.
+pub(crate) fn value_at(view: &dyn Read, key: &Hash, version: u64) -> Result<Option<Written>, Fault> {
     let after = (u64::MAX - version).checked_sub(1).map(|edge| (*key, edge));
     let row = HISTORY.scan(view, key, after.as_ref(), false).next().transpose()?;
     Ok(row.map(|((_, inverted), value)| (u64::MAX - inverted, value.map(Into::into))))
@@ -47,7 +50,11 @@ pub(crate) fn key_hash(key: &str) -> Hash {
 }
 
 /// The root after a write set, and the nodes it adds. An empty one keeps the root, in a new version.
-pub(crate) fn root_after(view: &dyn Read, version: u64, writes: &WriteSet) -> Result<(StateRoot, NodeBatch), Fault> {
+pub(crate) fn root_after(
+    view: &dyn Read,
+    version: u64,
+    writes: &WriteSet,
+) -> Result<(StateRoot, NodeBatch), Fault> {
     let nodes = Nodes(view);
     let tree = Sha256Jmt::new(&nodes);
     let set = writes.0.iter().map(|(key, value)| (KeyHash(*key_hash(key).as_bytes()), value.clone()));

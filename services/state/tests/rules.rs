@@ -1,168 +1,271 @@
-//! The rules of State: blocks in order, refusals roll back, roots and proofs hold.
+//! The rules of State: blocks in order and once, refusals roll back, versions stay readable.
+
+mod kit;
 
 use std::sync::Arc;
 
-use ed25519_dalek::SigningKey;
-use machine::module::Module;
+use kit::*;
+use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
 use machine::testing::Bench;
-use protocol::block::{Block, BlockHeader, RULES_VERSION};
+use machine::{At, Context, Entry, Fault, Machine, MemoryStore, Overlay, View};
+use protocol::block::{Block, BlockHeader};
 use protocol::genesis::Genesis;
 use protocol::shared::Empty;
-use protocol::state::{Answer, Applied, ApplyRequest, GetRequest, HistoryRequest, KeyProof, Request, RootRequest, StateProof};
-use protocol::transaction::{Intent, Transaction};
-use protocol::{BlockHash, BlockIndex, signing};
+use protocol::state::{Answer, ApplyRequest, GetRequest, HistoryRequest, ListKeys, NonceRequest, Request};
+use protocol::{BlockIndex, Caller, GenesisHash, Problem, ProblemKind};
+use serde_json::{Value, json};
 use state::kv::Kv;
-use state::{StateMachine, verify_key_proof, verify_state_proof};
+use state::{Record, StateMachine};
 
-fn key(number: u8) -> SigningKey {
-    SigningKey::from_bytes(&[number; 32])
-}
-
-fn machine() -> StateMachine {
-    let modules: Vec<Arc<dyn Module>> = vec![Arc::new(Kv)];
-    let genesis = Genesis::solo("test", 1, signing::cell_id(&key(1)));
-    StateMachine { genesis: Arc::new(genesis), modules: modules.into() }
-}
-
-fn bench() -> Bench<StateMachine> {
+#[test]
+fn a_state_begins_with_its_genesis_once() {
     let mut bench = Bench::new(machine());
-    bench.ask(Request::Initialise(Empty {})).expect("initialises");
-    bench
-}
-
-fn call(signer: u8, nonce: u64, call: &str, args: serde_json::Value) -> Transaction {
-    let intent = Intent { module: "kv".into(), call: call.into(), args, nonce: None };
-    Transaction::sign(&key(signer), machine().genesis.hash(), &intent, nonce)
-}
-
-fn put(signer: u8, nonce: u64, key: &str, value: &str) -> Transaction {
-    call(signer, nonce, "put", serde_json::json!({ "key": key, "value": value }))
-}
-
-/// A chain of blocks.
-struct Chain(Vec<Block>);
-
-impl Chain {
-    fn block(&mut self, transactions: Vec<Transaction>) -> Block {
-        let genesis = machine().genesis;
-        let header = BlockHeader {
-            genesis: genesis.hash(),
-            index: BlockIndex(self.0.len() as u64),
-            time_ms: 5,
-            previous: self.0.last().map_or(BlockHash::ZERO, |block| block.header.hash()),
-            transactions_root: Block::transactions_root(&transactions),
-            members: genesis.members_hash(),
-            rules: RULES_VERSION,
-        };
-        self.0.push(Block { header, transactions });
-        self.0.last().expect("just pushed").clone()
+    let get = Request::Get(GetRequest { key: "kv/a".into(), at: None });
+    assert_eq!(bench.ask(get).expect_err("nothing yet").code, "state.not_initialised");
+    for _ in 0..2 {
+        bench.ask(Request::Initialise(Empty {})).expect("initialises");
+        assert_eq!(bench.journal.len(), 1);
     }
-}
-
-fn apply(bench: &mut Bench<StateMachine>, block: Block) -> Applied {
-    match bench.ask(Request::Apply(ApplyRequest { block })) {
-        Ok(Answer::Apply(applied)) => applied,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn get(bench: &mut Bench<StateMachine>, key: &str, at: Option<u64>) -> Option<String> {
-    match bench.ask(Request::Get(GetRequest { key: key.into(), at: at.map(BlockIndex) })) {
-        Ok(Answer::Get(answer)) => answer.value,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn prove(bench: &mut Bench<StateMachine>, key: &str) -> KeyProof {
-    match bench.ask(Request::ProveKey(GetRequest { key: key.into(), at: None })) {
-        Ok(Answer::ProveKey(proof)) => proof,
-        other => panic!("{other:?}"),
-    }
+    assert_eq!(kit::get(&mut bench, "kv/a", None), None);
+    assert_eq!(bench.ask(Request::Head(Empty {})).expect_err("no block").code, "state.no_blocks");
 }
 
 #[test]
-fn versions_history_and_refusals() {
-    let (mut bench, mut chain) = (bench(), Chain(vec![]));
-    let first = chain.block(vec![put(1, 1, "colour", "blue"), put(2, 1, "colour", "red"), put(2, 2, "size", "5")]);
-    let applied = apply(&mut bench, first.clone());
-    let codes: Vec<_> = applied.receipts.iter().map(|r| r.error.as_ref().map(|e| e.code.to_string())).collect();
-    assert_eq!(codes, [None, Some("kv.not_owner".to_owned()), None]);
-    assert_eq!(apply(&mut bench, first.clone()), applied, "the same block gives the same answer");
-    let second = chain.block(vec![
-        put(1, 1, "colour", "replayed"),
-        put(1, 2, "colour", "green"),
-        call(2, 3, "delete", serde_json::json!({ "key": "size" })),
-        call(2, 4, "delete", serde_json::json!({ "key": "none" })),
-        call(2, 5, "put", serde_json::json!({ "key": 5 })),
+fn values_belong_to_whoever_wrote_them_first() {
+    let (mut bench, mut chain) = (bench(), Chain::default());
+    let steps = [
+        (put(1, 1, "colour", "blue"), "ok"),
+        (put(2, 1, "colour", "red"), "kv.not_owner"),
+        (delete(2, 2, "colour"), "kv.not_owner"),
+        (put(1, 2, "colour", "green"), "ok"),
+        (delete(1, 3, "none"), "kv.no_such_key"),
+        (delete(1, 4, "colour"), "ok"),
+        (put(2, 3, "colour", "red"), "ok"),
+    ];
+    for (transaction, code) in steps {
+        let block = chain.block(vec![transaction]);
+        assert_eq!(codes(&apply(&mut bench, block)), [code]);
+    }
+    let values = [Some("blue"), Some("blue"), Some("blue"), Some("green"), Some("green"), None, Some("red")];
+    for (at, value) in (0..).zip(values) {
+        assert_eq!(get(&mut bench, "kv/colour", Some(at)).as_deref(), value, "after block {at}");
+    }
+    assert_eq!(get(&mut bench, "kv/colour", None).as_deref(), Some("red"));
+    let far = Request::Get(GetRequest { key: "kv/colour".into(), at: Some(BlockIndex(7)) });
+    assert_eq!(bench.ask(far).expect_err("not yet").code, "state.no_such_block");
+}
+
+#[test]
+fn calls_of_another_shape_are_refused_before_and_in_a_block() {
+    let long = "x".repeat(64 * 1024 + 1);
+    let cases = [
+        ("get", json!({ "key": "a" }), "kv.unknown_call"),
+        ("put", json!({ "key": "a" }), "kv.bad_args"),
+        ("put", json!({ "key": "a", "value": 5 }), "kv.bad_args"),
+        ("put", json!({ "key": "a", "value": "b", "ttl": "1" }), "kv.bad_args"),
+        ("put", Value::Null, "kv.bad_args"),
+        ("put", json!({ "key": "", "value": "b" }), "kv.bad_key"),
+        ("put", json!({ "key": "x".repeat(257), "value": "b" }), "kv.bad_key"),
+        ("put", json!({ "key": "@a", "value": "b" }), "kv.bad_key"),
+        ("delete", json!({ "key": "@a" }), "kv.bad_key"),
+        ("put", json!({ "key": "a", "value": long }), "kv.value_too_large"),
+        ("put", json!({ "key": "a", "value": "b", long.as_str(): "c" }), "kv.bad_args"),
+    ];
+    let (mut bench, mut chain) = (bench(), Chain::default());
+    for (nonce, (name, args, code)) in (1..).zip(cases) {
+        let problem = Kv.check(name, &args).expect_err(code);
+        assert_eq!(problem.code, code);
+        assert!(problem.cause.len() < 1_000, "the cause does not repeat all that was sent");
+        let block = chain.block(vec![call(1, nonce, name, args)]);
+        assert_eq!(codes(&apply(&mut bench, block)), [code]);
+    }
+    let widest = json!({ "key": "x".repeat(256), "value": "x".repeat(64 * 1024) });
+    Kv.check("put", &widest).expect("the limits are inclusive");
+    let block = chain.block(vec![call(1, 99, "put", widest)]);
+    assert_eq!(codes(&apply(&mut bench, block)), ["ok"]);
+    let widest = get(&mut bench, &format!("kv/{}", "x".repeat(256)), None);
+    assert_eq!(widest.expect("is there").len(), 64 * 1024);
+}
+
+#[test]
+fn a_nonce_is_used_once_whatever_becomes_of_its_call() {
+    let (mut bench, mut chain) = (bench(), Chain::default());
+    let block = chain.block(vec![
+        put(1, 5, "a", "1"),
+        put(1, 5, "a", "2"),
+        put(1, 4, "a", "3"),
+        delete(1, 6, "none"),
+        put(1, 6, "a", "4"),
+        call_of("none", 1, 7, "put", json!({})),
     ]);
-    let applied = apply(&mut bench, second);
-    let codes: Vec<_> = applied.receipts.iter().map(|r| r.error.as_ref().map_or("ok", |e| &e.code).to_owned()).collect();
-    assert_eq!(codes, ["state.nonce_used", "ok", "ok", "kv.no_such_key", "kv.bad_args"]);
-    assert_eq!(get(&mut bench, "kv/colour", None).as_deref(), Some("green"));
-    assert_eq!(get(&mut bench, "kv/colour", Some(0)).as_deref(), Some("blue"));
-    assert_eq!(get(&mut bench, "kv/size", None), None);
-    assert_eq!(get(&mut bench, "kv/size", Some(0)).as_deref(), Some("5"));
-    match bench.ask(Request::History(HistoryRequest { key: "kv/size".into(), limit: None, cursor: None })) {
-        Ok(Answer::History(page)) => {
-            let versions: Vec<_> = page.items.into_iter().map(|v| (v.index.0, v.value)).collect();
-            assert_eq!(versions, [(1, None), (0, Some("5".to_owned()))]);
-        }
+    let expected = [
+        "ok",
+        "state.nonce_used",
+        "state.nonce_used",
+        "kv.no_such_key",
+        "state.nonce_used",
+        "state.unknown_module",
+    ];
+    assert_eq!(codes(&apply(&mut bench, block)), expected);
+    let block = chain.block(vec![put(1, 7, "a", "5")]);
+    let before = root(&mut bench, None);
+    assert_eq!(codes(&apply(&mut bench, block)), ["state.nonce_used"]);
+    assert_eq!(root(&mut bench, None), before, "a block that changes nothing keeps the root");
+    assert_eq!(get(&mut bench, "kv/a", None).as_deref(), Some("1"));
+    match bench.ask(Request::Nonce(NonceRequest { cell: cell(1) })) {
+        Ok(Answer::Nonce(nonce)) => assert_eq!(nonce.last, 7),
         other => panic!("{other:?}"),
     }
-    let fork = Chain(vec![first.clone(), first]).block(vec![]);
-    let problem = bench.ask(Request::Apply(ApplyRequest { block: fork })).expect_err("does not follow");
-    assert_eq!(problem.code, "state.wrong_parent");
-    let far = BlockHeader { index: BlockIndex(9), ..chain.0[0].header.clone() };
-    let far = Block { header: far, transactions: vec![] };
-    assert_eq!(bench.ask(Request::Apply(ApplyRequest { block: far })).expect_err("gap").code, "state.gap");
-    let (replayed, before) = bench.replay();
-    assert_eq!(replayed, before, "a replay folds write sets, without executing, to the same view");
 }
 
 #[test]
-fn proofs_hold_for_what_is_there_and_for_nothing_else() {
-    let (mut bench, mut chain) = (bench(), Chain(vec![]));
-    let genesis_proof = StateProof { proof: prove(&mut bench, "kv/a"), block: None };
-    verify_state_proof(&genesis_proof, &machine()).expect("the genesis state is provable");
-    let puts = (0..20).map(|number| put(1, number + 1, &format!("key{number}"), "value")).collect();
-    apply(&mut bench, chain.block(puts));
-    for (key, there) in [("kv/key7", true), ("kv/none", false)] {
-        let proof = prove(&mut bench, key);
-        assert_eq!(proof.value.is_some(), there);
-        verify_key_proof(&proof).expect("holds");
-        let wrong = KeyProof { value: Some(hex_of("other")), ..proof.clone() };
-        assert_eq!(verify_key_proof(&wrong).expect_err("wrong value").code, "state.bad_proof");
-        let opposite = KeyProof { value: if there { None } else { Some(hex_of("x")) }, ..proof.clone() };
-        verify_key_proof(&opposite).expect_err("opposite");
-        for place in 0..proof.path.len() / 2 {
-            let mut path = proof.path.clone().into_bytes();
-            path[place * 2] = if path[place * 2] == b'0' { b'1' } else { b'0' };
-            let changed = KeyProof { path: String::from_utf8(path).expect("hex"), ..proof.clone() };
-            assert!(verify_key_proof(&changed).is_err(), "byte {place} of the path changed");
+fn only_the_next_block_of_this_network_is_applied() {
+    let (mut bench, mut chain) = (bench(), Chain::default());
+    let [first, second, third] = [1, 2, 3].map(|nonce| chain.block(vec![put(1, nonce, "a", "b")]));
+    let applied = apply(&mut bench, first.clone());
+    let code =
+        |bench: &mut Bench<StateMachine>, block: Block| try_apply(bench, block).expect_err("refused").code;
+    assert_eq!(code(&mut bench, third), "state.gap");
+    let with = |change: fn(&mut Block)| {
+        let mut block = second.clone();
+        change(&mut block);
+        block
+    };
+    for (block, expected) in [
+        (with(|block| block.header.genesis = GenesisHash::ZERO), "state.wrong_network"),
+        (with(|block| block.header.rules += 1), "state.upgrade_required"),
+        (with(|block| block.header.previous = protocol::BlockHash::ZERO), "state.wrong_parent"),
+        (with(|block| block.transactions.clear()), "state.bad_block"),
+        (with(|block| block.transactions.push(put(1, 9, "x", "y"))), "state.bad_block"),
+    ] {
+        assert_eq!(code(&mut bench, block), expected);
+    }
+    let rival = Block { header: BlockHeader { time_ms: 6, ..first.header.clone() }, ..first.clone() };
+    assert_eq!(code(&mut bench, rival), "state.wrong_parent", "another block stands at this index");
+    let length = bench.journal.len();
+    assert_eq!(apply(&mut bench, first), applied, "the same block gives the same answer");
+    assert_eq!(bench.journal.len(), length);
+    let last = apply(&mut bench, second);
+    assert_eq!(bench.ask(Request::Head(Empty {})), Ok(Answer::Head(last.clone())));
+    let event = bench.events.last().expect("one a block");
+    assert_eq!(event.data, json!({ "index": 1, "root": last.root, "transactions": 1 }));
+}
+
+/// A module whose genesis holds `sum` = 10, and that takes a call to break it.
+struct Leaky;
+
+impl Module for Leaky {
+    fn name(&self) -> &'static str {
+        "leaky"
+    }
+    fn genesis(&self, _: &Genesis, state: &mut dyn ModuleState) {
+        state.put("sum", b"10".to_vec());
+    }
+    fn check(&self, _: &str, _: &Value) -> Outcome {
+        Ok(())
+    }
+    fn execute(
+        &self,
+        _: &TxContext,
+        call: &str,
+        _: &Value,
+        state: &mut dyn ModuleState,
+    ) -> Result<Outcome, Fault> {
+        state.put("sum", b"11".to_vec());
+        state.delete("none");
+        if call == "leak" {
+            Ok(Ok(()))
+        } else {
+            Ok(Err(Problem::new(ProblemKind::Invalid, "leaky.no", "no")))
+        }
+    }
+    fn check_invariants(&self, changes: &[Change]) -> Result<(), String> {
+        match changes.iter().find(|change| change.key == "sum" && change.before != change.after) {
+            Some(change) => Err(format!("{change:?}")),
+            None => Ok(()),
         }
     }
 }
 
-fn hex_of(text: &str) -> String {
-    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+fn context() -> Context {
+    Context { now_ms: 0, entropy: [0; 32], caller: Caller::Internal }
 }
 
 #[test]
-fn the_root_is_a_function_of_the_content() {
-    let root = |transactions: Vec<Vec<Transaction>>| {
-        let (mut bench, mut chain) = (bench(), Chain(vec![]));
-        for transactions in transactions {
-            let block = chain.block(transactions);
-            apply(&mut bench, block);
-        }
-        match bench.ask(Request::Root(RootRequest::default())) {
-            Ok(Answer::Root(answer)) => answer.root,
-            other => panic!("{other:?}"),
-        }
+fn a_broken_invariant_stops_the_service() {
+    let mut bench = Bench::new(machine_of(vec![Arc::new(Leaky), Arc::new(Kv)]));
+    bench.ask(Request::Initialise(Empty {})).expect("initialises");
+    assert_eq!(
+        get(&mut bench, "leaky/sum", None).as_deref(),
+        Some("10"),
+        "the genesis is there before any block"
+    );
+    let mut chain = Chain::default();
+    let refused = chain.block(vec![call_of("leaky", 1, 1, "try", json!({}))]);
+    assert_eq!(codes(&apply(&mut bench, refused)), ["leaky.no"]);
+    assert_eq!(get(&mut bench, "leaky/sum", None).as_deref(), Some("10"), "a refusal rolls back");
+    let block = chain.block(vec![put(1, 2, "a", "b"), call_of("leaky", 1, 3, "leak", json!({}))]);
+    let fault = bench.machine.decide(&bench.view, &context(), Request::Apply(ApplyRequest { block }));
+    let fault = fault.expect_err("a fault");
+    assert!(fault.0.contains("invariant") && fault.0.contains("leaky"), "{fault}");
+}
+
+#[test]
+fn a_write_set_that_does_not_give_its_root_stops_the_service() {
+    let (mut bench, mut chain) = (bench(), Chain::default());
+    let block = chain.block(vec![put(1, 1, "a", "b")]);
+    apply(&mut bench, block);
+    let mut store = MemoryStore::default();
+    let fold = |store: &mut MemoryStore, record: &Record| {
+        let mut top = Overlay::default();
+        let mut view = View::new(&*store, None, &mut top);
+        machine().apply(&mut view, At { index: 0, time_ms: 0 }, record).map(|_| ())?;
+        store.absorb(&top);
+        Ok::<_, Fault>(())
     };
-    let all: Vec<Transaction> = (1..9).map(|nonce| put(1, nonce, &format!("k{nonce}"), "v")).collect();
-    let at_once = root(vec![all.clone()]);
-    let one_by_one = root(all.into_iter().map(|transaction| vec![transaction]).collect());
-    assert_eq!(at_once, one_by_one);
-    assert_ne!(at_once, root(vec![vec![put(1, 8, "k", "v")]]));
+    let records: Vec<Record> =
+        bench.journal.iter().map(|bytes| Entry::decode(bytes).expect("an entry").record).collect();
+    fold(&mut store, &records[0]).expect("the genesis folds");
+    let Record::Applied { applied, hash, mut writes } = records[1].clone() else { panic!("block 0") };
+    writes.0.insert("kv/a".to_owned(), Some(b"c".to_vec()));
+    let fault = fold(&mut store, &Record::Applied { applied, hash, writes }).expect_err("another root");
+    assert!(fault.0.contains("root"), "{fault}");
+    fold(&mut store, &records[1]).expect("the one that was journaled folds");
+    assert_eq!(store, bench.view);
+}
+
+#[test]
+fn lists_and_histories_are_paged_and_stay_with_what_was_asked() {
+    let (mut bench, mut chain) = (bench(), Chain::default());
+    let keys = ["a", "b", "b/c", "c"];
+    for (nonce, key) in (1..).zip(keys) {
+        let block = chain.block(vec![put(1, nonce, key, key)]);
+        apply(&mut bench, block);
+    }
+    let list = |bench: &mut Bench<StateMachine>, cursor: Option<String>| {
+        bench.ask(Request::List(ListKeys { prefix: "kv/b".into(), limit: Some(1), cursor }))
+    };
+    let Ok(Answer::List(page)) = list(&mut bench, None) else { panic!("no page") };
+    assert_eq!((page.items[0].key.as_str(), page.next.as_deref()), ("kv/b", Some("kv/b")));
+    let Ok(Answer::List(page)) = list(&mut bench, page.next) else { panic!("no page") };
+    assert_eq!((page.items[0].key.as_str(), page.next), ("kv/b/c", None));
+    let problem = list(&mut bench, Some("kv/a".to_owned())).expect_err("a cursor of another list");
+    assert_eq!(problem.code, "state.bad_cursor");
+    let mut asked = HistoryRequest { key: "kv/a".into(), limit: Some(1), cursor: None };
+    let block = chain.block(vec![delete(1, 9, "a")]);
+    apply(&mut bench, block);
+    let mut versions = Vec::new();
+    loop {
+        let Ok(Answer::History(page)) = bench.ask(Request::History(asked.clone())) else { panic!("no page") };
+        versions.extend(
+            page.items.into_iter().map(|version| (version.index.map(|index| index.0), version.value)),
+        );
+        asked.cursor = page.next;
+        if asked.cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(versions, [(Some(4), None), (Some(0), Some("a".to_owned()))]);
+    let without_module = HistoryRequest { key: "a".into(), limit: None, cursor: None };
+    assert_eq!(bench.ask(Request::History(without_module)).expect_err("no key").code, "state.bad_key");
 }

@@ -65,7 +65,10 @@ pub(crate) fn tx(nonce: u64) -> Transaction {
     Transaction::sign(&key(2), genesis().hash(), &intent, nonce)
 }
 
-pub(crate) fn admit(bench: &mut Bench<ConsensusMachine>, transaction: Transaction) -> Result<TxView, Problem> {
+pub(crate) fn admit(
+    bench: &mut Bench<ConsensusMachine>,
+    transaction: Transaction,
+) -> Result<TxView, Problem> {
     match bench.ask(Request::Admit(AdmitRequest { transaction }))? {
         Answer::Admit(view) => Ok(view),
         other => panic!("{other:?}"),
@@ -76,7 +79,8 @@ pub(crate) fn admit(bench: &mut Bench<ConsensusMachine>, transaction: Transactio
 pub(crate) fn finalisation(block: &Block, member: &SigningKey, ok: bool, root: u8) -> FinaliseRequest {
     let (root, cell) = (StateRoot::from_bytes([root; 32]), signing::cell_id(member));
     let error = (!ok).then(|| Problem::new(ProblemKind::Invalid, "kv.no", "no"));
-    let receipts = block.transactions.iter().map(|tx| TxReceipt { id: tx.id(), ok, error: error.clone() }).collect();
+    let receipts =
+        block.transactions.iter().map(|tx| TxReceipt { id: tx.id(), ok, error: error.clone() }).collect();
     let signature = signing::sign(member, &Attestation::signed_text(&block.header, &root, &cell));
     FinaliseRequest {
         applied: Applied { index: block.header.index, root, receipts },
