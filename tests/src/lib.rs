@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+/// Lines of a cell's log that a failing test shows.
+const LOG_LINES_SHOWN: usize = 40;
 /// How long a cell may take to be ready.
 const READY_MAX: Duration = Duration::from_secs(20);
 
@@ -41,7 +43,8 @@ impl Cell {
     pub fn init(dir: &Path, name: &str) -> Self {
         let dir = dir.join(name);
         let cell = Self { dir, child: None, http: String::new(), peer: String::new() };
-        cell.ok(&["init", "--name", name, "--http-port", "0", "--peer-port", "0"]);
+        let port = free_port().to_string();
+        cell.ok(&["init", "--name", name, "--http-port", "0", "--peer-port", &port]);
         cell
     }
 
@@ -151,8 +154,32 @@ impl Cell {
 
 impl Drop for Cell {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(LOG_LINES_SHOWN).collect();
+            eprintln!("--- the last lines of {}'s log", self.dir.display());
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
         self.kill();
     }
+}
+
+/// A port that is free, the next one as well, for TCP and UDP: a cell that is started again must be found
+/// where it was.
+fn free_port() -> u16 {
+    use std::net::{TcpListener, UdpSocket};
+    let port_of = |listener: &TcpListener| Some(listener.local_addr().ok()?.port());
+    std::iter::repeat_with(|| TcpListener::bind("127.0.0.1:0"))
+        .take(1_000)
+        .filter_map(|first| {
+            let port = port_of(first.as_ref().ok()?)?;
+            let next = port.checked_add(1)?;
+            TcpListener::bind(("127.0.0.1", next)).ok()?;
+            UdpSocket::bind(("127.0.0.1", port)).ok()?;
+            Some(port)
+        })
+        .next()
+        .expect("there is a free port")
 }
 
 /// Makes two running cells that know each other; the second takes everything from the first.

@@ -74,6 +74,13 @@ async fn readiness(world: &Arc<World>, services: &[ServiceStatus]) -> Readiness 
     if world.genesis.members.len() > 1 && world.network().connected() == 0 {
         return Readiness::NoPeers;
     }
+    match world.stuck() {
+        Some(problem) if problem.code.ends_with(".diverged") => {
+            return Readiness::Diverged { why: problem.to_string() };
+        }
+        Some(problem) => return Readiness::Suspended { why: problem.to_string() },
+        None => {}
+    }
     let bus = world.bus.internal();
     let (consensus, root) =
         (bus.consensus().status(Empty {}).await, bus.state().root(RootRequest::default()).await);

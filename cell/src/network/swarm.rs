@@ -66,6 +66,13 @@ struct Kept {
     next_dial: Instant,
 }
 
+/// What a connected peer has said of itself.
+#[derive(Default)]
+struct Met {
+    hello: Option<Vec<u8>>,
+    addresses: Vec<String>,
+}
+
 type Reply = oneshot::Sender<Result<Vec<u8>, Problem>>;
 type Answer = (PeerId, ResponseChannel<Vec<u8>>, Vec<u8>);
 
@@ -80,7 +87,7 @@ struct EventLoop {
     asked: HashMap<OutboundRequestId, Option<Reply>>,
     in_flight: HashMap<PeerId, usize>,
     answers: FuturesUnordered<BoxFuture<'static, Answer>>,
-    addresses: HashMap<PeerId, Vec<String>>,
+    met: HashMap<PeerId, Met>,
 }
 
 pub(super) async fn run(
@@ -116,7 +123,7 @@ pub(super) async fn run(
         asked: HashMap::new(),
         in_flight: HashMap::new(),
         answers: FuturesUnordered::new(),
-        addresses: HashMap::new(),
+        met: HashMap::new(),
     };
     loop {
         let redial = this.next_redial();
@@ -350,6 +357,7 @@ impl EventLoop {
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
                 self.update(&peer_id, |status| status.connected = false);
+                self.met.remove(&peer_id);
                 if let Some(kept) = self.kept.get_mut(&peer_id) {
                     kept.pause = REDIAL_PAUSE_MIN;
                     kept.next_dial = Instant::now() + REDIAL_PAUSE_MIN;
@@ -372,6 +380,7 @@ impl EventLoop {
         if let Some(kept) = self.kept.get_mut(&peer) {
             kept.pause = REDIAL_PAUSE_MIN;
         }
+        self.met.insert(peer, Met::default());
         self.update(&peer, |status| *status = PeerStatus { connected: true, ..PeerStatus::default() });
         let hello = tagged(HELLO, self.settings.hello.clone());
         let id = self.swarm.behaviour_mut().frames.send_request(&peer, hello);
@@ -387,15 +396,17 @@ impl EventLoop {
         };
         let addresses: Vec<Multiaddr> = addresses.into_iter().take(ADDRESSES_MAX).map(with_id).collect();
         if let Some(kept) = self.kept.get_mut(&peer) {
-            for address in &addresses {
-                if !kept.addresses.contains(address) && kept.addresses.len() < 2 * ADDRESSES_MAX {
-                    kept.addresses.push(address.clone());
-                    kept.next_dial = Instant::now();
-                }
+            if addresses.iter().any(|address| !kept.addresses.contains(address)) {
+                kept.next_dial = Instant::now();
             }
+            // What it says now first; what was known before may still be a way.
+            let before = kept.addresses.drain(..).filter(|address| !addresses.contains(address));
+            kept.addresses = addresses.iter().cloned().chain(before.collect::<Vec<_>>()).collect();
+            kept.addresses.truncate(ADDRESSES_MAX);
         }
-        if self.addresses.len() < PEERS_MET_MAX {
-            self.addresses.insert(peer, addresses.iter().map(Multiaddr::to_string).collect());
+        if let Some(met) = self.met.get_mut(&peer) {
+            met.addresses = addresses.iter().map(Multiaddr::to_string).collect();
+            self.introduce(&peer);
         }
     }
 
@@ -464,10 +475,17 @@ impl EventLoop {
         let _ = self.swarm.behaviour_mut().frames.send_response(channel, tagged(ANSWER, bytes));
     }
 
-    fn said_hello(&self, peer: PeerId, payload: Vec<u8>) {
-        if let Some(cell) = cell_of(&peer) {
-            let addresses = self.addresses.get(&peer).cloned().unwrap_or_default();
-            self.inbound.hello(cell, payload, addresses);
+    fn said_hello(&mut self, peer: PeerId, payload: Vec<u8>) {
+        if let Some(met) = self.met.get_mut(&peer) {
+            met.hello = Some(payload);
+            self.introduce(&peer);
+        }
+    }
+
+    /// Tells what is known of a connected peer: the hello and the addresses come in either order.
+    fn introduce(&self, peer: &PeerId) {
+        if let (Some(cell), Some(Met { hello: Some(hello), addresses })) = (cell_of(peer), self.met.get(peer)) {
+            self.inbound.hello(cell, hello.clone(), addresses.clone());
         }
     }
 

@@ -6,16 +6,11 @@
 
 use std::sync::Arc;
 
-use protocol::block::Attestation;
-use protocol::block::Block;
-use protocol::consensus::FinaliseRequest;
 use protocol::identity::{ObserveRequest, Who};
-use protocol::market::ObserveBlockRequest;
-use protocol::shared::Empty;
-use protocol::state::ApplyRequest;
-use protocol::{Problem, ProblemKind};
+use protocol::ProblemKind;
 use tokio::sync::Semaphore;
 
+use super::blocks;
 use super::launch::Supervisor;
 use super::world::World;
 use crate::actor::Effects;
@@ -25,8 +20,6 @@ use crate::bus::CallContext;
 const TAKE_MAX: usize = 256;
 /// Incoming messages being carried out at once.
 const HANDLING_MAX: usize = 64;
-/// The pause before a failed effect is tried again.
-const RETRY_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
 impl Supervisor {
     /// Starts a runner for each queue of effects.
@@ -35,7 +28,7 @@ impl Supervisor {
             world.edge.spawn(run_identity(Arc::clone(world), effects));
         }
         if let Some(effects) = self.consensus.take() {
-            world.edge.spawn(run_consensus(Arc::clone(world), effects));
+            world.edge.spawn(blocks::run(Arc::clone(world), effects));
         }
         if let Some(effects) = self.message.take() {
             world.edge.spawn(run_message(Arc::clone(world), effects));
@@ -55,50 +48,6 @@ async fn run_identity(world: Arc<World>, mut effects: Effects<identity::Effect>)
             }
         }
     }
-}
-
-/// Transactions are ordered and executed, one after the other.
-async fn run_consensus(world: Arc<World>, mut effects: Effects<consensus::Effect>) {
-    while let Some(batch) = effects.next(TAKE_MAX).await {
-        let mut ordered = false;
-        for (_, effect) in batch {
-            match effect {
-                // However many transactions came, one order takes them all.
-                consensus::Effect::Order if ordered => {}
-                consensus::Effect::Order => {
-                    ordered = true;
-                    until_done(|| async {
-                        world.bus.internal().consensus().order(Empty {}).await.map(|_| ())
-                    })
-                    .await;
-                }
-                consensus::Effect::Execute(block) => until_done(|| execute(&world, &block)).await,
-            }
-        }
-    }
-}
-
-/// Tries an effect until it is done: the order of blocks leaves no other way on.
-async fn until_done<F: Future<Output = Result<(), Problem>>>(mut effect: impl FnMut() -> F) {
-    while let Err(problem) = effect().await {
-        tracing::warn!(%problem, "an effect is tried again");
-        tokio::time::sleep(RETRY_PAUSE).await;
-    }
-}
-
-/// Executes a block, attests the root, finalises, and enters the statement.
-async fn execute(world: &Arc<World>, block: &Block) -> Result<(), Problem> {
-    let bus = world.bus.internal();
-    let applied = bus.state().apply(ApplyRequest { block: block.clone() }).await?;
-    let text = Attestation::signed_text(&block.header, &applied.root, &world.cell);
-    let attestation =
-        Attestation { member: world.cell, root: applied.root, signature: world.keyring.sign(&text) };
-    let lines = market::prana::statement(&world.cell, block, &applied.receipts);
-    let index = applied.index;
-    // The statement first: once the block is final nothing is owed any more.
-    bus.market().observe_block(ObserveBlockRequest { index, lines }).await?;
-    bus.consensus().finalise(FinaliseRequest { applied, attestation }).await?;
-    Ok(())
 }
 
 /// Messages are delivered and carried out.

@@ -4,6 +4,7 @@
 //! each other one with its grant; fronts; network; effect runners; HTTP; then it is ready. Stop is the
 //! reverse: HTTP takes no more, services finish what they took in, journals and views are closed.
 
+mod blocks;
 mod effects;
 mod launch;
 mod rebuild;
@@ -62,7 +63,7 @@ pub struct Node {
     supervisor: Supervisor,
     server: Server,
     store: Store,
-    edge: Option<tokio::runtime::Runtime>,
+    _edge: Edge,
     folder: Folder,
     _lock: std::fs::File,
 }
@@ -80,15 +81,10 @@ impl Node {
         let genesis = Arc::new(folder.genesis()?);
         let (views, memory_mib) = (folder.views(), settings.store.memory_mib);
         let store = blocking(move || Store::open(&views, memory_mib)).await??;
-        let edge = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(EDGE_THREADS)
-            .thread_name("edge")
-            .enable_all()
-            .build()
-            .map_err(|error| Problem::new(ProblemKind::Fault, "node.no_threads", error.to_string()))?;
+        let edge = Edge::start()?;
         let limits = BusLimits { in_flight_max: settings.service.in_flight_max, ..BusLimits::default() };
         let (bus, feed) = (Bus::new(limits), Feed::default());
-        let world = Arc::new(World::new(bus, feed, keyring, genesis, settings, edge.handle().clone()));
+        let world = Arc::new(World::new(bus, feed, keyring, genesis, settings, edge.handle()));
         let mut supervisor = start_services(&folder, &store, &world).await?;
         crate::fronts::install(&world);
         debug_assert!(world.bus.missing_fronts().is_empty(), "{:?}", world.bus.missing_fronts());
@@ -99,7 +95,7 @@ impl Node {
         world.edge.spawn(sweep(Arc::clone(&world)));
         let server = http::Server::start(&world).await?;
         world.set_http(server.url());
-        let this = Self { world, supervisor, server, store, edge: Some(edge), folder, _lock: lock };
+        let this = Self { world, supervisor, server, store, _edge: edge, folder, _lock: lock };
         this.write_run_files()?;
         Ok(this)
     }
@@ -133,7 +129,7 @@ impl Node {
     }
 
     /// Drains and stops: what was acknowledged is durable long before; this makes the next start fast.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         self.world.draining.store(true, Ordering::Relaxed);
         tracing::info!("stopping: requests under way are finished, journals and views are closed");
         self.server.stop(DRAIN_MAX).await;
@@ -146,9 +142,6 @@ impl Node {
         for file in ["http", "pid"] {
             let _ = std::fs::remove_file(self.folder.path().join("run").join(file));
         }
-        if let Some(edge) = self.edge.take() {
-            edge.shutdown_background();
-        }
     }
 
     fn write_run_files(&self) -> Result<(), Problem> {
@@ -159,6 +152,33 @@ impl Node {
                 Problem::new(ProblemKind::Fault, "folder.unwritable", format!("{}: {error}", run.display()))
             },
         )
+    }
+}
+
+/// The threads of the edge. They may be dropped within a task, so whoever ends them does not wait.
+struct Edge(Option<tokio::runtime::Runtime>);
+
+impl Edge {
+    fn start() -> Result<Self, Problem> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(EDGE_THREADS)
+            .thread_name("edge")
+            .enable_all()
+            .build()
+            .map_err(|error| Problem::new(ProblemKind::Fault, "node.no_threads", error.to_string()))?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> tokio::runtime::Handle {
+        self.0.as_ref().map_or_else(tokio::runtime::Handle::current, |edge| edge.handle().clone())
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        if let Some(edge) = self.0.take() {
+            edge.shutdown_background();
+        }
     }
 }
 

@@ -102,6 +102,7 @@ pub struct World {
     contacts: RwLock<HashMap<String, Contact>>,
     last_nonce: AtomicU64,
     recent: Mutex<HashMap<CellId, VecDeque<MessageId>>>,
+    stuck: Mutex<Option<Problem>>,
 }
 
 impl World {
@@ -133,6 +134,7 @@ impl World {
             contacts: RwLock::default(),
             last_nonce: AtomicU64::new(0),
             recent: Mutex::default(),
+            stuck: Mutex::default(),
         }
     }
 
@@ -157,6 +159,15 @@ impl World {
 
     pub(super) fn set_http(&self, url: String) {
         let _ = self.http.set(url);
+    }
+
+    /// Why blocks do not advance, if they do not.
+    pub fn stuck(&self) -> Option<Problem> {
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_stuck(&self, why: Option<Problem>) {
+        *self.stuck.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     /// A nonce for a network whose last one is not known here: microseconds of the time, always rising.
