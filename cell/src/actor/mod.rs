@@ -32,8 +32,8 @@ use machine::{
     AnswerOf, At, Context as DecideContext, Decision, EffectId, Entry, Fault, Machine, Overlay, Record,
     RequestOf, View,
 };
-use protocol::action::ServiceWords;
-use protocol::{Problem, ProblemKind, Service};
+use protocol::action::{Kind, ServiceWords};
+use protocol::{Caller, Problem, ProblemKind, Service};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bus::Ask;
@@ -88,7 +88,7 @@ struct Syncing<M: Machine> {
 }
 
 /// Told when a service has met a fault.
-pub type FaultReport = mpsc::UnboundedSender<(Service, Problem)>;
+pub type FaultReport = mpsc::Sender<(Service, Problem)>;
 
 /// One service's actor.
 pub struct ServiceActor<M: Machine> {
@@ -142,37 +142,45 @@ where
     const SERVICE: Service = <M::Words as ServiceWords>::SERVICE;
 
     fn handle_ask(&mut self, ask: Ask<M::Words>, ctx: &mut Context<Self>) {
-        let answered = match self.decide(&ask) {
+        let Ask { request, kind, caller, cause, reply } = ask;
+        let answered = match self.decide(request, kind, caller, cause.as_ref()) {
             Ok(Decision::Answer(answer)) => Ok(answer),
             Ok(Decision::Refuse(problem)) => Err(problem),
             Ok(Decision::Commit { records, answer }) => match self.admits_commit() {
-                Ok(()) => match self.take_in(records, ask.cause) {
+                Ok(()) => match self.take_in(records, cause) {
                     Ok(()) => {
-                        self.filling.replies.push((ask.reply, Ok(answer)));
+                        self.filling.replies.push((reply, Ok(answer)));
                         self.start_commit(ctx);
                         return;
                     }
-                    Err(fault) => return self.fail(fault_problem(Self::SERVICE, &fault), Some(ask.reply)),
+                    Err(fault) => return self.fail(fault_problem(Self::SERVICE, &fault), Some(reply)),
                 },
                 Err(problem) => Err(problem),
             },
-            Err(fault) => return self.fail(fault_problem(Self::SERVICE, &fault), Some(ask.reply)),
+            Err(fault) => return self.fail(fault_problem(Self::SERVICE, &fault), Some(reply)),
         };
-        self.release_when_seen_is_durable(ask.reply, answered);
+        self.release_when_seen_is_durable(reply, answered);
     }
 
     /// Decides on the view with all layers.
-    fn decide(&mut self, ask: &Ask<M::Words>) -> Result<machine::DecisionOf<M>, Fault> {
-        let context =
-            DecideContext { now_ms: now_ms(), entropy: self.entropy.next(), caller: ask.caller.clone() };
+    fn decide(
+        &mut self,
+        request: RequestOf<M>,
+        kind: Kind,
+        caller: Caller,
+        cause: Option<&EffectId>,
+    ) -> Result<machine::DecisionOf<M>, Fault> {
+        // A query journals nothing, so nothing it answers may hang on chance.
+        let entropy = if kind == Kind::Command { self.entropy.next() } else { [0; 32] };
+        let context = DecideContext { now_ms: now_ms(), entropy, caller };
         let frozen = self.syncing.as_ref().map(|syncing| &*syncing.overlay);
         let view = View::new(&self.keyspace, frozen, &mut self.filling.overlay);
-        if let Some(cause) = &ask.cause
+        if let Some(cause) = cause
             && MarkTable::seen(&view, cause)?
         {
             return Ok(Decision::Refuse(already_done(cause)));
         }
-        self.machine.decide(&view, &context, ask.request.clone())
+        self.machine.decide(&view, &context, request)
     }
 
     fn admits_commit(&self) -> Result<(), Problem> {
@@ -267,7 +275,8 @@ where
             self.fault = Some(problem.clone());
             // Dropping the writer closes the journal, so that the supervisor can open it anew.
             self.writer = None;
-            let _ = self.faults.send((Self::SERVICE, problem));
+            // One report an incarnation, and the supervisor starts few of them: there is room.
+            let _ = self.faults.try_send((Self::SERVICE, problem));
         }
     }
 

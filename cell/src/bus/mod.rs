@@ -47,6 +47,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(2);
 pub struct Ask<W: ServiceWords> {
     /// What is asked.
     pub request: W::Request,
+    /// Query or command.
+    pub kind: Kind,
     /// Who asks.
     pub caller: Caller,
     /// The effect that asks, if one does: the receiver journals it as its source's high-water mark.
@@ -471,7 +473,13 @@ impl Visitor for Build {
             .expect("a route is kept under the type of its words");
         let handle: Box<Handle<A>> = Box::new(move |context, request| {
             let (reply, answer) = oneshot::channel();
-            let ask = Ask { request: A::wrap(request), caller: context.caller, cause: context.cause, reply };
+            let ask = Ask {
+                request: A::wrap(request),
+                kind: A::INFO.kind,
+                caller: context.caller,
+                cause: context.cause,
+                reply,
+            };
             let sent = route.try_send(ask);
             Box::pin(async move {
                 sent?;

@@ -38,8 +38,12 @@ pub(super) enum Command {
     #[command(after_help = "Example: cell init --dir alice --name alice --http-port 0 --peer-port 0")]
     Init(Init),
     /// Run the cell until SIGTERM, SIGINT or `cell stop`
-    #[command(after_help = "Example: cell start --dir alice --output json")]
-    Start,
+    #[command(after_help = "Example: cell start --dir alice --output json --set http.port=0")]
+    Start {
+        /// A setting for this start alone; may be given several times
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+    },
     /// Stop the running cell, and wait until it is gone
     Stop,
     /// The cell as it is now; exit 5 when it is not well

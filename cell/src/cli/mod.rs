@@ -112,7 +112,7 @@ fn usage(error: &clap::Error, json: bool) -> ExitCode {
 fn dispatch(context: &Context, command: Command) -> Result<ExitCode, Problem> {
     match command {
         Command::Init(init) => offline::init(context, init),
-        Command::Start => run::start(context),
+        Command::Start { set } => run::start(context, &set),
         Command::Stop => run::stop(context),
         Command::Rebuild => offline::rebuild(context),
         Command::Doctor => doctor::doctor(context),

@@ -5,7 +5,12 @@ use std::process::ExitCode;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use protocol::Problem;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+/// The longest value shown of a single record.
+const WIDTH_MAX: usize = 4_000;
+/// The longest value shown in a row of many.
+const CELL_WIDTH_MAX: usize = 64;
 
 /// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -93,19 +98,33 @@ fn human(value: &Value) -> String {
         Value::Object(map) if map.is_empty() => "done".to_owned(),
         Value::Object(map) => {
             let mut table = table();
-            for (key, value) in map {
-                match value {
-                    Value::Array(items) if items.iter().any(Value::is_object) => {
-                        table.add_row([key.clone(), rows(items)]);
-                    }
-                    _ => {
-                        table.add_row([key.clone(), cell(key, value, 4_000)]);
-                    }
-                }
-            }
-            table.to_string()
+            let mut lists = String::new();
+            fields(&mut table, &mut lists, "", map);
+            format!("{}{lists}", tidy(&table))
         }
-        other => cell("", other, 4_000),
+        other => cell("", other, WIDTH_MAX),
+    }
+}
+
+/// A row a field; what lies deeper is named by its path, and lists of objects follow as tables.
+fn fields(table: &mut Table, lists: &mut String, prefix: &str, map: &Map<String, Value>) {
+    for (key, value) in map {
+        let name = format!("{prefix}{key}");
+        match value {
+            Value::Object(deeper) if !deeper.is_empty() => {
+                fields(table, lists, &format!("{name}."), deeper);
+            }
+            Value::Array(items) if items.iter().any(Value::is_object) => {
+                lists.push_str(&format!("\n\n{name}\n{}", rows(items)));
+            }
+            Value::Array(items) if items.iter().all(Value::is_string) && items.len() > 1 => {
+                let lines: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+                table.add_row([name, lines.join("\n")]);
+            }
+            _ => {
+                table.add_row([name, cell(key, value, WIDTH_MAX)]);
+            }
+        }
     }
 }
 
@@ -124,14 +143,19 @@ fn rows(items: &[Value]) -> String {
     let mut table = table();
     table.set_header(&columns);
     for item in items {
-        table.add_row(columns.iter().map(|column| cell(column, &item[column.as_str()], 64)));
+        table.add_row(columns.iter().map(|column| cell(column, &item[column.as_str()], CELL_WIDTH_MAX)));
     }
-    table.to_string()
+    tidy(&table)
 }
 
 /// What would only widen a table of many rows.
 const HIDDEN: [&str; 8] =
     ["signature", "proof", "receipt", "transaction", "settings", "expires_ms", "sealed", "index_hash"];
+
+/// The table's text without the spaces that fill its last column.
+fn tidy(table: &Table) -> String {
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
 
 fn table() -> Table {
     let mut table = Table::new();
@@ -163,18 +187,10 @@ fn cell(key: &str, value: &Value, width_max: usize) -> String {
     format!("{shown}…")
 }
 
-/// A time as ISO 8601 in UTC (days by Howard Hinnant's civil calendar).
+/// A time as ISO 8601 in UTC.
 fn time(ms: u64) -> String {
-    let (days, second) = (ms / 86_400_000, ms / 1_000 % 86_400);
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms);
+    humantime::format_rfc3339_seconds(at).to_string()
 }
 
 #[cfg(test)]

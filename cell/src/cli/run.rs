@@ -16,9 +16,10 @@ use crate::settings::{self, Log};
 /// How long `stop` waits until the process is gone.
 const STOP_MAX: Duration = Duration::from_secs(30);
 
-pub(super) fn start(context: &Context) -> Result<ExitCode, Problem> {
+pub(super) fn start(context: &Context, set: &[String]) -> Result<ExitCode, Problem> {
     context.folder()?;
-    let settings = settings::load(&context.dir, &[])?.settings;
+    let flags = set.iter().map(|text| setting(text)).collect::<Result<Vec<_>, _>>()?;
+    let settings = settings::load(&context.dir, &flags)?.settings;
     log(&settings.log);
     let passphrase = context.passphrase()?;
     actix_rt::System::new().block_on(async move {
@@ -35,6 +36,14 @@ pub(super) fn start(context: &Context) -> Result<ExitCode, Problem> {
         node.stop().await;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+fn setting(text: &str) -> Result<(&str, String), Problem> {
+    let (key, value) = text.split_once('=').ok_or_else(|| {
+        let cause = format!("{text:?} is not KEY=VALUE");
+        Problem::new(ProblemKind::Invalid, "config.bad_value", cause).hint("one looks like http.port=0")
+    })?;
+    Ok((key, value.to_owned()))
 }
 
 /// Logs go to standard error; `RUST_LOG` goes before the setting.

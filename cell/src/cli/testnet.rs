@@ -88,6 +88,8 @@ struct Running {
 
 fn up(context: &Context) -> Result<ExitCode, Problem> {
     let dirs = cells_of(&context.dir)?;
+    // Before the first cell: from now on a signal means stopping them all.
+    let mut signals = Signals::new()?;
     let mut running = Vec::new();
     let result = start_all(context, &dirs, &mut running).and_then(|ready| {
         if context.output.is_json() {
@@ -96,7 +98,7 @@ fn up(context: &Context) -> Result<ExitCode, Problem> {
             context.output.value(&json!({ "items": ready, "next": null }))?;
             context.output.text("Ctrl-C stops all cells");
         }
-        wait(&mut running)
+        signals.wait(&mut running)
     });
     stop_all(&mut running);
     result
@@ -162,35 +164,53 @@ fn start_all(context: &Context, dirs: &[PathBuf], running: &mut Vec<Running>) ->
     Ok(ready)
 }
 
-/// Waits for a signal, or for a cell that ends by itself.
-fn wait(running: &mut [Running]) -> Result<ExitCode, Problem> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Problem::new(ProblemKind::Fault, "testnet.failed", error.to_string()))?;
-    runtime.block_on(async {
+type Stream = tokio::signal::unix::Signal;
+
+/// SIGTERM and SIGINT, noticed from the moment this is made.
+struct Signals {
+    runtime: tokio::runtime::Runtime,
+    terminate: Stream,
+    interrupt: Stream,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Problem> {
         use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut terminate), Ok(mut interrupt)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        else {
-            return Ok(ExitCode::from(1));
-        };
-        let mut look = tokio::time::interval(Duration::from_millis(500));
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
-                _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
-                _ = look.tick() => {}
-            }
-            for cell in running.iter_mut() {
-                if let Ok(Some(status)) = cell.child.try_wait() {
-                    let cause = format!("{} ended by itself: {status}", cell.dir.display());
-                    return Err(Problem::new(ProblemKind::Fault, "testnet.cell_died", cause)
-                        .hint(format!("its log is {}", cell.dir.join("log").display())));
+        let failed =
+            |error: std::io::Error| Problem::new(ProblemKind::Fault, "testnet.failed", error.to_string());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let within = runtime.enter();
+        let (terminate, interrupt) =
+            (signal(SignalKind::terminate()).map_err(failed)?, signal(SignalKind::interrupt()).map_err(failed)?);
+        drop(within);
+        Ok(Self { runtime, terminate, interrupt })
+    }
+
+    /// Waits for a signal, or until no cell runs any more. A cell that ends by itself is told of; the
+    /// others go on.
+    fn wait(&mut self, running: &mut Vec<Running>) -> Result<ExitCode, Problem> {
+        let Self { runtime, terminate, interrupt } = self;
+        runtime.block_on(async {
+            let mut look = tokio::time::interval(Duration::from_millis(500));
+            while !running.is_empty() {
+                tokio::select! {
+                    _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
+                    _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+                    _ = look.tick() => running.retain_mut(still_runs),
                 }
             }
-        }
-    })
+            Err(Problem::new(ProblemKind::Fault, "testnet.ended", "every cell has ended by itself")
+                .hint("each cell's folder has its log"))
+        })
+    }
+}
+
+fn still_runs(cell: &mut Running) -> bool {
+    let Ok(Some(status)) = cell.child.try_wait() else { return true };
+    let dir = cell.dir.display();
+    let text = format!("{dir} has ended ({status}); its log is {dir}/log; again: cell start --dir {dir}\n");
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+    false
 }
 
 fn stop_all(running: &mut [Running]) {

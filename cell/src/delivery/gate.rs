@@ -12,7 +12,7 @@ use protocol::{CellId, MessageId, Problem, ProblemKind, codec};
 
 use super::wire::{BATCH_MAX, Batch, BatchAnswer, Hello, VERSION};
 use crate::actor::now_ms;
-use crate::network::Inbound;
+use crate::network::{Counters, Inbound};
 use crate::node::World;
 
 /// Takes what other cells send.
@@ -69,7 +69,9 @@ pub(super) async fn take(world: &Arc<World>, from: CellId, bytes: &[u8]) -> Batc
 type Taken = (Option<ReceiptHead>, Vec<Option<Problem>>);
 
 async fn try_take(world: &Arc<World>, from: CellId, bytes: &[u8]) -> Result<Taken, Problem> {
-    let Batch { messages } = codec::decode(bytes)?;
+    let counters = world.network().counters();
+    let Batch { messages } =
+        codec::decode(bytes).inspect_err(|_| Counters::count(&counters.refused_malformed))?;
     if messages.len() > BATCH_MAX {
         return Err(Problem::new(
             ProblemKind::TooLarge,
@@ -90,6 +92,13 @@ async fn try_take(world: &Arc<World>, from: CellId, bytes: &[u8]) -> Result<Take
         .iter()
         .map(|forged| if *forged { Some(bad_signature()) } else { received.next().flatten() })
         .collect();
+    for (forged, outcome) in forged.iter().zip(&outcomes) {
+        match outcome {
+            Some(_) if *forged => Counters::count(&counters.refused_forged),
+            Some(_) => Counters::count(&counters.refused_messages),
+            None => {}
+        }
+    }
     let taken: Vec<MessageId> =
         ids.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_none()).map(|(id, _)| *id).collect();
     world.waiters.wake(&replied);

@@ -12,7 +12,7 @@ use protocol::{CellId, MessageId, Problem, ProblemKind, codec};
 use tokio::sync::Notify;
 
 use super::gate;
-use super::wire::{Batch, BatchAnswer};
+use super::wire::{BATCH_MAX, Batch, BatchAnswer};
 use crate::node::World;
 
 /// Batches to one receiver under way at once.
@@ -92,12 +92,13 @@ fn has_permit(notify: &Notify) -> bool {
 
 /// Carries over all that waits, several batches at once.
 async fn carry(world: &Arc<World>, receiver: CellId) -> Result<(), Problem> {
+    let limit = world.settings.message.batch_max.min(BATCH_MAX as u32);
     let mut after = None;
     let mut under_way = FuturesUnordered::new();
     let mut failed = None;
     loop {
         while failed.is_none() && under_way.len() < IN_FLIGHT_MAX {
-            let request = WaitingRequest { receiver, after, limit: world.settings.message.batch_max };
+            let request = WaitingRequest { receiver, after, limit };
             let waiting = world.bus.internal().message().waiting(request).await?.items;
             let Some(last) = waiting.last() else { break };
             after = Some(last.index);
@@ -147,7 +148,7 @@ async fn record(
         }
         message.message().record_receipt(RecordReceiptRequest { head, ids: taken.clone() }).await?;
         world.shared_with(&receiver, &taken);
-        world.waiters.wake(&taken);
+        world.waiters.delivered(&taken);
     }
     let mut busy = None;
     for (id, problem) in ids.iter().zip(outcomes) {

@@ -72,6 +72,8 @@ impl Collector for Collected {
             ("malformed", &counters.refused_malformed),
             ("busy", &counters.refused_busy),
             ("connection", &counters.refused_connections),
+            ("forged", &counters.refused_forged),
+            ("message", &counters.refused_messages),
         ] {
             ConstCounter::new(counter.load(Ordering::Relaxed))
                 .encode(family.encode_family(&[("why", why)])?)?;

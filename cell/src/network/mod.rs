@@ -85,10 +85,15 @@ pub struct Counters {
     pub refused_malformed: AtomicU64,
     /// Connections refused by a limit or a failed handshake.
     pub refused_connections: AtomicU64,
+    /// Messages whose signature is not their sender's. Counted by whoever reads the requests.
+    pub refused_forged: AtomicU64,
+    /// Messages refused for another reason. Counted by whoever reads the requests.
+    pub refused_messages: AtomicU64,
 }
 
 impl Counters {
-    fn count(counter: &AtomicU64) {
+    /// Counts one.
+    pub fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 }

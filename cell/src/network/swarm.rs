@@ -484,7 +484,8 @@ impl EventLoop {
 
     /// Tells what is known of a connected peer: the hello and the addresses come in either order.
     fn introduce(&self, peer: &PeerId) {
-        if let (Some(cell), Some(Met { hello: Some(hello), addresses })) = (cell_of(peer), self.met.get(peer)) {
+        if let (Some(cell), Some(Met { hello: Some(hello), addresses })) = (cell_of(peer), self.met.get(peer))
+        {
             self.inbound.hello(cell, hello.clone(), addresses.clone());
         }
     }

@@ -50,10 +50,7 @@ pub(super) async fn run(world: Arc<World>, mut effects: Effects<consensus::Effec
 }
 
 /// Tries until it is done: the order of blocks leaves no other way on.
-async fn until_done<F: Future<Output = Result<(), Problem>>>(
-    world: &World,
-    mut effect: impl FnMut() -> F,
-) {
+async fn until_done<F: Future<Output = Result<(), Problem>>>(world: &World, mut effect: impl FnMut() -> F) {
     let mut pause = RETRY_PAUSE;
     while let Err(problem) = effect().await {
         if world.stuck().as_ref() != Some(&problem) {

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use protocol::identity::{ObserveRequest, Who};
 use protocol::ProblemKind;
+use protocol::identity::{ObserveRequest, Who};
 use tokio::sync::Semaphore;
 
 use super::blocks;

@@ -84,7 +84,7 @@ struct Running {
 /// The running services of a cell, in start order.
 pub(super) struct Supervisor {
     running: Rc<RefCell<Vec<Running>>>,
-    reports: Option<mpsc::UnboundedReceiver<(Service, Problem)>>,
+    reports: Option<mpsc::Receiver<(Service, Problem)>>,
     world: Arc<World>,
     pub(super) identity: Option<Effects<identity::Effect>>,
     pub(super) consensus: Option<Effects<consensus::Effect>>,
@@ -92,7 +92,7 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(reports: mpsc::UnboundedReceiver<(Service, Problem)>, world: Arc<World>) -> Self {
+    pub(super) fn new(reports: mpsc::Receiver<(Service, Problem)>, world: Arc<World>) -> Self {
         Self {
             running: Rc::default(),
             reports: Some(reports),

@@ -39,6 +39,8 @@ pub use world::{ServiceState, World};
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// How often expired messages are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Reports of faults that wait for the supervisor: a service reports once before it is started anew.
+const FAULTS_MAX: usize = 2 * Service::ALL.len();
 /// Worker threads of everything that is neither a service nor HTTP: network, signatures, effects.
 const EDGE_THREADS: usize = 2;
 
@@ -183,7 +185,7 @@ impl Drop for Edge {
 }
 
 async fn start_services(folder: &Folder, store: &Store, world: &Arc<World>) -> Result<Supervisor, Problem> {
-    let (faults, reports) = mpsc::unbounded_channel();
+    let (faults, reports) = mpsc::channel(FAULTS_MAX);
     let settings = &world.settings;
     let mut supervisor = Supervisor::new(reports, Arc::clone(world));
     let launch = |service: Service, grant: Grant| launch::Place {

@@ -288,6 +288,7 @@ pub fn load(dir: &Path, flags: &[(&str, String)]) -> Result<Loaded, Problem> {
     let mut builder =
         Config::builder().add_source(File::from_str(&text, FileFormat::Toml)).add_source(environment);
     for (key, value) in flags {
+        check_key(&known, key, "the command")?;
         builder = builder
             .set_override(*key, value.as_str())
             .map_err(|error| bad_value(&path, &error.to_string()))?;

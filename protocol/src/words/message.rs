@@ -305,7 +305,7 @@ crate::actions! {
         RecordRefusal record_refusal(RecordRefusalRequest) -> Empty, Command, Internal;
         /// Records that what an incoming message asked for was done or refused.
         Settle settle(SettleRequest) -> Empty, Command, Internal;
-        /// Expires what was not delivered in time and forgets the ids of what expired long ago.
+        /// Expires what was not delivered in time.
         Sweep sweep(Empty) -> Empty, Command, Internal;
         /// Cancels a message that is still queued.
         Cancel cancel(MessageRef) -> SendAnswer, Command, Write;

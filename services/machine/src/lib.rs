@@ -38,7 +38,7 @@ use protocol::{Caller, Event, Problem};
 pub struct Context {
     /// The time, in milliseconds since 1970 (UTC).
     pub now_ms: u64,
-    /// Fresh random bytes, for this decision alone.
+    /// Fresh random bytes, for this decision alone; zeros for a query.
     pub entropy: [u8; 32],
     /// Who is asking.
     pub caller: Caller,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use celluler_tests::{Cell, pair, until};
+use kit::{Cell, pair, until};
 use serde_json::{Value, json};
 
 /// Kills of one run, both cells together; `CRASH_KILLS` sets another number.

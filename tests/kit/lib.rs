@@ -1,6 +1,8 @@
 //! What tests of real cells share: cells as processes of their own, on loopback, with ephemeral ports,
 //! in temporary folders. Each ends with the test that started it.
 
+pub mod in_process;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -8,6 +10,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub use in_process::InProcess;
+
+/// The unit of processor time in `/proc`, on every Linux.
+pub const TICKS_PER_SECOND: f64 = 100.0;
 /// Lines of a cell's log that a failing test shows.
 const LOG_LINES_SHOWN: usize = 40;
 /// How long a cell may take to be ready.
@@ -46,6 +52,39 @@ impl Cell {
         let port = free_port().to_string();
         cell.ok(&["init", "--name", name, "--http-port", "0", "--peer-port", &port]);
         cell
+    }
+
+    /// A cell that is there already.
+    pub fn adopt(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), child: None, http: String::new(), peer: String::new() }
+    }
+
+    /// Memory of its process that lies in RAM, in KiB.
+    ///
+    /// # Panics
+    ///
+    /// If it does not run.
+    pub fn memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(self.proc("status")).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    /// Processor time its process has used, in ticks of [`TICKS_PER_SECOND`].
+    ///
+    /// # Panics
+    ///
+    /// If it does not run.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(self.proc("stat")).expect("it runs");
+        // Behind the name in parentheses: state is field 3, user time field 14, system time field 15.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+        [11, 12].iter().map(|field| fields[*field].parse::<u64>().expect("a number")).sum()
+    }
+
+    fn proc(&self, file: &str) -> PathBuf {
+        let id = self.child.as_ref().map(Child::id).expect("it runs");
+        PathBuf::from(format!("/proc/{id}/{file}"))
     }
 
     /// Its folder.
@@ -137,6 +176,43 @@ impl Cell {
         (output.status.code().unwrap_or(-1), problem["code"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// Asks for a page with the admin token: status and body.
+    ///
+    /// # Panics
+    ///
+    /// If there is no answer.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let request = agent
+            .get(format!("{}{path}", self.http))
+            .header("authorization", format!("Bearer {}", self.token().trim()));
+        let mut answer = request.call().expect("an answer");
+        (answer.status().as_u16(), answer.body_mut().read_to_string().expect("a body"))
+    }
+
+    /// Posts to a page with the admin token: status and body.
+    pub fn post(&self, path: &str, body: &str) -> (u16, String) {
+        post(&self.http, self.token().trim(), path, body)
+    }
+
+    /// Asks its process to stop, as a service manager would.
+    pub fn terminate(&self) {
+        if let Some(child) = &self.child {
+            let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        }
+    }
+
+    /// Waits until its process has ended, bounded; its exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        let mut child = self.child.take()?;
+        let mut code = None;
+        until("the process has ended", || {
+            code = child.try_wait().ok().flatten();
+            code.is_some()
+        });
+        code.and_then(|status| status.code())
+    }
+
     /// The id of the cell.
     pub fn id(&self) -> String {
         self.ok(&["identity", "show"])["cell"].as_str().unwrap_or_default().to_owned()
@@ -193,6 +269,18 @@ pub fn pair(dir: &Path) -> (Cell, Cell) {
     bob.ok(&["identity", "access", "alice", "--may", may, "--exec", "state.get"]);
     until("the two are connected", || alice.ok(&["peers"])["items"][0]["connected"] == true);
     (alice, bob)
+}
+
+/// Posts to a page of a cell with a token: status and body.
+///
+/// # Panics
+///
+/// If there is no answer.
+pub fn post(http: &str, token: &str, path: &str, body: &str) -> (u16, String) {
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let request = agent.post(format!("{http}{path}")).header("authorization", format!("Bearer {token}"));
+    let mut answer = request.send(body).expect("an answer");
+    (answer.status().as_u16(), answer.body_mut().read_to_string().expect("a body"))
 }
 
 /// Waits for a condition, bounded.

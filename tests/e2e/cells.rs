@@ -1,6 +1,6 @@
 //! Two real cells, as their operators use them.
 
-use celluler_tests::{Cell, pair, until};
+use kit::{Cell, pair, until};
 use serde_json::{Value, json};
 
 #[test]
@@ -169,13 +169,13 @@ fn wrong_input_is_refused_with_a_code_and_the_cell_lives_on() {
     }
     let token = cell.ok(&["token", "create", "short", "--role", "read", "--ttl-s", "1"]);
     let token = token["token"].as_str().expect("a token").to_owned();
-    let status = |token: &str| post(&cell.http, token, r#"{"jsonrpc":"2.0","id":1,"method":"state.root"}"#);
+    let status = |token: &str| kit::post(&cell.http, token, "/rpc", r#"{"jsonrpc":"2.0","id":1,"method":"state.root"}"#);
     assert_eq!(status(&token).0, 200);
     until("the token has expired", || status(&token).0 == 401);
     assert!(status(&token).1.contains("nucleus.token_expired"));
     assert!(status("wrong").1.contains("nucleus.bad_token"));
     assert_eq!(status("").0, 401);
-    assert!(post(&cell.http, &cell.token(), "{").1.contains("rpc.malformed_json"));
+    assert!(kit::post(&cell.http, cell.token().trim(), "/rpc", "{").1.contains("rpc.malformed_json"));
     assert_eq!(cell.ok(&["status"])["readiness"]["state"], "synced");
     let mut other = Cell::init(dir.path(), "other");
     let port = cell.http.rsplit(':').next().expect("a port").to_owned();
@@ -184,13 +184,6 @@ fn wrong_input_is_refused_with_a_code_and_the_cell_lives_on() {
     std::fs::write(other.dir().join("cell.toml"), "[http]\nprot = 1\n").expect("writes");
     assert_eq!(other.refused(&["start"]), (1, "config.unknown_key".to_owned()));
     other.kill();
-}
-
-fn post(http: &str, token: &str, body: &str) -> (u16, String) {
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let request = agent.post(format!("{http}/rpc")).header("authorization", format!("Bearer {token}"));
-    let mut answer = request.send(body).expect("an answer");
-    (answer.status().as_u16(), answer.body_mut().read_to_string().expect("a body"))
 }
 
 #[test]

@@ -1,0 +1,173 @@
+//! The encodings that are stored or sent, byte for byte: whoever changes one breaks every journal that
+//! was written before, and every cell of another version.
+//!
+//! `golden.txt` holds a line a value: its name and its bytes in hex. A **new** value is added with
+//! `GOLDEN_ADD=1 cargo test -p protocol --test golden`; lines that are there are never rewritten.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use ed25519_dalek::SigningKey;
+use minicbor::{Decode, Encode};
+use protocol::block::{Attestation, Block, BlockHeader, BlockProof};
+use protocol::message::{Message, MessageType};
+use protocol::receipt::{Receipt, ReceiptHead, batch_root};
+use protocol::signing::{self, Signature};
+use protocol::transaction::{Intent, Transaction, TxReceipt};
+use protocol::{BlockHash, BlockIndex, CellId, GenesisHash, Hash, MessageId, Problem, ProblemKind, StateRoot, codec};
+use serde_json::json;
+
+fn key() -> SigningKey {
+    SigningKey::from_bytes(&[1; 32])
+}
+
+fn cell() -> CellId {
+    signing::cell_id(&key())
+}
+
+fn message() -> Message {
+    let mut message = Message {
+        timestamp_ms: 1_790_000_000_000,
+        expires_ms: 1_790_000_060_000,
+        sender: cell(),
+        receiver: CellId::from_bytes([2; 32]),
+        kind: MessageType::Query,
+        sealed: false,
+        in_reply_to: Some(MessageId::from_bytes([3; 32])),
+        body: br#"{"tag":"news"}"#.to_vec(),
+        proof: vec![MessageId::from_bytes([4; 32])],
+        signature: Signature::from_bytes([0; 64]),
+    };
+    message.signature = signing::sign(&key(), &message.signed_text());
+    message
+}
+
+fn receipt() -> Receipt {
+    let ids = [message().id(), MessageId::from_bytes([5; 32]), MessageId::from_bytes([6; 32])];
+    let mut head = ReceiptHead {
+        receiver: cell(),
+        sender: CellId::from_bytes([2; 32]),
+        time_ms: 1_790_000_000_500,
+        count: 3,
+        root: batch_root(&ids),
+        signature: Signature::from_bytes([0; 64]),
+    };
+    head.signature = signing::sign(&key(), &head.signed_text());
+    Receipt::of(&head, &ids, 1).expect("within the batch")
+}
+
+fn transaction() -> Transaction {
+    let intent = Intent {
+        module: "kv".to_owned(),
+        call: "put".to_owned(),
+        args: json!({ "key": "colour", "value": "blue" }),
+        nonce: None,
+    };
+    Transaction::sign(&key(), GenesisHash::from_bytes([7; 32]), &intent, 9)
+}
+
+fn block() -> BlockProof {
+    let transactions = vec![transaction()];
+    let header = BlockHeader {
+        genesis: GenesisHash::from_bytes([7; 32]),
+        index: BlockIndex(4),
+        time_ms: 1_790_000_001_000,
+        previous: BlockHash::from_bytes([8; 32]),
+        transactions_root: Block::transactions_root(&transactions),
+        members: Hash::from_bytes([9; 32]),
+        rules: 1,
+    };
+    let root = StateRoot::from_bytes([10; 32]);
+    let text = Attestation::signed_text(&header, &root, &cell());
+    let attestation = Attestation { member: cell(), root, signature: signing::sign(&key(), &text) };
+    BlockProof { block: Block { header, transactions }, attestations: vec![attestation] }
+}
+
+fn problem() -> Problem {
+    Problem::new(ProblemKind::Denied, "message.not_allowed", "no").hint("ask")
+}
+
+struct Golden {
+    known: BTreeMap<String, Vec<u8>>,
+    added: String,
+}
+
+impl Golden {
+    fn check<T>(&mut self, name: &str, value: &T)
+    where
+        T: Encode<()> + for<'b> Decode<'b, ()> + PartialEq + std::fmt::Debug,
+    {
+        let bytes = codec::encode(value);
+        assert_eq!(codec::decode::<T>(&bytes).as_ref(), Ok(value), "{name} reads back");
+        match self.known.get(name) {
+            Some(golden) => assert_eq!(hex::encode(&bytes), hex::encode(golden), "{name} is encoded as ever"),
+            None => writeln!(self.added, "{name} {}", hex::encode(&bytes)).expect("into a string"),
+        }
+    }
+}
+
+#[test]
+fn encodings_are_as_they_ever_were() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden.txt");
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let line = |line: &str| {
+        let (name, bytes) = line.split_once(' ').expect("a name and its bytes");
+        (name.to_owned(), hex::decode(bytes).expect("hex"))
+    };
+    let mut golden = Golden { known: text.lines().map(line).collect(), added: String::new() };
+    golden.check("message", &message());
+    golden.check("message-id", &message().id());
+    golden.check("receipt", &receipt());
+    golden.check("transaction", &transaction());
+    golden.check("transaction-id", &transaction().id());
+    golden.check("tx-receipt", &TxReceipt { id: transaction().id(), ok: false, error: Some(problem()) });
+    golden.check("block-proof", &block());
+    golden.check("block-hash", &block().block.header.hash());
+    golden.check("problem", &problem());
+    if golden.added.is_empty() {
+        return;
+    }
+    assert!(std::env::var_os("GOLDEN_ADD").is_some(), "not in golden.txt yet:\n{}", golden.added);
+    std::fs::write(&path, text + &golden.added).expect("written");
+}
+
+#[derive(Debug, PartialEq, Encode, Decode)]
+struct Old {
+    #[n(0)]
+    number: u64,
+}
+
+#[derive(Debug, PartialEq, Encode, Decode)]
+struct New {
+    #[n(0)]
+    number: u64,
+    #[n(1)]
+    more: Option<String>,
+}
+
+#[test]
+fn a_field_that_is_added_breaks_neither_older_bytes_nor_older_builds() {
+    let new = New { number: 7, more: Some("x".to_owned()) };
+    assert_eq!(codec::decode::<Old>(&codec::encode(&new)), Ok(Old { number: 7 }));
+    assert_eq!(codec::decode::<New>(&codec::encode(&Old { number: 7 })), Ok(New { number: 7, more: None }));
+}
+
+#[test]
+fn what_is_cut_short_or_goes_on_is_refused() {
+    let bytes = codec::encode(&message());
+    for end in 0..bytes.len() {
+        assert!(codec::decode::<Message>(&bytes[..end]).is_err(), "cut at {end}");
+    }
+    assert!(codec::decode::<Message>(&[bytes.as_slice(), &[0]].concat()).is_err());
+}
+
+#[test]
+fn a_length_prefix_allocates_nothing_by_itself() {
+    // An array, and a byte string, that say they hold 2^62 items and hold none.
+    for head in [0x9b, 0x5b, 0x7b] {
+        let bytes = [[head].as_slice(), &(1u64 << 62).to_be_bytes()].concat();
+        assert!(codec::decode::<Vec<MessageId>>(&bytes).is_err());
+        assert!(codec::decode::<String>(&bytes).is_err());
+    }
+}

@@ -1,0 +1,96 @@
+//! The bus in process: a query through all middleware, beside a bare actix `send`.
+
+use std::cell::Cell as Count;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use cell::node::World;
+use kit::InProcess;
+use protocol::state::RootRequest;
+
+use crate::table::{Table, per_second, time};
+
+/// Callers at once.
+const CALLERS: usize = 64;
+/// How long each measurement takes.
+const SPAN: Duration = Duration::from_secs(2);
+
+struct Echo;
+
+impl Actor for Echo {
+    type Context = Context<Self>;
+}
+
+#[derive(Message)]
+#[rtype(result = "u64")]
+struct Number(u64);
+
+impl Handler<Number> for Echo {
+    type Result = u64;
+    fn handle(&mut self, number: Number, _: &mut Context<Self>) -> u64 {
+        number.0
+    }
+}
+
+pub(crate) fn measure() -> Table {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = dir.path().join("cell");
+    let mut table = Table::new("Calls within one process");
+    actix_rt::System::new().block_on(async {
+        let node = InProcess::start(&dir).await;
+        let world = Arc::clone(node.world());
+        let echo = Echo.start();
+        for callers in [1, CALLERS] {
+            let (echo, world) = (echo.clone(), Arc::clone(&world));
+            let (plain, _) = rate(callers, move || {
+                let echo = echo.clone();
+                async move { echo.send(Number(1)).await.expect("answered") }
+            })
+            .await;
+            let (bus, each) = rate(callers, move || query(Arc::clone(&world))).await;
+            let floor = if callers == CALLERS { "1 M/s" } else { "" };
+            table.line(
+                &format!("query through the bus, {callers} callers"),
+                format!("{} ({} each)", per_second(bus), time(each)),
+                format!("bare actix send: {}", per_second(plain)),
+                format!("1 : {:.1}", plain / bus),
+                floor,
+            );
+        }
+        node.stop().await;
+    });
+    table
+}
+
+/// The state root: one key of a view.
+async fn query(world: Arc<World>) {
+    world.bus.internal().state().root(RootRequest::default()).await.expect("answered");
+}
+
+async fn rate<F: Future + 'static>(
+    callers: usize,
+    call: impl Fn() -> F + Clone + 'static,
+) -> (f64, Duration) {
+    let count = Rc::new(Count::new(0u64));
+    let start = Instant::now();
+    let tasks: Vec<_> = (0..callers)
+        .map(|_| {
+            let (call, count) = (call.clone(), Rc::clone(&count));
+            actix_rt::spawn(async move {
+                while start.elapsed() < SPAN {
+                    for _ in 0..100 {
+                        call().await;
+                    }
+                    count.set(count.get() + 100);
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("a caller ends well");
+    }
+    let rate = count.get() as f64 / start.elapsed().as_secs_f64();
+    (rate, Duration::from_secs_f64(1.0 / rate))
+}

@@ -1,0 +1,74 @@
+//! What the machine itself allows: signatures, syncs, and how loaded it is.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ed25519_dalek::SigningKey;
+use protocol::message::{Message, MessageType};
+use protocol::signing::{self, Signature};
+
+/// The load average and the cores.
+pub(crate) fn load() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or("?").to_owned();
+    format!("{load} on {} cores", cores())
+}
+
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// How often a second all cores together can sign and verify a message with this body: one signature
+/// at the sender and its check at the receiver are the work no cell can leave out.
+pub(crate) fn sign_and_verify_rate(body: &[u8], span: Duration) -> f64 {
+    let rates: Vec<f64> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores()).map(|_| scope.spawn(|| sign_and_verify(body, span))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or(0.0)).collect()
+    });
+    rates.iter().sum()
+}
+
+fn sign_and_verify(body: &[u8], span: Duration) -> f64 {
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let cell = signing::cell_id(&key);
+    let (start, mut count) = (Instant::now(), 0u64);
+    while start.elapsed() < span {
+        let mut message = Message {
+            timestamp_ms: count,
+            expires_ms: count + 1,
+            sender: cell,
+            receiver: cell,
+            kind: MessageType::Chat,
+            sealed: false,
+            in_reply_to: None,
+            body: body.to_vec(),
+            proof: Vec::new(),
+            signature: Signature::from_bytes([0; 64]),
+        };
+        message.signature = signing::sign(&key, &message.signed_text());
+        assert!(message.signature_holds());
+        count += 1;
+    }
+    count as f64 / start.elapsed().as_secs_f64()
+}
+
+/// The median time of appending 300 bytes to a file and syncing it, twice.
+pub(crate) fn two_syncs(dir: &Path) -> Duration {
+    let mut file = std::fs::File::create(dir.join("sync-probe")).expect("a file");
+    let mut times: Vec<Duration> = (0..200)
+        .map(|_| {
+            let start = Instant::now();
+            for _ in 0..2 {
+                file.write_all(&[7; 300]).and_then(|()| file.sync_data()).expect("a sync");
+            }
+            start.elapsed()
+        })
+        .collect();
+    median(&mut times)
+}
+
+pub(crate) fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}

@@ -1,0 +1,31 @@
+//! `cargo xtask bench`: what the product does, beside its limit on the same machine in the same run.
+//!
+//! One Markdown table a part; each line is `what | measured | beside it | ratio | floor`. Nothing here
+//! asserts a speed: a loaded machine is not a defect. Parts are chosen by name, all without one.
+
+mod bus;
+mod cells;
+mod limits;
+mod messages;
+mod table;
+
+#[allow(clippy::print_stdout)]
+fn main() {
+    let chosen: Vec<String> = std::env::args().skip(1).collect();
+    let wants = |part: &str| chosen.is_empty() || chosen.iter().any(|name| name == part);
+    if let Some(unknown) = chosen.iter().find(|name| !["bus", "messages", "cells"].contains(&name.as_str())) {
+        eprintln!("bench: there is no part {unknown:?}; there are: bus messages cells");
+        std::process::exit(2);
+    }
+    println!("load before: {}\n", limits::load());
+    if wants("bus") {
+        bus::measure().print();
+    }
+    if wants("messages") {
+        messages::measure().print();
+    }
+    if wants("cells") {
+        cells::measure().print();
+    }
+    println!("load after: {}", limits::load());
+}

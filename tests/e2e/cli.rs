@@ -1,0 +1,212 @@
+//! Every command as a stranger would try it: with `--output json` standard output holds one JSON
+//! document, for an answer and for a refusal alike, and the exit code is the documented one.
+
+use kit::{Cell, pair};
+use serde_json::Value;
+
+/// Commands that work on a running cell with a contact `bob`, in this order.
+const RUNNING: &[&[&str]] = &[
+    &["status"],
+    &["doctor"],
+    &["version"],
+    &["peers"],
+    &["peers", "list"],
+    &["call", "state.root"],
+    &["call", "market.balance", "{}"],
+    &["message", "send", "--to", "bob", "--type", "CHAT", "--body", r#"{"text":"hi"}"#, "--wait", "delivered"],
+    &["message", "send", "--to", "bob", "--type", "CHAT", "--body", r#"{"text":"hi"}"#, "--seal"],
+    &["message", "send", "--to", "bob", "--type", "QUERY", "--body", r#"{"tag":"x"}"#, "--wait", "answered"],
+    &["message", "list"],
+    &["message", "list", "--type", "CHAT", "--direction", "out", "--limit", "1"],
+    &["message", "dead"],
+    &["message", "posts"],
+    &["journal", "list"],
+    &["journal", "cat", "message", "--limit", "3"],
+    &["journal", "verify"],
+    &["journal", "verify", "nucleus"],
+    &["journal", "prove", "nucleus", "0"],
+    &["tx", "submit", "--module", "kv", "--call", "put", "--args", r#"{"key":"a","value":"1"}"#, "--wait", "finalised"],
+    &["tx", "list"],
+    &["state", "get", "kv/a"],
+    &["state", "list"],
+    &["state", "prove", "kv/a"],
+    &["state", "history", "kv/a"],
+    &["state", "root"],
+    &["state", "root", "--at", "0"],
+    &["block", "show", "0"],
+    &["block", "list"],
+    &["identity", "show"],
+    &["identity", "sign", "hello"],
+    &["identity", "contacts"],
+    &["identity", "trust"],
+    &["identity", "trust", "bob"],
+    &["identity", "prove", "bob"],
+    &["identity", "access", "bob", "--may", "CHAT,QUERY"],
+    &["identity", "attest", "bob", "a good cell"],
+    &["identity", "attestations"],
+    &["identity", "seal", "bob", "a secret"],
+    &["identity", "sessions"],
+    &["market", "balance"],
+    &["market", "balance", "bob"],
+    &["market", "transfer", "--to", "bob", "--amount", "1.5", "--wait", "finalised"],
+    &["market", "statement"],
+    &["market", "supply"],
+    &["token", "create", "reader"],
+    &["token", "list"],
+    &["token", "revoke", "reader"],
+    &["config", "show"],
+    &["config", "get", "http.port"],
+    &["config", "check"],
+    &["peers", "remove", "bob"],
+];
+
+/// One wrong input for each group of commands: exit code and the code's room.
+const WRONG: &[(&[&str], i32, &str)] = &[
+    (&["peers", "add", "nonsense"], 1, "network.bad_address"),
+    (&["peers", "remove", "nobody"], 1, "identity.unknown_contact"),
+    (&["call", "state.get", r#"{"key":"x"}"#], 1, "state.bad_key"),
+    (&["call", "state.get", "{"], 1, "cli.bad_json"),
+    (&["call", "state.got", "{}"], 1, "rpc.unknown_method"),
+    (&["watch", "no.such.event"], 1, "event.unknown"),
+    (&["message", "show", "00"], 1, "id."),
+    (&["message", "cancel", ZEROS], 1, "message.unknown_message"),
+    (&["message", "list", "--from", "nobody"], 1, "identity.unknown_contact"),
+    (&["message", "list", "--cursor", "x"], 1, "message.bad_cursor"),
+    (&["journal", "cat", "nothing"], 1, "journal."),
+    (&["journal", "verify", "nothing"], 1, "journal."),
+    (&["journal", "prove", "nucleus", "999999"], 1, "journal."),
+    (&["state", "get", "nokey"], 1, "state.bad_key"),
+    (&["state", "root", "--at", "999"], 1, "state.no_such_block"),
+    (&["state", "verify", "/nowhere", "--root", ZEROS], 1, "cli.unreadable"),
+    (&["tx", "submit", "--module", "none", "--call", "x"], 1, "consensus."),
+    (&["tx", "submit", "--module", "kv", "--call", "put", "--args", "{}"], 1, ""),
+    (&["tx", "submit", "--signed", "/nowhere"], 1, "cli."),
+    (&["tx", "show", ZEROS], 1, "consensus."),
+    (&["block", "show", "999"], 1, "consensus."),
+    (&["block", "verify", "/nowhere", "--genesis", "/nowhere"], 1, "cli."),
+    (&["identity", "trust", "nobody"], 1, "identity.unknown_contact"),
+    (&["identity", "open", "zz"], 1, ""),
+    (&["market", "balance", "nobody"], 1, "identity.unknown_contact"),
+    (&["market", "transfer", "--to", "self", "--amount", "-1"], 2, "cli.usage"),
+    (&["market", "transfer", "--to", "self", "--amount", "much"], 1, "amount."),
+    (&["token", "revoke", "nobody"], 1, "nucleus."),
+    (&["token", "create", "x", "--role", "king"], 1, ""),
+    (&["config", "get", "http.prot"], 1, "config.unknown_key"),
+    (&["config", "set", "http.port", "many"], 1, "config.bad_value"),
+    (&["completion", "csh"], 2, "cli.usage"),
+    (&["init"], 6, "folder.exists"),
+    (&["start"], 6, "folder.locked"),
+    (&["rebuild"], 6, "folder.locked"),
+    (&["testnet", "up"], 1, "testnet."),
+    (&["message"], 2, "cli.usage"),
+    (&["massage", "list"], 2, "cli.usage"),
+];
+
+const ZEROS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+#[test]
+fn every_command_answers_in_json() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (alice, _bob) = pair(dir.path());
+    for arguments in RUNNING {
+        // `ok` asserts the exit code and that there is one document.
+        alice.ok(arguments);
+    }
+    let watched = alice.run(&["watch", "message.*", "--since", "0", "--limit", "2", "--timeout", "5"]);
+    let lines = String::from_utf8(watched.stdout).expect("text");
+    assert_eq!(lines.lines().count(), 2, "{lines}");
+    lines.lines().for_each(|line| drop(serde_json::from_str::<Value>(line).expect("a document a line")));
+}
+
+#[test]
+fn every_command_refuses_in_json_with_its_code() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (alice, _bob) = pair(dir.path());
+    let mut wrong = Vec::new();
+    for (arguments, exit, code) in WRONG {
+        let (was_exit, was_code) = alice.refused(arguments);
+        if was_exit != *exit || !was_code.starts_with(code) {
+            wrong.push(format!("{arguments:?}: {was_exit} {was_code}, expected {exit} {code}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(alice.ok(&["status"])["readiness"]["state"], "synced", "it lives on");
+}
+
+#[test]
+fn what_needs_no_running_cell_works_on_a_stopped_one() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut cell = Cell::init(dir.path(), "solo");
+    cell.start();
+    cell.ok(&["tx", "submit", "--module", "kv", "--call", "put", "--args", r#"{"key":"a","value":"1"}"#, "--wait", "finalised"]);
+    let proof = cell.ok(&["state", "prove", "kv/a"]);
+    let block = cell.ok(&["block", "show", "0"]);
+    let root = cell.ok(&["state", "root"])["root"].as_str().expect("a root").to_owned();
+    cell.ok(&["stop"]);
+    let file = |name: &str, value: &Value| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, value.to_string()).expect("written");
+        path.display().to_string()
+    };
+    let (proof, block) = (file("proof.json", &proof), file("block.json", &block));
+    let genesis = cell.dir().join("genesis.json").display().to_string();
+    let stopped: &[&[&str]] = &[
+        &["journal", "list"],
+        &["journal", "cat", "state"],
+        &["journal", "verify"],
+        &["journal", "prove", "state", "0"],
+        &["state", "verify", &proof, "--root", &root],
+        &["state", "verify", &proof, "--genesis", &genesis],
+        &["block", "verify", &block, "--genesis", &genesis],
+        &["config", "show"],
+        &["config", "set", "log.format", "json"],
+        &["identity", "show"],
+        &["rebuild"],
+        &["doctor"],
+    ];
+    for arguments in stopped {
+        cell.ok(arguments);
+    }
+    let mut forged: Value = serde_json::from_str(&std::fs::read_to_string(&proof).expect("there")).expect("JSON");
+    forged["value"] = "2".into();
+    let forged = file("forged.json", &forged);
+    assert_ne!(cell.run(&["state", "verify", &forged, "--root", &root]).status.code(), Some(0));
+    let zeros = ["state", "verify", &proof, "--root", ZEROS];
+    assert_ne!(cell.run(&zeros).status.code(), Some(0), "a root nobody trusts");
+    cell.start();
+    assert_eq!(cell.ok(&["state", "root"])["root"], *root);
+    assert_eq!(cell.ok(&["state", "get", "kv/a"])["value"], "1");
+}
+
+#[test]
+fn a_test_network_has_fixed_distinct_ports_and_stops_as_one() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let net = dir.path().join("net");
+    let net = net.to_str().expect("text");
+    let cell = |arguments: &[&str]| {
+        std::process::Command::new(kit::program()).args(arguments).args(["--output", "json"]).output().expect("runs")
+    };
+    let made = cell(&["testnet", "init", "--cells", "3", "--dir", net, "--base-port", "17800"]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+    drop(serde_json::from_slice::<Value>(&made.stdout).expect("one document"));
+    let settings: Vec<_> = (0..3).map(|n| std::fs::read_to_string(format!("{net}/cell-{n}/cell.toml")).expect("there")).collect();
+    assert!(!std::path::Path::new(&format!("{net}/cell-3")).exists());
+    assert!(settings.windows(2).all(|pair| pair[0] != pair[1]));
+    let mut up = std::process::Command::new(kit::program())
+        .args(["testnet", "up", "--dir", net, "--output", "json"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("runs");
+    let mut line = String::new();
+    let mut reader = std::io::BufReader::new(up.stdout.take().expect("ours"));
+    std::io::BufRead::read_line(&mut reader, &mut line).expect("a line");
+    let ready: Value = serde_json::from_str(&line).expect("one document");
+    assert_eq!(ready["event"], "ready", "{ready}");
+    let status = cell(&["status", "--dir", &format!("{net}/cell-2")]);
+    assert!(status.status.success());
+    let _ = std::process::Command::new("kill").args(["-TERM", &up.id().to_string()]).status();
+    kit::until("it has stopped", || up.try_wait().expect("ours").is_some());
+    let status = cell(&["status", "--dir", &format!("{net}/cell-2")]);
+    assert_eq!(status.status.code(), Some(3), "its cells have stopped with it");
+}

@@ -1,0 +1,319 @@
+//! A peer that sends garbage, forged signatures, replays or a 4 GiB length prefix is refused and
+//! counted, costs bounded memory, and keeps nobody else from being served.
+//!
+//! The peer speaks libp2p by itself and shares no code with the cell's network: only the message type.
+
+use std::io;
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use futures_util::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
+use kit::{Cell, until};
+use libp2p::request_response::{self, Codec, Message as Frame, ProtocolSupport};
+use libp2p::swarm::SwarmEvent;
+use libp2p::{Multiaddr, StreamProtocol, Swarm, identity, noise, tcp, yamux};
+use minicbor::{Decode, Encode};
+use protocol::message::{Message, MessageType};
+use protocol::receipt::ReceiptHead;
+use protocol::signing::{self, Signature};
+use protocol::{CellId, Problem, codec};
+
+const PROTOCOL: StreamProtocol = StreamProtocol::new("/celluler/cell/1");
+/// How long one exchange may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What a hostile peer may cost at most.
+const MEMORY_KIB_MAX: u64 = 64 * 1024;
+
+/// Writes requests exactly as they are given, and reads whatever comes.
+#[derive(Clone, Default)]
+struct Raw;
+
+async fn read_all<T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    io.read_to_end(&mut bytes).await?;
+    Ok(bytes)
+}
+
+impl Codec for Raw {
+    type Protocol = StreamProtocol;
+    type Request = Vec<u8>;
+    type Response = Vec<u8>;
+
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        read_all(io).await
+    }
+
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        read_all(io).await
+    }
+
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, bytes: Vec<u8>) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        io.write_all(&bytes).await?;
+        io.close().await
+    }
+
+    async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, bytes: Vec<u8>) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        self.write_request(&PROTOCOL, io, bytes).await
+    }
+}
+
+/// A peer that can send anything.
+struct Peer {
+    key: SigningKey,
+    swarm: Swarm<request_response::Behaviour<Raw>>,
+    address: Multiaddr,
+    victim: CellId,
+}
+
+#[derive(Encode)]
+struct Batch {
+    #[n(0)]
+    messages: Vec<Message>,
+}
+
+#[derive(Debug, Decode)]
+enum Taken {
+    #[n(0)]
+    Taken {
+        #[n(0)]
+        receipt: Option<ReceiptHead>,
+        #[n(1)]
+        outcomes: Vec<Option<Problem>>,
+    },
+    #[n(1)]
+    Refused {
+        #[n(0)]
+        problem: Problem,
+    },
+}
+
+impl Peer {
+    async fn connect(seed: u8, cell: &Cell) -> Self {
+        let mut peer = Self::new(seed, cell);
+        peer.dial().await;
+        peer
+    }
+
+    fn new(seed: u8, cell: &Cell) -> Self {
+        let key = SigningKey::from_bytes(&[seed; 32]);
+        let libp2p_key = identity::Keypair::ed25519_from_bytes([seed; 32]).expect("a key");
+        let protocols = [(PROTOCOL, ProtocolSupport::Full)];
+        let behaviour = request_response::Behaviour::with_codec(
+            Raw,
+            protocols,
+            request_response::Config::default().with_request_timeout(PATIENCE),
+        );
+        let swarm = libp2p::SwarmBuilder::with_existing_identity(libp2p_key)
+            .with_tokio()
+            .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
+            .expect("a transport")
+            .with_behaviour(|_| behaviour)
+            .expect("a behaviour")
+            .with_swarm_config(|config| config.with_idle_connection_timeout(PATIENCE))
+            .build();
+        let victim = cell.id().parse().expect("an id");
+        Self { key, swarm, address: cell.peer.parse().expect("an address"), victim }
+    }
+
+    async fn dial(&mut self) {
+        self.swarm.dial(self.address.clone()).expect("dials");
+        let connected = async {
+            while !matches!(self.swarm.select_next_some().await, SwarmEvent::ConnectionEstablished { .. }) {}
+        };
+        tokio::time::timeout(PATIENCE, connected).await.expect("connects");
+    }
+
+    /// Sends bytes as they are on a stream of their own; the reply's bytes, if there is one.
+    async fn send(&mut self, bytes: Vec<u8>) -> Option<Vec<u8>> {
+        let id = *self.swarm.connected_peers().next().expect("connected");
+        let asked = self.swarm.behaviour_mut().send_request(&id, bytes);
+        let exchange = async {
+            loop {
+                match self.swarm.select_next_some().await {
+                    SwarmEvent::Behaviour(request_response::Event::Message {
+                        message: Frame::Response { request_id, response },
+                        ..
+                    }) if request_id == asked => return Some(response),
+                    SwarmEvent::Behaviour(request_response::Event::OutboundFailure {
+                        request_id, ..
+                    }) if request_id == asked => return None,
+                    _ => {}
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, exchange).await.expect("answered or refused, not left hanging")
+    }
+
+    /// Sends a batch in a proper frame; what became of it.
+    async fn deliver(&mut self, messages: Vec<Message>) -> Taken {
+        let mut data = vec![1];
+        data.extend(codec::encode(&Batch { messages }));
+        let reply = self.send(framed(&data)).await.expect("a reply");
+        assert_eq!(reply[4], 0, "an answer, not a busy");
+        codec::decode(&reply[5..]).expect("an answer")
+    }
+
+    fn message(&self, text: &str) -> Message {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        let timestamp_ms = now.as_millis() as u64;
+        let mut message = Message {
+            timestamp_ms,
+            expires_ms: timestamp_ms + 60_000,
+            sender: signing::cell_id(&self.key),
+            receiver: self.victim,
+            kind: MessageType::Chat,
+            sealed: false,
+            in_reply_to: None,
+            body: serde_json::json!({ "text": text }).to_string().into_bytes(),
+            proof: Vec::new(),
+            signature: Signature::from_bytes([0; 64]),
+        };
+        message.signature = signing::sign(&self.key, &message.signed_text());
+        message
+    }
+}
+
+fn framed(data: &[u8]) -> Vec<u8> {
+    [(data.len() as u32).to_le_bytes().as_slice(), data].concat()
+}
+
+fn outcome(taken: Taken) -> Option<String> {
+    match taken {
+        Taken::Taken { outcomes, .. } => outcomes.into_iter().next()?.map(|problem| problem.code.into_owned()),
+        Taken::Refused { problem } => Some(problem.code.into_owned()),
+    }
+}
+
+/// What was refused for a reason, as `/metrics` tells.
+fn refused(cell: &Cell, why: &str) -> f64 {
+    let name = format!("cell_network_refused_total{{why=\"{why}\"}}");
+    let (_, text) = cell.get("/metrics");
+    let line = text.lines().find(|line| line.starts_with(&name));
+    let line = line.unwrap_or_else(|| panic!("no {name} in the metrics:\n{text}"));
+    line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
+}
+
+fn received(cell: &Cell) -> usize {
+    cell.ok(&["message", "list", "--direction", "in", "--limit", "1000"])["items"].as_array().expect("a list").len()
+}
+
+#[actix_rt::test]
+async fn frames_that_are_no_frames_are_refused_counted_and_cost_nothing() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut cell = Cell::init(dir.path(), "victim");
+    cell.start();
+    let before = cell.memory_kib();
+    let oversized = refused(&cell, "oversized");
+    for _ in 0..20 {
+        let mut peer = Peer::connect(66, &cell).await;
+        assert_eq!(peer.send(u32::MAX.to_le_bytes().to_vec()).await, None, "4 GiB are announced");
+        assert_eq!(peer.send(vec![7]).await, None, "half a length");
+        assert_eq!(peer.send([100u32.to_le_bytes().as_slice(), &[1; 10]].concat()).await, None, "cut short");
+    }
+    let mut peer = Peer::connect(66, &cell).await;
+    let garbage = framed(&[&[1], [0xffu8; 5_000].as_slice()].concat());
+    let reply = peer.send(garbage).await.expect("a batch that cannot be read is answered");
+    let Taken::Refused { problem } = codec::decode(&reply[5..]).expect("an answer") else {
+        panic!("garbage was taken")
+    };
+    assert_eq!(problem.code, "codec.malformed");
+    assert_eq!(peer.send(framed(&[99, 1, 2, 3])).await, None, "an unknown sort of request ends the connection");
+    assert!(refused(&cell, "oversized") >= oversized + 20.0);
+    assert!(refused(&cell, "malformed") >= 40.0);
+    let grown = cell.memory_kib().saturating_sub(before);
+    assert!(grown < MEMORY_KIB_MAX, "it cost {grown} KiB");
+    assert_eq!(cell.ok(&["status"])["readiness"]["state"], "synced");
+}
+
+#[actix_rt::test]
+async fn forgeries_are_refused_and_a_replay_is_taken_once() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut cell = Cell::init(dir.path(), "victim");
+    cell.start();
+    let mut peer = Peer::connect(67, &cell).await;
+    let mut changed = peer.message("signed");
+    changed.body = br#"{"text":"changed"}"#.to_vec();
+    assert_eq!(outcome(peer.deliver(vec![changed]).await).as_deref(), Some("message.bad_signature"));
+    let mut of_another = peer.message("of another");
+    of_another.sender = CellId::from_bytes(SigningKey::from_bytes(&[1; 32]).verifying_key().to_bytes());
+    assert_eq!(outcome(peer.deliver(vec![of_another]).await).as_deref(), Some("message.bad_signature"));
+    // Rightly signed by a third cell, brought by this one.
+    let third = Peer::new(68, &cell).message("carried");
+    assert_eq!(outcome(peer.deliver(vec![third]).await).as_deref(), Some("message.not_for_me"));
+    let mut elsewhere = peer.message("elsewhere");
+    elsewhere.receiver = CellId::from_bytes([9; 32]);
+    elsewhere.signature = signing::sign(&peer.key, &elsewhere.signed_text());
+    assert_eq!(outcome(peer.deliver(vec![elsewhere]).await).as_deref(), Some("message.not_for_me"));
+    assert_eq!(received(&cell), 0, "nothing of it was journaled");
+    assert_eq!(refused(&cell, "forged") as u64, 2);
+    assert_eq!(refused(&cell, "message") as u64, 2);
+
+    let message = peer.message("once");
+    for _ in 0..5 {
+        let twice = vec![message.clone(), message.clone()];
+        let Taken::Taken { receipt, outcomes } = peer.deliver(twice).await else { panic!("refused") };
+        assert_eq!(outcomes, vec![None, None]);
+        assert!(receipt.expect("a receipt").signature_holds());
+    }
+    assert_eq!(received(&cell), 1, "a replay is acknowledged and taken once");
+    let mut old = peer.message("old");
+    old.timestamp_ms -= 3_600_000;
+    old.expires_ms = old.timestamp_ms + 1_000;
+    old.signature = signing::sign(&peer.key, &old.signed_text());
+    assert_eq!(outcome(peer.deliver(vec![old]).await).as_deref(), Some("message.expired"));
+}
+
+#[actix_rt::test]
+async fn a_stranger_may_introduce_itself_and_no_more() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut cell = Cell::init(dir.path(), "victim");
+    cell.start();
+    let mut peer = Peer::connect(69, &cell).await;
+    let mut post = peer.message("a post");
+    post.kind = MessageType::Post;
+    post.body = br#"{"content":"x","tags":[]}"#.to_vec();
+    post.signature = signing::sign(&peer.key, &post.signed_text());
+    assert_eq!(outcome(peer.deliver(vec![post]).await).as_deref(), Some("message.not_allowed"));
+    let mut codes = Vec::new();
+    for number in 0..20 {
+        let message = peer.message(&format!("let me in {number}"));
+        codes.push(outcome(peer.deliver(vec![message]).await));
+    }
+    let taken = codes.iter().filter(|code| code.is_none()).count();
+    assert!((1..=5).contains(&taken), "{taken} introductions were taken");
+    assert_eq!(codes.last().cloned().flatten().as_deref(), Some("message.too_many_introductions"));
+    assert_eq!(received(&cell), taken);
+}
+
+#[actix_rt::test]
+async fn a_hostile_peer_keeps_nobody_from_being_served() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (alice, bob) = kit::pair(dir.path());
+    let mut hostile = Peer::connect(70, &bob).await;
+    let flood = actix_rt::spawn(async move {
+        for _ in 0..200 {
+            hostile.send(framed(&[&[1], [0u8; 60_000].as_slice()].concat())).await;
+        }
+    });
+    let answer = actix_rt::task::spawn_blocking(move || {
+        let send = ["message", "send", "--to", "bob", "--type", "CHAT", "--body", r#"{"text":"hi"}"#];
+        let answer = alice.ok(&[send.as_slice(), &["--wait", "delivered"]].concat());
+        until("bob is well", || bob.ok(&["status"])["readiness"]["state"] == "synced");
+        (answer, alice, bob)
+    });
+    let (answer, ..) = answer.await.expect("no panic");
+    assert_eq!(answer["status"], "delivered");
+    flood.await.expect("the flood ends");
+}
