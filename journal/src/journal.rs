@@ -11,7 +11,7 @@ use crate::oplog::{BitfieldUpdate, ENTRIES_AT, Header, OplogEntry, SLOT_BYTES, S
 use crate::proof::Proof;
 use crate::reader::Reader;
 use crate::recover::{self, Recovery, State};
-use crate::storage::{Disk, File, Storage};
+use crate::storage::{Backend, Disk, File, Storage};
 use crate::tree::{self, NODE_BYTES, Node};
 use crate::verify::Report;
 
@@ -41,7 +41,7 @@ impl Journal {
     ///
     /// [`Error::Exists`] if there is one, [`Error::Io`] if the disk says no.
     pub fn create(folder: &Path, key_pair: KeyPair) -> Result<Self> {
-        Self::create_on(Box::new(Disk::create(folder)?), key_pair)
+        Self::create_on(Box::new(Disk::create(folder, Backend::default())?), key_pair)
     }
 
     /// Opens the journal of a folder. `witnessed` is the longest length that anybody outside (a view, a
@@ -52,7 +52,7 @@ impl Journal {
     /// [`Error::NotCreated`], [`Error::Locked`], [`Error::WrongKey`], [`Error::Corrupt`]; and
     /// [`Error::ShorterThanWitnessed`], with nothing on disk changed.
     pub fn open(folder: &Path, key_pair: KeyPair, witnessed: u64) -> Result<(Self, Recovery)> {
-        Self::open_on(Box::new(Disk::open(folder)?), key_pair, witnessed)
+        Self::open_on(Box::new(Disk::open(folder, Backend::default())?), key_pair, witnessed)
     }
 
     /// [`Journal::create`] on any storage.

@@ -38,6 +38,6 @@ pub use key::{KeyPair, PublicKey};
 pub use proof::Proof;
 pub use reader::{Range, Reader};
 pub use recover::Recovery;
-pub use storage::{Disk, Memory, ReadOnlyDisk};
+pub use storage::{Backend, Disk, Memory, ReadOnlyDisk};
 pub use tree::Node;
 pub use verify::Report;

@@ -163,7 +163,8 @@ impl Reader {
     pub(crate) fn advance(&self, mut next: State) {
         let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
         let mut nodes = std::mem::take(&mut state.nodes);
-        nodes.append(&mut next.nodes);
+        // Not `append`: that walks all nodes that are there, and few are new.
+        nodes.extend(std::mem::take(&mut next.nodes));
         next.nodes = nodes;
         *state = next;
     }

@@ -1,27 +1,46 @@
-//! The real thing: a folder, by `random-access-disk`.
+//! The real thing: a folder, by either backend.
 
-use journal::{Error, Journal, KeyPair, Reader};
+use std::path::Path;
+
+use journal::{Backend, Disk, Error, Journal, KeyPair, Reader, Result};
 
 fn pair() -> KeyPair {
     KeyPair::from_seed(&[3; 32])
 }
 
+fn create(folder: &Path, backend: Backend) -> Result<Journal> {
+    Journal::create_on(Box::new(Disk::create(folder, backend)?), pair())
+}
+
+fn open(folder: &Path, backend: Backend, witnessed: u64) -> Result<(Journal, journal::Recovery)> {
+    Journal::open_on(Box::new(Disk::open(folder, backend)?), pair(), witnessed)
+}
+
+/// Whatever is promised holds with both.
+fn with_both(check: impl Fn(Backend)) {
+    [Backend::Positioned, Backend::RandomAccessDisk].into_iter().for_each(check);
+}
+
 #[test]
 fn what_is_appended_is_there_after_a_reopen() {
+    with_both(appended_and_reopened);
+}
+
+fn appended_and_reopened(backend: Backend) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let folder = dir.path().join("state");
     let large = vec![0xab; 3 * 1024 * 1024 + 17];
     {
-        let mut journal = Journal::create(&folder, pair()).expect("creates");
+        let mut journal = create(&folder, backend).expect("creates");
         assert_eq!(journal.append(&["a".as_bytes(), &large, b""]).expect("appends"), 0);
-        assert!(matches!(Journal::open(&folder, pair(), 0), Err(Error::Locked)), "one writer at a time");
+        assert!(matches!(open(&folder, backend, 0), Err(Error::Locked)), "one writer at a time");
         let reader = Reader::open(&folder).expect("a reader needs no lock");
         assert_eq!((reader.length(), reader.get(1).expect("reads")), (3, large.clone()));
     }
-    assert!(matches!(Journal::create(&folder, pair()), Err(Error::Exists)));
+    assert!(matches!(create(&folder, backend), Err(Error::Exists)));
     assert!(matches!(Journal::open(&folder, KeyPair::from_seed(&[4; 32]), 0), Err(Error::WrongKey)));
-    assert!(matches!(Journal::open(&dir.path().join("none"), pair(), 0), Err(Error::NotCreated)));
-    let (mut journal, recovery) = Journal::open(&folder, pair(), 3).expect("opens");
+    assert!(matches!(open(&dir.path().join("none"), backend, 0), Err(Error::NotCreated)));
+    let (mut journal, recovery) = open(&folder, backend, 3).expect("opens");
     assert_eq!(recovery, journal::Recovery::default());
     assert_eq!(journal.get(1).expect("reads"), large);
     for _ in 0..200 {
@@ -68,10 +87,36 @@ fn a_reader_follows_a_writer() {
 /// A disk that is full must not be acknowledged: `/dev/full` stands in for the data file.
 #[test]
 fn a_full_disk_is_reported_by_the_append_that_met_it() {
+    with_both(full_disk_reported);
+}
+
+fn full_disk_reported(backend: Backend) {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let mut journal = Journal::create(dir.path(), pair()).expect("creates");
+    let mut journal = create(dir.path(), backend).expect("creates");
     std::os::unix::fs::symlink("/dev/full", dir.path().join("data")).expect("links");
     assert!(matches!(journal.append(&["lost"]), Err(Error::Io { .. })));
     assert!(matches!(journal.append(&["more"]), Err(Error::Faulted)));
     assert_eq!(journal.length(), 0);
+}
+
+/// What one backend has written the other goes on with.
+#[test]
+fn the_backends_write_the_same_files() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut files = Vec::new();
+    for backend in [Backend::Positioned, Backend::RandomAccessDisk] {
+        let folder = dir.path().join(format!("{backend:?}"));
+        let mut journal = create(&folder, backend).expect("creates");
+        for number in 0..300u32 {
+            journal.append(&[number.to_le_bytes(), [7; 4]]).expect("appends");
+        }
+        journal.close().expect("closes");
+        let read = |name: &str| std::fs::read(folder.join(name)).expect("there");
+        files.push(["oplog", "tree", "data", "bitfield"].map(read));
+        let other =
+            if backend == Backend::Positioned { Backend::RandomAccessDisk } else { Backend::Positioned };
+        let (mut journal, _) = open(&folder, other, 600).expect("opens with the other");
+        assert_eq!(journal.append(&["more"]).expect("appends"), 600);
+    }
+    assert!(files[0] == files[1], "file for file the same");
 }

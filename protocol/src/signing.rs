@@ -59,6 +59,9 @@ impl JsonSchema for Signature {
     }
 }
 
+/// Signatures from which on checking them as one is less work.
+const BATCH_MIN: usize = 4;
+
 /// The cell id that belongs to a signing key.
 pub fn cell_id(key: &SigningKey) -> CellId {
     CellId::from_bytes(key.verifying_key().to_bytes())
@@ -74,6 +77,42 @@ pub fn sign(key: &SigningKey, bytes: &[u8]) -> Signature {
 pub fn verify(signer: &CellId, bytes: &[u8], signature: &Signature) -> bool {
     VerifyingKey::from_bytes(signer.as_bytes())
         .is_ok_and(|key| key.verify_strict(bytes, &Ed25519Signature::from_bytes(&signature.0)).is_ok())
+}
+
+/// One signature to check: who is said to have signed what.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    /// The signer.
+    pub signer: CellId,
+    /// What was signed, with its domain tag.
+    pub bytes: Vec<u8>,
+    /// The signature.
+    pub signature: Signature,
+}
+
+/// [`verify`] for many at once, at about half the work: one equation over all of them, and where it does
+/// not hold, each by itself to find out which.
+///
+/// The equation's coefficients are a hash of the whole batch (Bernstein et al. 2012, *High-speed
+/// high-security signatures*, §5), so nobody who forges one signature can make the batch hold. What it
+/// does not see and [`verify`] does are signatures whose maker added a point of small order to them: a
+/// signer can do that only to signatures of its own.
+pub fn verify_all(batch: &[Signed]) -> Vec<bool> {
+    if batch.len() >= BATCH_MIN && holds_as_one(batch) {
+        return vec![true; batch.len()];
+    }
+    batch.iter().map(|signed| verify(&signed.signer, &signed.bytes, &signed.signature)).collect()
+}
+
+fn holds_as_one(batch: &[Signed]) -> bool {
+    let keys: Option<Vec<VerifyingKey>> = batch
+        .iter()
+        .map(|signed| VerifyingKey::from_bytes(signed.signer.as_bytes()).ok().filter(|key| !key.is_weak()))
+        .collect();
+    let texts: Vec<&[u8]> = batch.iter().map(|signed| signed.bytes.as_slice()).collect();
+    let signatures: Vec<_> =
+        batch.iter().map(|signed| Ed25519Signature::from_bytes(&signed.signature.0)).collect();
+    keys.is_some_and(|keys| ed25519_dalek::verify_batch(&texts, &signatures, &keys).is_ok())
 }
 
 /// Builds a signed text: a domain tag, then fixed-layout fields.
@@ -109,5 +148,33 @@ impl SignedText {
 
     pub(crate) fn finish(self) -> Vec<u8> {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whichever of a batch are forged, those are found, and no others.
+    #[test]
+    fn a_batch_is_checked_as_its_parts_are() {
+        let key = |seed: u8| SigningKey::from_bytes(&[seed; 32]);
+        let signed = |number: u8, forged: bool| {
+            let bytes = vec![number; 40];
+            let mut signature = sign(&key(number % 3), &bytes);
+            signature.0[usize::from(number)] ^= u8::from(forged);
+            Signed { signer: cell_id(&key(number % 3)), bytes, signature }
+        };
+        for forged in [vec![], vec![0], vec![7], vec![3, 15], (0..20).collect::<Vec<u8>>()] {
+            for length in [1, 3, 4, 20] {
+                let batch: Vec<_> =
+                    (0..length).map(|number| signed(number, forged.contains(&number))).collect();
+                let expected: Vec<bool> = (0..length).map(|number| !forged.contains(&number)).collect();
+                assert_eq!(verify_all(&batch), expected, "{forged:?} of {length}");
+            }
+        }
+        let weak = Signed { signer: CellId::from_bytes([0; 32]), ..signed(1, false) };
+        assert_eq!(verify_all(&vec![weak; 5]), vec![false; 5], "a key of small order has signed nothing");
+        assert_eq!(verify_all(&[]), Vec::<bool>::new());
     }
 }

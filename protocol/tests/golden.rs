@@ -15,7 +15,9 @@ use protocol::message::{Message, MessageType};
 use protocol::receipt::{Receipt, ReceiptHead, batch_root};
 use protocol::signing::{self, Signature};
 use protocol::transaction::{Intent, Transaction, TxReceipt};
-use protocol::{BlockHash, BlockIndex, CellId, GenesisHash, Hash, MessageId, Problem, ProblemKind, StateRoot, codec};
+use protocol::{
+    BlockHash, BlockIndex, CellId, GenesisHash, Hash, MessageId, Problem, ProblemKind, StateRoot, codec,
+};
 use serde_json::json;
 
 fn key() -> SigningKey {

@@ -28,7 +28,7 @@ pub(crate) fn measure() -> Table {
     actix_rt::System::new().block_on(fill(&dir.path().join("full")));
     let mut full = Cell::adopt(&dir.path().join("full"));
     let times = starts(&mut full);
-    let messages = full.ok(&["status"])["services"][1]["entries"].clone();
+    let messages = full.ok(&["journal", "verify", "message"])["items"][0]["entries"].clone();
     table.line(
         "start to ready with 100 000 messages",
         time(times),

@@ -19,7 +19,9 @@ use crate::table::{Table, per_second, time};
 /// Senders at once.
 const SENDERS: usize = 64;
 /// How long each measurement takes.
-const SPAN: Duration = Duration::from_secs(5);
+const SPAN: Duration = Duration::from_secs(2);
+/// How often the two rates are measured in turn.
+const ROUNDS: usize = 5;
 /// Messages of the one sender.
 const SINGLE: usize = 500;
 
@@ -45,10 +47,16 @@ pub(crate) fn measure() -> Table {
             "5 ms",
         );
         let body = json!({ "text": "x".repeat(100) });
-        let limit = limits::sign_and_verify_rate(body.to_string().as_bytes(), Duration::from_secs(3));
-        let many = many(&world, &body).await;
+        let mut rounds: Vec<(f64, f64)> = Vec::new();
+        for _ in 0..ROUNDS {
+            // In turns: what else the machine does hits both.
+            let limit = limits::sign_and_verify_rate(body.to_string().as_bytes(), SPAN);
+            rounds.push((many(&world, &body).await, limit));
+        }
+        rounds.sort_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
+        let (many, limit) = rounds[ROUNDS / 2];
         table.line(
-            "64 senders, 100 byte CHAT, receipt back",
+            "64 senders, 100 byte CHAT, receipt back (the median of five rounds)",
             per_second(many),
             format!("sign + verify alone: {}", per_second(limit)),
             format!("{:.0} %", 100.0 * many / limit),

@@ -16,7 +16,8 @@ impl SmallDisk {
     fn mount(at: &Path, mib: u32) -> Self {
         fs::create_dir_all(at).expect("a folder");
         let options = format!("size={mib}m");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "celluler-test"]).arg(at).status();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "celluler-test"]).arg(at).status();
         assert!(
             mounted.is_ok_and(|status| status.success()),
             "this test mounts a small disk and needs root: run it as root, or in `unshare --mount --map-root-user`"
@@ -81,7 +82,10 @@ fn a_full_disk_refuses_writes_keeps_reads_and_loses_nothing() {
     }
     chat(&cell, "after", dir.path()).expect("there is room again");
     let journals = cell.ok(&["journal", "verify"]);
-    assert!(journals["items"].as_array().expect("a list").iter().all(|item| item["ok"] == true), "{journals}");
+    assert!(
+        journals["items"].as_array().expect("a list").iter().all(|item| item["ok"] == true),
+        "{journals}"
+    );
     cell.kill();
 }
 

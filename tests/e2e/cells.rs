@@ -169,7 +169,9 @@ fn wrong_input_is_refused_with_a_code_and_the_cell_lives_on() {
     }
     let token = cell.ok(&["token", "create", "short", "--role", "read", "--ttl-s", "1"]);
     let token = token["token"].as_str().expect("a token").to_owned();
-    let status = |token: &str| kit::post(&cell.http, token, "/rpc", r#"{"jsonrpc":"2.0","id":1,"method":"state.root"}"#);
+    let status = |token: &str| {
+        kit::post(&cell.http, token, "/rpc", r#"{"jsonrpc":"2.0","id":1,"method":"state.root"}"#)
+    };
     assert_eq!(status(&token).0, 200);
     until("the token has expired", || status(&token).0 == 401);
     assert!(status(&token).1.contains("nucleus.token_expired"));

@@ -13,7 +13,18 @@ const RUNNING: &[&[&str]] = &[
     &["peers", "list"],
     &["call", "state.root"],
     &["call", "market.balance", "{}"],
-    &["message", "send", "--to", "bob", "--type", "CHAT", "--body", r#"{"text":"hi"}"#, "--wait", "delivered"],
+    &[
+        "message",
+        "send",
+        "--to",
+        "bob",
+        "--type",
+        "CHAT",
+        "--body",
+        r#"{"text":"hi"}"#,
+        "--wait",
+        "delivered",
+    ],
     &["message", "send", "--to", "bob", "--type", "CHAT", "--body", r#"{"text":"hi"}"#, "--seal"],
     &["message", "send", "--to", "bob", "--type", "QUERY", "--body", r#"{"tag":"x"}"#, "--wait", "answered"],
     &["message", "list"],
@@ -25,7 +36,18 @@ const RUNNING: &[&[&str]] = &[
     &["journal", "verify"],
     &["journal", "verify", "nucleus"],
     &["journal", "prove", "nucleus", "0"],
-    &["tx", "submit", "--module", "kv", "--call", "put", "--args", r#"{"key":"a","value":"1"}"#, "--wait", "finalised"],
+    &[
+        "tx",
+        "submit",
+        "--module",
+        "kv",
+        "--call",
+        "put",
+        "--args",
+        r#"{"key":"a","value":"1"}"#,
+        "--wait",
+        "finalised",
+    ],
     &["tx", "list"],
     &["state", "get", "kv/a"],
     &["state", "list"],
@@ -138,7 +160,18 @@ fn what_needs_no_running_cell_works_on_a_stopped_one() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mut cell = Cell::init(dir.path(), "solo");
     cell.start();
-    cell.ok(&["tx", "submit", "--module", "kv", "--call", "put", "--args", r#"{"key":"a","value":"1"}"#, "--wait", "finalised"]);
+    cell.ok(&[
+        "tx",
+        "submit",
+        "--module",
+        "kv",
+        "--call",
+        "put",
+        "--args",
+        r#"{"key":"a","value":"1"}"#,
+        "--wait",
+        "finalised",
+    ]);
     let proof = cell.ok(&["state", "prove", "kv/a"]);
     let block = cell.ok(&["block", "show", "0"]);
     let root = cell.ok(&["state", "root"])["root"].as_str().expect("a root").to_owned();
@@ -167,7 +200,8 @@ fn what_needs_no_running_cell_works_on_a_stopped_one() {
     for arguments in stopped {
         cell.ok(arguments);
     }
-    let mut forged: Value = serde_json::from_str(&std::fs::read_to_string(&proof).expect("there")).expect("JSON");
+    let mut forged: Value =
+        serde_json::from_str(&std::fs::read_to_string(&proof).expect("there")).expect("JSON");
     forged["value"] = "2".into();
     let forged = file("forged.json", &forged);
     assert_ne!(cell.run(&["state", "verify", &forged, "--root", &root]).status.code(), Some(0));
@@ -184,12 +218,18 @@ fn a_test_network_has_fixed_distinct_ports_and_stops_as_one() {
     let net = dir.path().join("net");
     let net = net.to_str().expect("text");
     let cell = |arguments: &[&str]| {
-        std::process::Command::new(kit::program()).args(arguments).args(["--output", "json"]).output().expect("runs")
+        std::process::Command::new(kit::program())
+            .args(arguments)
+            .args(["--output", "json"])
+            .output()
+            .expect("runs")
     };
     let made = cell(&["testnet", "init", "--cells", "3", "--dir", net, "--base-port", "17800"]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
     drop(serde_json::from_slice::<Value>(&made.stdout).expect("one document"));
-    let settings: Vec<_> = (0..3).map(|n| std::fs::read_to_string(format!("{net}/cell-{n}/cell.toml")).expect("there")).collect();
+    let settings: Vec<_> = (0..3)
+        .map(|n| std::fs::read_to_string(format!("{net}/cell-{n}/cell.toml")).expect("there"))
+        .collect();
     assert!(!std::path::Path::new(&format!("{net}/cell-3")).exists());
     assert!(settings.windows(2).all(|pair| pair[0] != pair[1]));
     let mut up = std::process::Command::new(kit::program())

@@ -37,7 +37,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 #[test]
 fn what_was_acknowledged_survives_kills_exactly_once_on_both_sides() {
     let seed = number("CRASH_SEED", u64::from(std::process::id()) + 1);
-    println!("repeat with CRASH_SEED={seed}");
+    eprintln!("repeat with CRASH_SEED={seed}");
     let kills = number("CRASH_KILLS", u64::from(KILLS));
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (alice, bob) = pair(dir.path());
@@ -85,7 +85,7 @@ fn what_was_acknowledged_survives_kills_exactly_once_on_both_sides() {
             "{journals}"
         );
     }
-    println!("{} messages acknowledged over {kills} kills", acknowledged.len());
+    eprintln!("{} messages acknowledged over {kills} kills", acknowledged.len());
 }
 
 fn send_until_stopped(

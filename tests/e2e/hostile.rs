@@ -191,7 +191,9 @@ fn framed(data: &[u8]) -> Vec<u8> {
 
 fn outcome(taken: Taken) -> Option<String> {
     match taken {
-        Taken::Taken { outcomes, .. } => outcomes.into_iter().next()?.map(|problem| problem.code.into_owned()),
+        Taken::Taken { outcomes, .. } => {
+            outcomes.into_iter().next()?.map(|problem| problem.code.into_owned())
+        }
         Taken::Refused { problem } => Some(problem.code.into_owned()),
     }
 }
@@ -206,7 +208,10 @@ fn refused(cell: &Cell, why: &str) -> f64 {
 }
 
 fn received(cell: &Cell) -> usize {
-    cell.ok(&["message", "list", "--direction", "in", "--limit", "1000"])["items"].as_array().expect("a list").len()
+    cell.ok(&["message", "list", "--direction", "in", "--limit", "1000"])["items"]
+        .as_array()
+        .expect("a list")
+        .len()
 }
 
 #[actix_rt::test]
@@ -229,7 +234,11 @@ async fn frames_that_are_no_frames_are_refused_counted_and_cost_nothing() {
         panic!("garbage was taken")
     };
     assert_eq!(problem.code, "codec.malformed");
-    assert_eq!(peer.send(framed(&[99, 1, 2, 3])).await, None, "an unknown sort of request ends the connection");
+    assert_eq!(
+        peer.send(framed(&[99, 1, 2, 3])).await,
+        None,
+        "an unknown sort of request ends the connection"
+    );
     assert!(refused(&cell, "oversized") >= oversized + 20.0);
     assert!(refused(&cell, "malformed") >= 40.0);
     let grown = cell.memory_kib().saturating_sub(before);
@@ -293,7 +302,7 @@ async fn a_stranger_may_introduce_itself_and_no_more() {
     }
     let taken = codes.iter().filter(|code| code.is_none()).count();
     assert!((1..=5).contains(&taken), "{taken} introductions were taken");
-    assert_eq!(codes.last().cloned().flatten().as_deref(), Some("message.too_many_introductions"));
+    assert_eq!(codes.last().cloned().flatten().as_deref(), Some("message.introductions_used_up"));
     assert_eq!(received(&cell), taken);
 }
 

@@ -105,7 +105,8 @@ fn rest_serves_the_admin_controls() {
 #[test]
 fn a_read_token_reads_and_does_not_write() {
     let (_dir, cell) = running();
-    let token = cell.ok(&["token", "create", "reader", "--role", "read"])["token"].as_str().expect("one").to_owned();
+    let token =
+        cell.ok(&["token", "create", "reader", "--role", "read"])["token"].as_str().expect("one").to_owned();
     let call = |method: &str, params: Value| {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
         kit::post(&cell.http, &token, "/rpc", &body.to_string()).1

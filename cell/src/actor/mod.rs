@@ -41,7 +41,7 @@ use crate::store::Keyspace;
 
 pub use effects::{EffectSender, Effects, effect_queue};
 pub use grant::Grant;
-pub use recover::{MarkTable, Opened, apply_entry, journal_problem, open_service};
+pub use recover::{JournalPlace, MarkTable, Opened, apply_entry, journal_problem, open_service};
 pub use writer::{Gauges, Writer};
 
 /// How many entries one batch takes; more wait for the next one.
@@ -406,3 +406,6 @@ pub fn describe<R: Record>(bytes: &[u8]) -> Result<(u64, u64, serde_json::Value)
     let entry = Entry::<R>::decode(bytes)?;
     Ok((entry.time_ms, entry.epoch, entry.record.describe()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,11 +4,11 @@
 //! folded; if it has another past there, the view is discarded and everything is folded; if it is
 //! shorter than what the view has seen, opening is refused: acknowledged entries are missing.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use journal::{Error, Journal, KeyPair};
+use journal::{Backend, Disk, Error, Journal, KeyPair};
 use machine::{At, EffectId, Entry, Fault, Machine, Overlay, Read, View, Write};
 use protocol::action::ServiceWords;
 use protocol::{Problem, ProblemKind, Service, codec};
@@ -78,28 +78,39 @@ pub fn apply_entry<M: Machine>(
     machine.apply(view, at, &entry.record)
 }
 
+/// Where a service's journal is, and what it takes to write it.
+pub struct JournalPlace {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What writes its files.
+    pub backend: Backend,
+    /// Whose signature it carries.
+    pub key_pair: KeyPair,
+    /// Which of the service's journals it is.
+    pub generation: u32,
+}
+
 /// Opens a service's journal and brings its view up to it. Blocks on files.
 ///
 /// # Errors
 ///
 /// `journal.…` problems with what to do, `service.fault` when the view cannot be built.
-#[allow(clippy::too_many_arguments)]
 pub fn open_service<M: Machine>(
     machine: M,
-    folder: &Path,
-    key_pair: KeyPair,
-    generation: u32,
+    place: JournalPlace,
     keyspace: Keyspace,
     grant: Grant,
     gauges: Arc<Gauges>,
     feed: &Feed,
 ) -> Result<Opened<M>, Problem> {
     let service = M::Words::SERVICE;
+    let JournalPlace { folder, backend, key_pair, generation } = place;
     let position = keyspace.position().map_err(|fault| super::fault_problem(service, &fault))?;
     let witnessed = position.filter(|position| position.key == *key_pair.public().as_bytes());
-    let (journal, recovery) =
-        Journal::open(folder, key_pair, witnessed.map_or(0, |position| position.length))
-            .map_err(|error| journal_problem(service, &error))?;
+    let witnessed = witnessed.map_or(0, |position| position.length);
+    let (journal, recovery) = Disk::open(&folder, backend)
+        .and_then(|disk| Journal::open_on(Box::new(disk), key_pair, witnessed))
+        .map_err(|error| journal_problem(service, &error))?;
     if recovery.tail_unproven {
         tracing::warn!(%service, torn_bytes = recovery.torn_bytes, dropped_batches = recovery.dropped_batches,
             "tail_unproven: the journal's end was torn by a crash; what nobody acknowledged was cut");

@@ -92,6 +92,11 @@ impl CallContext {
         self
     }
 
+    /// When it began.
+    pub fn began(&self) -> Instant {
+        self.deadline - self.patience
+    }
+
     /// For a holder that makes many calls with one context: the deadline counts from each call.
     pub(crate) fn renewed(&self) -> Self {
         let mut context = self.clone();

@@ -35,9 +35,9 @@ impl ActionMetrics {
         }
     }
 
-    /// Starts measuring a call.
-    pub fn start(&self) -> Measured<'_> {
-        Measured { metrics: self, start: Instant::now() }
+    /// Measures a call that began at `start`.
+    pub fn since(&self, start: Instant) -> Measured<'_> {
+        Measured { metrics: self, start }
     }
 }
 

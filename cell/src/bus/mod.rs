@@ -211,7 +211,7 @@ impl Bus {
         request: A::Request,
     ) -> Result<A::Answer, Problem> {
         let handler = self.handler::<A>();
-        let measured = handler.metrics.start();
+        let measured = handler.metrics.since(context.began().into_std());
         let result = self.guarded::<A>(handler, context, request).await;
         measured.finish(&result);
         result

@@ -180,8 +180,10 @@ impl Signals {
             |error: std::io::Error| Problem::new(ProblemKind::Fault, "testnet.failed", error.to_string());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let within = runtime.enter();
-        let (terminate, interrupt) =
-            (signal(SignalKind::terminate()).map_err(failed)?, signal(SignalKind::interrupt()).map_err(failed)?);
+        let (terminate, interrupt) = (
+            signal(SignalKind::terminate()).map_err(failed)?,
+            signal(SignalKind::interrupt()).map_err(failed)?,
+        );
         drop(within);
         Ok(Self { runtime, terminate, interrupt })
     }

@@ -3,12 +3,11 @@
 use std::sync::{Arc, Weak};
 
 use futures_util::future::BoxFuture;
-use protocol::identity::{AdmissionRequest, LearnRequest};
-use protocol::message::Message;
+use protocol::identity::LearnRequest;
 use protocol::messages::{CountersignRequest, ReceiveRequest};
 use protocol::receipt::{ReceiptHead, batch_root};
-use protocol::signing::Signature;
-use protocol::{CellId, MessageId, Problem, ProblemKind, codec};
+use protocol::signing::{self, Signature, Signed};
+use protocol::{CellId, Hash, MessageId, Problem, ProblemKind, codec};
 
 use super::wire::{BATCH_MAX, Batch, BatchAnswer, Hello, VERSION};
 use crate::actor::now_ms;
@@ -79,12 +78,22 @@ async fn try_take(world: &Arc<World>, from: CellId, bytes: &[u8]) -> Result<Take
             "a batch has at most 1000 messages",
         ));
     }
-    let ids: Vec<MessageId> = messages.iter().map(Message::id).collect();
-    let forged: Vec<bool> = messages.iter().map(|message| !message.signature_holds()).collect();
+    let signed: Vec<Signed> = messages
+        .iter()
+        .map(|message| Signed {
+            signer: message.sender,
+            bytes: message.signed_text(),
+            signature: message.signature,
+        })
+        .collect();
+    let forged: Vec<bool> = signing::verify_all(&signed).into_iter().map(|holds| !holds).collect();
+    // A message's id is the hash of what is signed.
+    let ids: Vec<MessageId> =
+        signed.iter().map(|signed| MessageId::from_bytes(*Hash::of(&signed.bytes).as_bytes())).collect();
     let replied: Vec<MessageId> = messages.iter().filter_map(|message| message.in_reply_to).collect();
     let genuine =
         messages.into_iter().zip(&forged).filter(|(_, forged)| !**forged).map(|(message, _)| message);
-    let admission = world.bus.internal().identity().admit(AdmissionRequest { cell: from }).await?;
+    let admission = world.admission(&from).await?;
     let request = ReceiveRequest { from, admission, messages: genuine.collect() };
     let received = world.bus.internal().message().receive(request).await?;
     let mut received = received.outcomes.into_iter();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use message::body::{self, Body};
 use protocol::consensus::{SubmitRequest, TxStatus};
-use protocol::identity::{AdmissionRequest, ChallengeRequest, OpenSessionRequest};
+use protocol::identity::{ChallengeRequest, OpenSessionRequest};
 use protocol::message::{AuthBody, Message, MessageType, ReplyBody};
 use protocol::messages::SettleRequest;
 use protocol::transaction::Transaction;
@@ -101,8 +101,7 @@ async fn carry_out(world: &Arc<World>, message: &Message) -> Result<Option<Reply
             Ok(Some(Reply::of(&ReplyBody::Result(serde_json::to_value(page).unwrap_or_default()))))
         }
         Body::Exec(exec) => {
-            let admission =
-                world.bus.internal().identity().admit(AdmissionRequest { cell: message.sender }).await?;
+            let admission = world.admission(&message.sender).await?;
             let own = message.sender == world.cell;
             if !own && !message::may_exec(&admission, &exec.action) {
                 let cause = format!("{} may not run {} here", message.sender, exec.action);

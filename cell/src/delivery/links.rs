@@ -16,7 +16,7 @@ use super::wire::{BATCH_MAX, Batch, BatchAnswer};
 use crate::node::World;
 
 /// Batches to one receiver under way at once.
-const IN_FLIGHT_MAX: usize = 4;
+const IN_FLIGHT_MAX: usize = 3;
 /// The first pause after a failure; doubles up to the setting.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How long an idle link's task stays about.

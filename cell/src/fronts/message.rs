@@ -47,7 +47,7 @@ async fn send(world: &Arc<World>, request: SendRequest) -> Result<SendAnswer, Pr
     let contact = known(world, &to).await?;
     let body = match request.kind {
         MessageType::Tx if request.in_reply_to.is_none() => {
-            sign_intent(world, &to, contact.as_ref(), request.body).await?
+            sign_intent(world, &to, contact.as_deref(), request.body).await?
         }
         _ => request.body,
     };
@@ -82,11 +82,11 @@ async fn send(world: &Arc<World>, request: SendRequest) -> Result<SendAnswer, Pr
 }
 
 /// A receiver has to be a contact, this cell itself, or a cell that has introduced itself.
-async fn known(world: &Arc<World>, to: &CellId) -> Result<Option<Contact>, Problem> {
+async fn known(world: &Arc<World>, to: &CellId) -> Result<Option<Arc<Contact>>, Problem> {
     if *to == world.cell {
         return Ok(None);
     }
-    match world.contact(&to.to_string()).await {
+    match world.contact(to).await {
         Ok(contact) => Ok(Some(contact)),
         Err(problem) if problem.kind == ProblemKind::NotFound => {
             let shared = world.bus.internal().message().shared(SharedRequest { with: *to }).await?;

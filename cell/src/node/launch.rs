@@ -16,7 +16,9 @@ use protocol::{Problem, Service};
 use tokio::sync::{mpsc, oneshot};
 
 use super::world::World;
-use crate::actor::{EffectSender, Effects, FaultReport, Grant, ServiceActor, Stop, open_service};
+use crate::actor::{
+    EffectSender, Effects, FaultReport, Grant, JournalPlace, ServiceActor, Stop, open_service,
+};
 use crate::store::Keyspace;
 
 /// The pause before the first restart; doubles with each further one.
@@ -57,12 +59,15 @@ where
         let state = world.service(service);
         state.set_health(Health::Starting);
         state.set_epoch(grant.epoch());
-        let key_pair = world.keyring.journal_key(service, 0);
+        let journal = JournalPlace {
+            folder,
+            backend: world.settings.journal.backend,
+            key_pair: world.keyring.journal_key(service, 0),
+            generation: 0,
+        };
         let (machine, gauges, feed) = (self.machine.clone(), Arc::clone(&state.gauges), world.feed.clone());
-        let opened = super::blocking(move || {
-            open_service(machine, &folder, key_pair, 0, keyspace, grant, gauges, &feed)
-        })
-        .await??;
+        let opened =
+            super::blocking(move || open_service(machine, journal, keyspace, grant, gauges, &feed)).await??;
         let actor =
             ServiceActor::new(opened, self.effects.clone(), faults, world.settings.service.mailbox_max)
                 .start();

@@ -41,8 +41,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Reports of faults that wait for the supervisor: a service reports once before it is started anew.
 const FAULTS_MAX: usize = 2 * Service::ALL.len();
-/// Worker threads of everything that is neither a service nor HTTP: network, signatures, effects.
-const EDGE_THREADS: usize = 2;
+/// The most worker threads of everything that is neither a service nor HTTP: network, signatures,
+/// effects.
+const EDGE_THREADS_MAX: usize = 4;
 
 /// What a ready cell says.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -161,9 +162,12 @@ impl Node {
 struct Edge(Option<tokio::runtime::Runtime>);
 
 impl Edge {
+    /// Half of the cores: the other half is for services, their writers and HTTP. A wake across threads
+    /// costs more than most of what is done here, so fewer threads are faster than more.
     fn start() -> Result<Self, Problem> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(EDGE_THREADS)
+            .worker_threads((cores / 2).clamp(1, EDGE_THREADS_MAX))
             .thread_name("edge")
             .enable_all()
             .build()

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use journal::Backend;
 use machine::Machine;
 use protocol::action::ServiceWords;
 use protocol::identity::{AddContactRequest, Request};
 use protocol::{Problem, ProblemKind, Service};
 
-use crate::actor::{Gauges, Grant, open_service};
+use crate::actor::{Gauges, Grant, JournalPlace, open_service};
 use crate::feed::Feed;
 use crate::folder::{self, Folder};
 use crate::keys::{self, Keyring};
@@ -99,11 +100,15 @@ fn fold<M: Machine>(
     let service = M::Words::SERVICE;
     // A fold writes no entry: the grant is never used.
     let grant = Grant::by_nucleus(&protocol::nucleus::GrantAnswer { service, epoch: 0 });
+    let journal = JournalPlace {
+        folder: folder.journal(service),
+        backend: Backend::default(),
+        key_pair: keyring.journal_key(service, 0),
+        generation: 0,
+    };
     let opened = open_service(
         machine,
-        &folder.journal(service),
-        keyring.journal_key(service, 0),
-        0,
+        journal,
         store.keyspace(service),
         grant,
         Arc::new(Gauges::default()),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use protocol::genesis::Genesis;
-use protocol::identity::{Contact, Who};
+use protocol::identity::{Admission, AdmissionRequest, Contact, Who};
 use protocol::message::PROOF_ITEMS_MAX;
 use protocol::messages::SharedRequest;
 use protocol::nucleus::{Health, ServiceStatus};
@@ -68,6 +68,29 @@ impl ServiceState {
     }
 }
 
+/// Contacts as they were last looked up.
+#[derive(Default)]
+struct Contacts {
+    by_cell: HashMap<CellId, Arc<Contact>>,
+    by_name: HashMap<String, CellId>,
+    admissions: HashMap<CellId, Admission>,
+    /// Rises when contacts change: what was looked up before is not remembered.
+    generation: u64,
+}
+
+impl Contacts {
+    fn remember(&mut self, contact: &Arc<Contact>) {
+        if self.by_cell.len() >= CACHED_MAX {
+            self.by_cell.clear();
+            self.by_name.clear();
+        }
+        if let Some(name) = &contact.name {
+            self.by_name.insert(name.clone(), contact.cell);
+        }
+        self.by_cell.insert(contact.cell, Arc::clone(contact));
+    }
+}
+
 /// What the rooms of a running cell share.
 pub struct World {
     /// How to call an action.
@@ -99,7 +122,7 @@ pub struct World {
     services: [ServiceState; 6],
     network: OnceLock<Network>,
     http: OnceLock<String>,
-    contacts: RwLock<HashMap<String, Contact>>,
+    contacts: RwLock<Contacts>,
     last_nonce: AtomicU64,
     recent: Mutex<HashMap<CellId, VecDeque<MessageId>>>,
     stuck: Mutex<Option<Problem>>,
@@ -177,27 +200,41 @@ impl World {
         self.last_nonce.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// A contact by id or name, remembered until contacts change.
+    /// A contact, remembered until contacts change.
     ///
     /// # Errors
     ///
     /// `identity.unknown_contact`.
-    pub async fn contact(&self, who: &str) -> Result<Contact, Problem> {
-        if let Some(contact) = self.contacts.read().unwrap_or_else(PoisonError::into_inner).get(who) {
-            return Ok(contact.clone());
+    pub async fn contact(&self, cell: &CellId) -> Result<Arc<Contact>, Problem> {
+        if let Some(contact) = self.contacts.read().unwrap_or_else(PoisonError::into_inner).by_cell.get(cell)
+        {
+            return Ok(Arc::clone(contact));
         }
-        let contact = self.bus.internal().identity().resolve(Who { who: who.to_owned() }).await?;
-        let mut contacts = self.contacts.write().unwrap_or_else(PoisonError::into_inner);
-        if contacts.len() >= CACHED_MAX {
-            contacts.clear();
-        }
-        contacts.insert(who.to_owned(), contact.clone());
-        Ok(contact)
+        self.look_up(&cell.to_string()).await
     }
 
-    /// Forgets remembered contacts: one has changed.
-    pub fn contacts_changed(&self) {
-        self.contacts.write().unwrap_or_else(PoisonError::into_inner).clear();
+    /// What the access list says of a sender, remembered until contacts change.
+    ///
+    /// # Errors
+    ///
+    /// Those of the bus.
+    pub async fn admission(&self, cell: &CellId) -> Result<Admission, Problem> {
+        let before = {
+            let contacts = self.contacts.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(admission) = contacts.admissions.get(cell) {
+                return Ok(admission.clone());
+            }
+            contacts.generation
+        };
+        let admission = self.bus.internal().identity().admit(AdmissionRequest { cell: *cell }).await?;
+        let mut contacts = self.contacts.write().unwrap_or_else(PoisonError::into_inner);
+        if contacts.generation == before {
+            if contacts.admissions.len() >= CACHED_MAX {
+                contacts.admissions.clear();
+            }
+            contacts.admissions.insert(*cell, admission.clone());
+        }
+        Ok(admission)
     }
 
     /// A cell by id, known or not, or by a contact's name.
@@ -206,11 +243,32 @@ impl World {
     ///
     /// `identity.unknown_contact` for a name nobody has.
     pub async fn resolve(&self, who: &str) -> Result<CellId, Problem> {
+        if who == "self" || who == self.settings.cell.name {
+            return Ok(self.cell);
+        }
+        if let Some(cell) = self.contacts.read().unwrap_or_else(PoisonError::into_inner).by_name.get(who) {
+            return Ok(*cell);
+        }
         match who.parse::<CellId>() {
             Ok(cell) => Ok(cell),
-            Err(_) if who == "self" || who == self.settings.cell.name => Ok(self.cell),
-            Err(_) => self.contact(who).await.map(|contact| contact.cell),
+            Err(_) => self.look_up(who).await.map(|contact| contact.cell),
         }
+    }
+
+    async fn look_up(&self, who: &str) -> Result<Arc<Contact>, Problem> {
+        let before = self.contacts.read().unwrap_or_else(PoisonError::into_inner).generation;
+        let contact = Arc::new(self.bus.internal().identity().resolve(Who { who: who.to_owned() }).await?);
+        let mut contacts = self.contacts.write().unwrap_or_else(PoisonError::into_inner);
+        if contacts.generation == before {
+            contacts.remember(&contact);
+        }
+        Ok(contact)
+    }
+
+    /// Forgets remembered contacts: one has changed.
+    pub fn contacts_changed(&self) {
+        let mut contacts = self.contacts.write().unwrap_or_else(PoisonError::into_inner);
+        *contacts = Contacts { generation: contacts.generation + 1, ..Contacts::default() };
     }
 
     /// The latest messages shared with a cell, newest first: what a message shows as its proof.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use config::{Config, Environment, File, FileFormat};
+use journal::Backend;
 use protocol::{Problem, ProblemKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub identity: Identity,
     /// Services.
     pub service: Service,
+    /// Journals.
+    pub journal: Journal,
     /// Views.
     pub store: Store,
     /// Logs.
@@ -129,6 +132,14 @@ pub struct Service {
     pub restarts_max: u32,
     /// The window of restarts.
     pub restart_window_s: u64,
+}
+
+/// `[journal]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Journal {
+    /// What writes the files: `positioned`, or `random-access-disk`.
+    pub backend: Backend,
 }
 
 /// `[store]`

@@ -9,6 +9,9 @@
 //!
 //! Everything is built with the one profile `release`: see Cargo.toml.
 
+// A program for a terminal: what it shows goes to standard output.
+#![allow(clippy::print_stdout)]
+
 mod machine;
 mod tour;
 

@@ -1,12 +1,16 @@
-//! A journal's folder on disk, written by `random-access-disk`.
+//! A journal's folder on disk, behind the trait of `random-access-storage`: by `random-access-disk`, or
+//! by positioned system calls of our own.
 //!
-//! That crate, on tokio, was measured to report failed writes as done until the next write on the
-//! handle, to return long reads zero-filled past 2 MiB, and never to sync the directory. The guards:
+//! `random-access-disk`, on tokio, was measured to report failed writes as done until the next write on
+//! the handle, to return long reads zero-filled past 2 MiB, and never to sync the directory. The guards:
 //!
 //! - auto-sync is off; after each write its last byte is written again, which brings out the first
 //!   write's error; [`Storage::sync`] follows before anything is acknowledged;
 //! - reads go in pieces of at most 1 MiB and never past the length the system gives;
 //! - the directory is synced by us; after any error the journal stops using the handle.
+//!
+//! The guards hold, and each call crosses to another thread and back, eight times an append. That is why
+//! [`Backend::Positioned`] is what a journal uses unless told: see `docs/adr/0005-file-backend.md`.
 //!
 //! Readers use [`ReadOnlyDisk`]: plain positioned reads, because `random-access-disk` creates what it
 //! opens and a reader changes nothing.
@@ -21,17 +25,53 @@ use random_access_disk::RandomAccessDisk;
 use random_access_storage::{RandomAccess, RandomAccessError};
 use tokio::runtime::Runtime;
 
+use super::positioned::Positioned;
 use super::{File, ReadStorage, Storage, short_read};
 use crate::error::{Error, Result};
 
 /// The longest single read: longer ones come back cut from `random-access-disk` on tokio.
 const READ_BYTES_MAX: u64 = 1024 * 1024;
 
+/// What writes a journal's files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    /// Positioned system calls on the caller's thread.
+    #[default]
+    Positioned,
+    /// The crate `random-access-disk`, with guards.
+    RandomAccessDisk,
+}
+
+enum Handle {
+    Positioned(Positioned),
+    RandomAccessDisk(RandomAccessDisk),
+}
+
+impl Handle {
+    async fn open(backend: Backend, path: PathBuf) -> Result<Self, RandomAccessError> {
+        Ok(match backend {
+            Backend::Positioned => Self::Positioned(Positioned::open(&path)?),
+            Backend::RandomAccessDisk => {
+                Self::RandomAccessDisk(RandomAccessDisk::builder(path).auto_sync(false).build().await?)
+            }
+        })
+    }
+
+    fn access(&self) -> &dyn RandomAccess {
+        match self {
+            Self::Positioned(file) => file,
+            Self::RandomAccessDisk(file) => file,
+        }
+    }
+}
+
 /// A journal's folder, open for writing, locked.
 pub struct Disk {
     folder: PathBuf,
+    backend: Backend,
     runtime: Runtime,
-    handles: [Option<RandomAccessDisk>; 5],
+    handles: [Option<Handle>; 5],
     /// Holds the open-file-description lock on the whole oplog, as the JavaScript package does.
     _lock: fs::File,
 }
@@ -42,10 +82,10 @@ impl Disk {
     /// # Errors
     ///
     /// [`Error::NotCreated`] without an oplog, [`Error::Locked`] if another process writes.
-    pub fn open(folder: &Path) -> Result<Self> {
+    pub fn open(folder: &Path, backend: Backend) -> Result<Self> {
         let oplog = folder.join(File::Oplog.name());
         match fs::OpenOptions::new().read(true).write(true).open(&oplog) {
-            Ok(lock) => Self::locked(folder, lock),
+            Ok(lock) => Self::locked(folder, backend, lock),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NotCreated),
             Err(error) => Err(Error::io("opening the oplog")(error)),
         }
@@ -56,7 +96,7 @@ impl Disk {
     /// # Errors
     ///
     /// [`Error::Exists`] if a finished journal is there, [`Error::Locked`] if another process writes.
-    pub fn create(folder: &Path) -> Result<Self> {
+    pub fn create(folder: &Path, backend: Backend) -> Result<Self> {
         fs::create_dir_all(folder).map_err(Error::io("making the journal's folder"))?;
         let lock = fs::OpenOptions::new()
             .read(true)
@@ -69,10 +109,10 @@ impl Disk {
         if lock.metadata().map_err(Error::io("looking at the oplog"))?.len() >= crate::oplog::ENTRIES_AT {
             return Err(Error::Exists);
         }
-        Self::locked(folder, lock)
+        Self::locked(folder, backend, lock)
     }
 
-    fn locked(folder: &Path, lock: fs::File) -> Result<Self> {
+    fn locked(folder: &Path, backend: Backend, lock: fs::File) -> Result<Self> {
         let range = nix::libc::flock {
             l_type: nix::libc::F_WRLCK as i16,
             l_whence: nix::libc::SEEK_SET as i16,
@@ -88,23 +128,23 @@ impl Disk {
             .max_blocking_threads(1)
             .build()
             .map_err(Error::io("starting the journal's I/O"))?;
-        Ok(Self { folder: folder.to_owned(), runtime, handles: [const { None }; 5], _lock: lock })
+        Ok(Self { folder: folder.to_owned(), backend, runtime, handles: [const { None }; 5], _lock: lock })
     }
 
     fn with<T>(
         &mut self,
         file: File,
-        operation: impl AsyncFnOnce(&mut RandomAccessDisk) -> Result<T, RandomAccessError>,
+        operation: impl AsyncFnOnce(&dyn RandomAccess) -> Result<T, RandomAccessError>,
     ) -> io::Result<T> {
-        let path = self.folder.join(file.name());
+        let (folder, backend) = (&self.folder, self.backend);
         let handle = &mut self.handles[file as usize];
         self.runtime
             .block_on(async {
                 let handle = match handle {
                     Some(handle) => handle,
-                    None => handle.insert(RandomAccessDisk::builder(path).auto_sync(false).build().await?),
+                    None => handle.insert(Handle::open(backend, folder.join(file.name())).await?),
                 };
-                operation(handle).await
+                operation(handle.access()).await
             })
             .map_err(system_error)
     }
@@ -146,9 +186,10 @@ impl Storage for Disk {
     fn write(&mut self, file: File, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let Some(last) = bytes.last() else { return Ok(()) };
         let last_at = offset + bytes.len() as u64 - 1;
+        let guarded = self.backend == Backend::RandomAccessDisk;
         self.with(file, async |disk| {
             disk.write(offset, bytes).await?;
-            disk.write(last_at, &[*last]).await
+            if guarded { disk.write(last_at, &[*last]).await } else { Ok(()) }
         })
     }
 

@@ -7,12 +7,14 @@
 mod disk;
 mod faulty;
 mod memory;
+mod positioned;
 
 use std::io;
 
-pub use disk::{Disk, ReadOnlyDisk};
+pub use disk::{Backend, Disk, ReadOnlyDisk};
 pub use faulty::{Faults, Faulty};
 pub use memory::Memory;
+pub use positioned::Positioned;
 
 /// The files of a journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,0 +1,220 @@
+//! The promise of the house: nothing leaves a service before its records are durable.
+//!
+//! The disk is one whose sync waits until the test lets it go, or fails when the test says so.
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use actix::prelude::*;
+use identity::{IdentityMachine, Settings};
+use journal::storage::{File, ReadStorage, Storage};
+use journal::{Journal, KeyPair, Memory};
+use protocol::identity::{AddContactRequest, Answer, Request, Who, Words};
+use protocol::nucleus::GrantAnswer;
+use protocol::{Caller, CellId, Problem, Service};
+use tokio::sync::{mpsc, oneshot};
+
+use super::*;
+use crate::store::Store;
+
+/// How long an answer is waited for that must not come.
+const NEVER: Duration = Duration::from_millis(200);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Sync {
+    Passes,
+    Waits,
+    Fails,
+}
+
+/// A disk in memory whose syncs the test holds in its hand.
+#[derive(Clone)]
+struct Held {
+    memory: Memory,
+    sync: Arc<(Mutex<Sync>, Condvar)>,
+}
+
+impl Held {
+    fn new() -> Self {
+        Self { memory: Memory::default(), sync: Arc::new((Mutex::new(Sync::Passes), Condvar::new())) }
+    }
+
+    fn set(&self, sync: Sync) {
+        *self.sync.0.lock().expect("no panic with it") = sync;
+        self.sync.1.notify_all();
+    }
+}
+
+impl ReadStorage for Held {
+    fn read(&mut self, file: File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+        self.memory.read(file, offset, length)
+    }
+    fn len(&mut self, file: File) -> io::Result<u64> {
+        self.memory.len(file)
+    }
+}
+
+impl Storage for Held {
+    fn write(&mut self, file: File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.memory.write(file, offset, bytes)
+    }
+    fn truncate(&mut self, file: File, length: u64) -> io::Result<()> {
+        self.memory.truncate(file, length)
+    }
+    fn sync(&mut self, file: File) -> io::Result<()> {
+        let held = self.sync.0.lock().expect("no panic with it");
+        let sync = self.sync.1.wait_while(held, |sync| *sync == Sync::Waits).expect("no panic with it");
+        if *sync == Sync::Fails { Err(io::Error::other("the disk is gone")) } else { self.memory.sync(file) }
+    }
+    fn sync_directory(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    fn reader(&mut self) -> io::Result<Box<dyn ReadStorage>> {
+        self.memory.reader()
+    }
+}
+
+struct Running {
+    disk: Held,
+    store: Store,
+    actor: Addr<ServiceActor<IdentityMachine>>,
+    effects: Effects<identity::Effect>,
+    faults: mpsc::Receiver<(Service, Problem)>,
+    _dir: tempfile::TempDir,
+}
+
+type Asked = oneshot::Receiver<Result<Answer, Problem>>;
+
+impl Running {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open(dir.path(), 8).expect("opens");
+        let disk = Held::new();
+        let journal =
+            Journal::create_on(Box::new(disk.clone()), KeyPair::from_seed(&[1; 32])).expect("creates");
+        let grant = Grant::by_nucleus(&GrantAnswer { service: Service::Identity, epoch: 1 });
+        let keyspace = store.keyspace(Service::Identity);
+        let gauges = Arc::new(Gauges::default());
+        let feed = crate::feed::Feed::default();
+        let writer = Writer::start(&grant, Service::Identity, journal, keyspace.clone(), gauges, feed);
+        let machine = IdentityMachine { cell: CellId::from_bytes([1; 32]), settings: Settings::default() };
+        let opened =
+            Opened { machine, keyspace, writer: writer.expect("starts"), grant, generation: 0, length: 0 };
+        let (sender, effects) = effect_queue();
+        let (report, faults) = mpsc::channel(4);
+        let actor = ServiceActor::new(opened, sender, report, 16).start();
+        Self { disk, store, actor, effects, faults, _dir: dir }
+    }
+
+    fn ask(&self, request: Request, kind: Kind) -> Asked {
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask::<Words> { request, kind, caller: Caller::Internal, cause: None, reply };
+        self.actor.try_send(ask).expect("there is room");
+        answer
+    }
+
+    fn add(&self, number: u8) -> Asked {
+        let request = AddContactRequest {
+            cell: CellId::from_bytes([number; 32]),
+            name: Some(format!("cell-{number}")),
+            addresses: Vec::new(),
+            may: None,
+            exec: None,
+        };
+        self.ask(Request::AddContact(request), Kind::Command)
+    }
+
+    fn resolve(&self, number: u8) -> Asked {
+        self.ask(Request::Resolve(Who { who: format!("cell-{number}") }), Kind::Query)
+    }
+}
+
+async fn waits(asked: &mut Asked) -> bool {
+    tokio::time::timeout(NEVER, asked).await.is_err()
+}
+
+#[actix_rt::test]
+async fn nothing_leaves_before_its_records_are_synced() {
+    let mut running = Running::start();
+    running.disk.set(Sync::Waits);
+    let mut added = running.add(2);
+    // A query that saw the contact, and a refusal that was decided on it, wait for the same batch.
+    let (mut seen, mut refused) = (running.resolve(2), running.resolve(3));
+    assert!(waits(&mut added).await, "an answer left before the sync");
+    assert!(waits(&mut seen).await, "a query told what was not durable");
+    assert!(waits(&mut refused).await, "a refusal left before what it was decided on");
+    assert!(
+        tokio::time::timeout(NEVER, running.effects.next(1)).await.is_err(),
+        "an effect ran before the sync"
+    );
+    let position = running.store.keyspace(Service::Identity).position().expect("readable");
+    assert_eq!(position, None, "the view is ahead of the journal");
+    running.disk.set(Sync::Passes);
+    assert!(added.await.expect("answered").is_ok());
+    assert!(seen.await.expect("answered").is_ok());
+    assert_eq!(refused.await.expect("answered").expect_err("nobody").code, "identity.unknown_contact");
+    assert_eq!(running.effects.next(8).await.map(|effects| effects.len()), Some(1));
+}
+
+#[actix_rt::test]
+async fn what_comes_while_one_batch_syncs_is_committed_together() {
+    let running = Running::start();
+    running.disk.set(Sync::Waits);
+    let first = running.add(2);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let rest: Vec<_> = (3..13).map(|number| running.add(number)).collect();
+    running.disk.set(Sync::Passes);
+    assert!(first.await.expect("answered").is_ok());
+    for asked in rest {
+        assert!(asked.await.expect("answered").is_ok());
+    }
+    let oplog = running.disk.memory.bytes(File::Oplog);
+    // A signed batch takes over 100 bytes of the oplog beside its nodes; eleven would take twice this.
+    assert!(oplog.len() < 8192 + 1_400, "eleven entries took many signed batches: {} bytes", oplog.len());
+}
+
+#[actix_rt::test]
+async fn a_failed_sync_is_a_fault_and_nothing_of_it_is_seen() {
+    let mut running = Running::start();
+    assert!(running.add(2).await.expect("answered").is_ok());
+    running.disk.set(Sync::Waits);
+    let (failing, filling, seen) = (running.add(3), running.add(4), running.resolve(3));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    running.disk.set(Sync::Fails);
+    for asked in [failing, filling, seen] {
+        let problem = asked.await.expect("told").expect_err("never acknowledged");
+        assert_eq!(problem.code, "journal.fault");
+    }
+    let (service, problem) = running.faults.recv().await.expect("the supervisor is told");
+    assert_eq!((service, problem.code.as_ref()), (Service::Identity, "journal.fault"));
+    // It stays readable, shows nothing of what failed, and writes no more.
+    assert!(running.resolve(2).await.expect("answered").is_ok());
+    assert!(running.resolve(3).await.expect("answered").is_err());
+    assert_eq!(running.add(5).await.expect("told").expect_err("stopped").code, "journal.fault");
+}
+
+#[actix_rt::test]
+async fn a_full_mailbox_refuses_at_once() {
+    let running = Running::start();
+    let (reply, _answer) = oneshot::channel();
+    let mut sent = 0;
+    let request = || Request::Resolve(Who { who: "nobody".to_owned() });
+    let mut next = Some(reply);
+    while let Some(reply) = next.take() {
+        let ask = Ask::<Words> {
+            request: request(),
+            kind: Kind::Query,
+            caller: Caller::Internal,
+            cause: None,
+            reply,
+        };
+        if running.actor.try_send(ask).is_err() {
+            break;
+        }
+        sent += 1;
+        assert!(sent < 1_000, "the mailbox has no bound");
+        next = Some(oneshot::channel().0);
+    }
+    assert!((16..=64).contains(&sent), "{sent} were taken by a mailbox of 16");
+}
