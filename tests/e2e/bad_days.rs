@@ -72,7 +72,10 @@ fn a_full_disk_refuses_writes_keeps_reads_and_loses_nothing() {
         assert_eq!(cell.ok(&["message", "show", id])["id"], **id);
     }
     until("readiness says so", || cell.get("/readyz").0 == 503);
-    assert_eq!(cell.ok(&["status"])["readiness"]["state"], "suspended");
+    let status = cell.run(&["status"]);
+    assert_eq!(status.status.code(), Some(5), "not well");
+    let status: Value = serde_json::from_slice(&status.stdout).expect("one JSON document");
+    assert_eq!(status["readiness"]["state"], "suspended");
 
     fs::remove_file(&filler).expect("removed");
     cell.kill();
@@ -106,6 +109,9 @@ fn a_key_that_cannot_be_used_is_refused_with_the_way_out() {
     // A folder in its place can be opened by nobody, root included.
     fs::create_dir(&key).expect("made");
     let (_, code) = cell.refused(&["start"]);
+    assert_eq!(code, "keys.too_open", "others may look into it");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o700)).expect("set");
+    let (_, code) = cell.refused(&["start"]);
     assert_eq!(code, "keys.unreadable");
 }
 
@@ -114,7 +120,7 @@ fn a_second_process_of_one_cell_is_refused() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mut cell = Cell::init(dir.path(), "solo");
     cell.start();
-    assert_eq!(cell.refused(&["start"]), (6, "folder.locked".to_owned()));
+    assert_eq!(cell.refused(&["start"]), (6, "folder.running".to_owned()));
     assert_eq!(cell.refused(&["rebuild"]).0, 6, "nor is it rebuilt under its feet");
     assert_eq!(cell.ok(&["status"])["readiness"]["state"], "synced");
     assert_eq!(cell.ok(&["stop"])["stopped"], true);

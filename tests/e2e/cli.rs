@@ -64,7 +64,7 @@ const RUNNING: &[&[&str]] = &[
     &["identity", "trust", "bob"],
     &["identity", "prove", "bob"],
     &["identity", "access", "bob", "--may", "CHAT,QUERY"],
-    &["identity", "attest", "bob", "a good cell"],
+    &["identity", "attest", "bob", r#"{"note":"a good cell"}"#],
     &["identity", "attestations"],
     &["identity", "seal", "bob", "a secret"],
     &["identity", "sessions"],
@@ -90,12 +90,12 @@ const WRONG: &[(&[&str], i32, &str)] = &[
     (&["call", "state.get", "{"], 1, "cli.bad_json"),
     (&["call", "state.got", "{}"], 1, "rpc.unknown_method"),
     (&["watch", "no.such.event"], 1, "event.unknown"),
-    (&["message", "show", "00"], 1, "id."),
-    (&["message", "cancel", ZEROS], 1, "message.unknown_message"),
+    (&["message", "show", "00"], 1, "rpc.bad_params"),
+    (&["message", "cancel", ZEROS], 1, "message.not_found"),
     (&["message", "list", "--from", "nobody"], 1, "identity.unknown_contact"),
     (&["message", "list", "--cursor", "x"], 1, "message.bad_cursor"),
-    (&["journal", "cat", "nothing"], 1, "journal."),
-    (&["journal", "verify", "nothing"], 1, "journal."),
+    (&["journal", "cat", "nothing"], 1, "id.bad_service"),
+    (&["journal", "verify", "nothing"], 1, "id.bad_service"),
     (&["journal", "prove", "nucleus", "999999"], 1, "journal."),
     (&["state", "get", "nokey"], 1, "state.bad_key"),
     (&["state", "root", "--at", "999"], 1, "state.no_such_block"),
@@ -110,15 +110,15 @@ const WRONG: &[(&[&str], i32, &str)] = &[
     (&["identity", "open", "zz"], 1, ""),
     (&["market", "balance", "nobody"], 1, "identity.unknown_contact"),
     (&["market", "transfer", "--to", "self", "--amount", "-1"], 2, "cli.usage"),
-    (&["market", "transfer", "--to", "self", "--amount", "much"], 1, "amount."),
+    (&["market", "transfer", "--to", "self", "--amount", "much"], 1, "rpc.bad_params"),
     (&["token", "revoke", "nobody"], 1, "nucleus."),
     (&["token", "create", "x", "--role", "king"], 1, ""),
     (&["config", "get", "http.prot"], 1, "config.unknown_key"),
     (&["config", "set", "http.port", "many"], 1, "config.bad_value"),
     (&["completion", "csh"], 2, "cli.usage"),
     (&["init"], 6, "folder.exists"),
-    (&["start"], 6, "folder.locked"),
-    (&["rebuild"], 6, "folder.locked"),
+    (&["start"], 6, "folder.running"),
+    (&["rebuild"], 6, "folder.running"),
     (&["testnet", "up"], 1, "testnet."),
     (&["message"], 2, "cli.usage"),
     (&["massage", "list"], 2, "cli.usage"),
@@ -200,11 +200,20 @@ fn what_needs_no_running_cell_works_on_a_stopped_one() {
     for arguments in stopped {
         cell.ok(arguments);
     }
-    let mut forged: Value =
+    let genuine: Value =
         serde_json::from_str(&std::fs::read_to_string(&proof).expect("there")).expect("JSON");
-    forged["value"] = "2".into();
+    let mut forged = genuine.clone();
+    forged["proof"]["value"] = "32".into();
     let forged = file("forged.json", &forged);
     assert_ne!(cell.run(&["state", "verify", &forged, "--root", &root]).status.code(), Some(0));
+    let mut noted = genuine;
+    noted["value"] = "2".into();
+    let noted = file("noted.json", &noted);
+    assert_eq!(
+        cell.refused(&["state", "verify", &noted, "--root", &root]).0,
+        1,
+        "what is no part of a proof"
+    );
     let zeros = ["state", "verify", &proof, "--root", ZEROS];
     assert_ne!(cell.run(&zeros).status.code(), Some(0), "a root nobody trusts");
     cell.start();

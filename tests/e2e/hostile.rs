@@ -50,7 +50,9 @@ impl Codec for Raw {
     where
         T: AsyncRead + Unpin + Send,
     {
-        read_all(io).await
+        let bytes = read_all(io).await?;
+        // A stream that ends without a byte is no reply.
+        if bytes.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
     }
 
     async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, bytes: Vec<u8>) -> io::Result<()>
@@ -322,7 +324,7 @@ async fn a_hostile_peer_keeps_nobody_from_being_served() {
         until("bob is well", || bob.ok(&["status"])["readiness"]["state"] == "synced");
         (answer, alice, bob)
     });
-    let (answer, ..) = answer.await.expect("no panic");
+    let (answer, _alice, _bob) = answer.await.expect("no panic");
     assert_eq!(answer["status"], "delivered");
     flood.await.expect("the flood ends");
 }

@@ -52,8 +52,12 @@ fn log(settings: &Log) {
         .or_else(|_| EnvFilter::try_new(&settings.filter))
         .unwrap_or_default();
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    // A log that cannot be written (its disk is full) must not end the cell.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .log_internal_errors(false);
     let _ = if settings.format == "json" { builder.json().try_init() } else { builder.try_init() };
 }
 

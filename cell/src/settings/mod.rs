@@ -405,9 +405,12 @@ mod tests {
 
     #[test]
     fn bad_values_are_refused() {
-        for text in
-            ["[http]\nport = \"many\"\n", "[http]\nworkers = 0\n", "not toml", "[log]\nformat = \"xml\"\n"]
-        {
+        for text in [
+            "[http]\nbody_bytes_max = \"many\"\n",
+            "[http]\nworkers = 0\n",
+            "not toml",
+            "[log]\nformat = \"xml\"\n",
+        ] {
             assert_eq!(load_text(text).expect_err(text).code, "config.bad_value", "{text}");
         }
     }

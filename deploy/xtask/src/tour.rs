@@ -65,7 +65,9 @@ pub(crate) fn up(arguments: &[String]) -> Done {
 
 fn show(net: &Net, to: &str, cells: u64) -> Done {
     let trust = |net: &Net| net.cell(1.min(cells - 1), &["identity", "trust"]);
-    println!("trust of {to} in cell-0, before:\n{}", trust(net)?);
+    if cells > 1 {
+        println!("{to}'s trust in cell-0, before:\n{}", trust(net)?);
+    }
     for (kind, body, wait) in MESSAGES {
         let wait = if cells == 1 && kind == "AUTH" { "delivered" } else { wait };
         let send = [
@@ -100,7 +102,7 @@ fn show(net: &Net, to: &str, cells: u64) -> Done {
         std::thread::sleep(std::time::Duration::from_millis(if number + 2 >= CHATS { 1_100 } else { 0 }));
     }
     if cells > 1 {
-        println!("\ntrust of {to} in cell-0, after:\n{}", trust(net)?);
+        println!("\n{to}'s trust in cell-0, after {CHATS} more chats:\n{}", trust(net)?);
     }
     let last = 1.min(cells - 1);
     println!(

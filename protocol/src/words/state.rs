@@ -108,6 +108,7 @@ words! {
 
     /// That a key has a value (or none) under a state root.
     #[derive(Eq)]
+    #[serde(deny_unknown_fields)]
     pub struct KeyProof {
         /// `MODULE/KEY`.
         pub key: String,
@@ -123,6 +124,7 @@ words! {
 
     /// A key's proof together with the block that attests the root: all that an offline check needs,
     /// beside the genesis.
+    #[serde(deny_unknown_fields)]
     pub struct StateProof {
         /// The key's proof.
         pub proof: KeyProof,
