@@ -1,7 +1,7 @@
 //! Messages between cells: what travels, what is signed, what each type's body means.
 //!
 //! A message's id is the BLAKE3 hash of its signed text:
-//! `"celluler/message/1\0" || u64 timestamp_ms || u64 expires_ms || sender || receiver || u8 type ||
+//! `"celluler/message/1\0" || u64 timestamp_ms || u64 expires_ms || u64 nonce || sender || receiver || u8 type ||
 //! u8 flags || in_reply_to or zeros || hash(body as sent) || hash(proof)`, numbers little endian.
 //! The body travels as bytes (JSON text, or its HPKE ciphertext when sealed), so what is hashed is
 //! what was sent.
@@ -135,6 +135,9 @@ pub struct Message {
     /// Over [`Message::signed_text`].
     #[n(9)]
     pub signature: Signature,
+    /// Chosen by the sender: two messages that are equal otherwise, of one millisecond, are still two.
+    #[n(10)]
+    pub nonce: u64,
 }
 
 impl Message {
@@ -144,6 +147,7 @@ impl Message {
         SignedText::new("celluler/message/1")
             .u64(self.timestamp_ms)
             .u64(self.expires_ms)
+            .u64(self.nonce)
             .bytes32(self.sender.as_bytes())
             .bytes32(self.receiver.as_bytes())
             .u8(self.kind as u8)

@@ -40,6 +40,7 @@ fn message() -> Message {
         body: br#"{"tag":"news"}"#.to_vec(),
         proof: vec![MessageId::from_bytes([4; 32])],
         signature: Signature::from_bytes([0; 64]),
+        nonce: 7,
     };
     message.signature = signing::sign(&key(), &message.signed_text());
     message

@@ -45,6 +45,7 @@ fn sign_and_verify(body: &[u8], span: Duration) -> f64 {
             body: body.to_vec(),
             proof: Vec::new(),
             signature: Signature::from_bytes([0; 64]),
+            nonce: 0,
         };
         message.signature = signing::sign(&key, &message.signed_text());
         assert!(message.signature_holds());

@@ -181,6 +181,7 @@ impl Peer {
             body: serde_json::json!({ "text": text }).to_string().into_bytes(),
             proof: Vec::new(),
             signature: Signature::from_bytes([0; 64]),
+            nonce: 0,
         };
         message.signature = signing::sign(&self.key, &message.signed_text());
         message

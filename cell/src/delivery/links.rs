@@ -15,8 +15,6 @@ use super::gate;
 use super::wire::{BATCH_MAX, Batch, BatchAnswer};
 use crate::node::World;
 
-/// Batches to one receiver under way at once.
-const IN_FLIGHT_MAX: usize = 3;
 /// The first pause after a failure; doubles up to the setting.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How long an idle link's task stays about.
@@ -93,11 +91,12 @@ fn has_permit(notify: &Notify) -> bool {
 /// Carries over all that waits, several batches at once.
 async fn carry(world: &Arc<World>, receiver: CellId) -> Result<(), Problem> {
     let limit = world.settings.message.batch_max.min(BATCH_MAX as u32);
+    let in_flight_max = world.settings.message.batches_in_flight_max as usize;
     let mut after = None;
     let mut under_way = FuturesUnordered::new();
     let mut failed = None;
     loop {
-        while failed.is_none() && under_way.len() < IN_FLIGHT_MAX {
+        while failed.is_none() && under_way.len() < in_flight_max {
             let request = WaitingRequest { receiver, after, limit };
             let waiting = world.bus.internal().message().waiting(request).await?.items;
             let Some(last) = waiting.last() else { break };

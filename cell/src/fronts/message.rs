@@ -191,6 +191,7 @@ async fn sign(world: &Arc<World>, outgoing: &Outgoing) -> Result<Message, Proble
         body,
         proof: if outgoing.to == world.cell { Vec::new() } else { world.proof_for(&outgoing.to).await? },
         signature: Signature::from_bytes([0; 64]),
+        nonce: world.next_message_nonce(),
     };
     message.signature = world.keyring.sign(&message.signed_text());
     Ok(message)

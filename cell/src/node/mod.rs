@@ -41,9 +41,6 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Reports of faults that wait for the supervisor: a service reports once before it is started anew.
 const FAULTS_MAX: usize = 2 * Service::ALL.len();
-/// The most worker threads of everything that is neither a service nor HTTP: network, signatures,
-/// effects.
-const EDGE_THREADS_MAX: usize = 4;
 
 /// What a ready cell says.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -84,7 +81,7 @@ impl Node {
         let genesis = Arc::new(folder.genesis()?);
         let (views, memory_mib) = (folder.views(), settings.store.memory_mib);
         let store = blocking(move || Store::open(&views, memory_mib)).await??;
-        let edge = Edge::start()?;
+        let edge = Edge::start(settings.network.threads)?;
         let limits = BusLimits { in_flight_max: settings.service.in_flight_max, ..BusLimits::default() };
         let (bus, feed) = (Bus::new(limits), Feed::default());
         let world = Arc::new(World::new(bus, feed, keyring, genesis, settings, edge.handle()));
@@ -162,12 +159,9 @@ impl Node {
 struct Edge(Option<tokio::runtime::Runtime>);
 
 impl Edge {
-    /// Half of the cores: the other half is for services, their writers and HTTP. A wake across threads
-    /// costs more than most of what is done here, so fewer threads are faster than more.
-    fn start() -> Result<Self, Problem> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    fn start(threads: usize) -> Result<Self, Problem> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads((cores / 2).clamp(1, EDGE_THREADS_MAX))
+            .worker_threads(threads)
             .thread_name("edge")
             .enable_all()
             .build()

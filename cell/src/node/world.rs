@@ -124,6 +124,7 @@ pub struct World {
     http: OnceLock<String>,
     contacts: RwLock<Contacts>,
     last_nonce: AtomicU64,
+    message_nonce: AtomicU64,
     recent: Mutex<HashMap<CellId, VecDeque<MessageId>>>,
     stuck: Mutex<Option<Problem>>,
 }
@@ -156,6 +157,8 @@ impl World {
             http: OnceLock::new(),
             contacts: RwLock::default(),
             last_nonce: AtomicU64::new(0),
+            // A cell that starts again within a millisecond goes on elsewhere.
+            message_nonce: AtomicU64::new(u64::from(std::process::id()) << 32),
             recent: Mutex::default(),
             stuck: Mutex::default(),
         }
@@ -191,6 +194,11 @@ impl World {
 
     pub(super) fn set_stuck(&self, why: Option<Problem>) {
         *self.stuck.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// What makes the next message differ from any other of its millisecond.
+    pub fn next_message_nonce(&self) -> u64 {
+        self.message_nonce.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A nonce for a network whose last one is not known here: microseconds of the time, always rising.

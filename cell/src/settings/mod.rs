@@ -94,6 +94,8 @@ pub struct Network {
     pub frame_bytes_max: usize,
     /// How long a request may take.
     pub request_timeout_ms: u64,
+    /// Threads of the edge: network, signatures, deliveries, effects.
+    pub threads: usize,
 }
 
 /// `[message]`
@@ -106,6 +108,8 @@ pub struct Message {
     pub retry_ms_max: u64,
     /// Messages of one batch to a peer.
     pub batch_max: u32,
+    /// Batches to one peer under way.
+    pub batches_in_flight_max: u32,
 }
 
 /// `[identity]`
@@ -191,13 +195,14 @@ impl Default for Network {
             requests_per_peer_max: 16,
             frame_bytes_max: 8 * 1024 * 1024,
             request_timeout_ms: 10_000,
+            threads: 2,
         }
     }
 }
 
 impl Default for Message {
     fn default() -> Self {
-        Self { ttl_ms: 24 * 3600 * 1000, retry_ms_max: 30_000, batch_max: 128 }
+        Self { ttl_ms: 24 * 3600 * 1000, retry_ms_max: 30_000, batch_max: 128, batches_in_flight_max: 2 }
     }
 }
 
@@ -360,6 +365,10 @@ fn check(settings: &Settings, path: &Path) -> Result<(), Problem> {
         "network.frame_bytes_max is at least 2097152, to hold the largest message"
     } else if settings.message.batch_max == 0 || settings.message.batch_max > 1_000 {
         "message.batch_max is from 1 to 1000"
+    } else if settings.message.batches_in_flight_max == 0 || settings.message.batches_in_flight_max > 16 {
+        "message.batches_in_flight_max is from 1 to 16"
+    } else if settings.network.threads == 0 || settings.network.threads > 64 {
+        "network.threads is from 1 to 64"
     } else if settings.identity.trust_half_life_days == 0 {
         "identity.trust_half_life_days is at least 1"
     } else if !["text", "json"].contains(&settings.log.format.as_str()) {

@@ -210,6 +210,8 @@ words! {
         pub replies: Vec<MessageId>,
         /// The sender's signature.
         pub signature: crate::signing::Signature,
+        /// The sender's choice, which the signature covers.
+        pub nonce: u64,
         /// The interaction proof it carried.
         pub proof: Vec<MessageId>,
         /// Incoming: how many of the shown messages this cell holds.

@@ -54,6 +54,7 @@ pub(crate) fn show(
         in_reply_to: message.in_reply_to,
         replies: replies?,
         signature: message.signature,
+        nonce: message.nonce,
         proof: message.proof,
         proof_matching: (way == IN).then_some(row.matching),
         receipt: receipts.of(view, row.receipt)?,

@@ -49,6 +49,7 @@ pub(crate) fn typed(from: u8, to: u8, kind: MessageType, body: &str) -> Message 
         body: body.as_bytes().to_vec(),
         proof: Vec::new(),
         signature: Signature::from_bytes([0; 64]),
+        nonce: 0,
     }
 }
 
