@@ -1,6 +1,6 @@
 //! Actions: what a service can be asked, declared once.
 //!
-//! [`actions!`](crate::actions) turns one declaration into a marker type that implements [`Action`],
+//! [`actions!`](crate::actions!) turns one declaration into a marker type that implements [`Action`],
 //! a variant of the service's request and answer enums, a typed client method, and an
 //! [`ActionInfo`] from which HTTP, OpenAPI, the command line and the docs are made.
 //!

@@ -12,7 +12,7 @@ use crate::service::Service;
 /// One fact, as listeners see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
-    /// `service.what`, one of [`names`].
+    /// `service.what`, one of those its service publishes.
     pub event: String,
     /// The service whose journal it comes from.
     pub service: Service,

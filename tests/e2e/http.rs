@@ -35,6 +35,8 @@ fn health_version_metrics_and_openapi_answer() {
         assert!(path.starts_with('/'), "{path}");
     }
     assert_eq!(cell.get("/nothing-here").0, 404);
+    let (status, text) = cell.get("/events?event=message.*");
+    assert!(status == 400 && text.contains("http.bad_query"), "what is not known is not left out: {text}");
     assert!(cell.get("/nothing-here").1.contains("\"code\""), "a 404 is a problem too");
 }
 

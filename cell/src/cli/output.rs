@@ -149,8 +149,17 @@ fn rows(items: &[Value]) -> String {
 }
 
 /// What would only widen a table of many rows.
-const HIDDEN: [&str; 8] =
-    ["signature", "proof", "receipt", "transaction", "settings", "expires_ms", "sealed", "index_hash"];
+const HIDDEN: [&str; 9] = [
+    "nonce",
+    "signature",
+    "proof",
+    "receipt",
+    "transaction",
+    "settings",
+    "expires_ms",
+    "sealed",
+    "index_hash",
+];
 
 /// The table's text without the spaces that fill its last column.
 fn tidy(table: &Table) -> String {

@@ -7,6 +7,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use actix_web::error::QueryPayloadError;
 use actix_web::web::{Bytes, Data, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::Stream;
@@ -25,14 +26,17 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const PIECES_MAX: usize = 16;
 
 #[derive(Deserialize)]
-pub(super) struct Asked {
+#[serde(deny_unknown_fields)]
+struct Asked {
     names: Option<String>,
     since: Option<String>,
 }
 
-pub(super) async fn handle(web: Data<Web>, request: HttpRequest, asked: Query<Asked>) -> HttpResponse {
+pub(super) async fn handle(web: Data<Web>, request: HttpRequest) -> HttpResponse {
     let started = async {
         auth::caller(&web, &request).await?;
+        let Query(asked) =
+            Query::<Asked>::from_query(request.query_string()).map_err(|error| bad_query(&error))?;
         let filter = Filter::parse(asked.names.as_deref())?;
         let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
         let cursor = start(&web, last.or(asked.since.as_deref()))?;
@@ -46,6 +50,11 @@ pub(super) async fn handle(web: Data<Web>, request: HttpRequest, asked: Query<As
             .streaming(stream(web, filter, cursor, place)),
         Err(problem) => problem::respond(&problem),
     }
+}
+
+fn bad_query(error: &QueryPayloadError) -> Problem {
+    Problem::new(ProblemKind::Invalid, "http.bad_query", error.to_string())
+        .hint("one looks like /events?names=message.*,state.applied&since=0")
 }
 
 /// Where a stream begins.
