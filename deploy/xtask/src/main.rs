@@ -52,7 +52,9 @@ fn test() -> Done {
     run(Command::new("cargo")
         .args(["doc", "--release", "--workspace", "--no-deps", "--locked"])
         .env("RUSTDOCFLAGS", "-D warnings"))?;
-    cargo(&["build", "--release", "--locked", "-p", "cell"])?;
+    // The programs that the tests start, with the features that the tests are built with: built apart,
+    // half of the dependencies would be compiled twice.
+    cargo(&["build", "--release", "--locked", "--workspace", "--bins"])?;
     cargo(&["test", "--release", "--workspace", "--locked"])
 }
 
