@@ -160,7 +160,12 @@ impl Message {
 
     /// The hash of the signed text.
     pub fn id(&self) -> MessageId {
-        MessageId::from_bytes(*blake3::hash(&self.signed_text()).as_bytes())
+        Self::id_of(&self.signed_text())
+    }
+
+    /// The id of the message with this signed text: for whoever has worked that out already.
+    pub fn id_of(signed_text: &[u8]) -> MessageId {
+        MessageId::from_bytes(*blake3::hash(signed_text).as_bytes())
     }
 
     /// Whether the signature is the sender's over this very message.

@@ -1,5 +1,8 @@
 //! Receipts: the receiver's signed word that messages are durable in its journal.
 //!
+//! A receipt is worked out while its batch is taken in, and journaled in the same sync: nobody sees it
+//! before the messages are durable, and what a sender can show, the receiver knows.
+//!
 //! One signature covers a whole batch by the Merkle root over the message ids, and each message keeps
 //! its own path: so a receipt of one message can be shown alone, to anyone, at 32 bytes a level.
 //! Signed text: `"celluler/receipt/1\0" || receiver || sender || u64 time_ms || u64 count || root`.
@@ -21,7 +24,7 @@ pub struct ReceiptHead {
     /// Who had sent.
     #[n(1)]
     pub sender: CellId,
-    /// When the batch was durable, in milliseconds since 1970 (UTC), by the receiver's clock.
+    /// When the batch was taken in, in milliseconds since 1970 (UTC), by the receiver's clock.
     #[n(2)]
     pub time_ms: u64,
     /// How many messages the batch had.

@@ -4,10 +4,11 @@ use std::sync::{Arc, Weak};
 
 use futures_util::future::BoxFuture;
 use protocol::identity::LearnRequest;
+use protocol::message::Message;
 use protocol::messages::{CountersignRequest, ReceiveRequest};
 use protocol::receipt::{ReceiptHead, batch_root};
 use protocol::signing::{self, Signature, Signed};
-use protocol::{CellId, Hash, MessageId, Problem, ProblemKind, codec};
+use protocol::{CellId, MessageId, Problem, ProblemKind, codec};
 
 use super::wire::{BATCH_MAX, Batch, BatchAnswer, Hello, VERSION};
 use crate::actor::now_ms;
@@ -87,15 +88,22 @@ async fn try_take(world: &Arc<World>, from: CellId, bytes: &[u8]) -> Result<Take
         })
         .collect();
     let forged: Vec<bool> = signing::verify_all(&signed).into_iter().map(|holds| !holds).collect();
-    // A message's id is the hash of what is signed.
-    let ids: Vec<MessageId> =
-        signed.iter().map(|signed| MessageId::from_bytes(*Hash::of(&signed.bytes).as_bytes())).collect();
+    let ids: Vec<MessageId> = signed.iter().map(|signed| Message::id_of(&signed.bytes)).collect();
     let replied: Vec<MessageId> = messages.iter().filter_map(|message| message.in_reply_to).collect();
-    let genuine =
-        messages.into_iter().zip(&forged).filter(|(_, forged)| !**forged).map(|(message, _)| message);
+    let messages: Vec<(MessageId, Message)> = ids
+        .iter()
+        .copied()
+        .zip(messages)
+        .zip(&forged)
+        .filter_map(|(message, forged)| (!forged).then_some(message))
+        .collect();
+    let genuine: Vec<MessageId> = messages.iter().map(|(id, _)| *id).collect();
     let admission = world.admission(&from).await?;
-    let request = ReceiveRequest { from, admission, messages: genuine.collect() };
+    // Signed beforehand, so that it is journaled together with the messages: one sync instead of two.
+    let head = (!genuine.is_empty()).then(|| sign_receipt(world, from, &genuine));
+    let request = ReceiveRequest { from, admission, messages, receipt: head.clone() };
     let received = world.bus.internal().message().receive(request).await?;
+    let head = head.filter(|_| received.receipted);
     let mut received = received.outcomes.into_iter();
     let outcomes: Vec<Option<Problem>> = forged
         .iter()
@@ -114,10 +122,17 @@ async fn try_take(world: &Arc<World>, from: CellId, bytes: &[u8]) -> Result<Take
     if taken.is_empty() {
         return Ok((None, outcomes));
     }
-    let head = sign_receipt(world, from, &taken);
-    // Journaled before it goes out, so that what the sender can show, this cell knows.
-    let request = CountersignRequest { head: head.clone(), ids: taken.clone() };
-    world.bus.internal().message().countersign(request).await?;
+    let head = match head {
+        Some(head) => head,
+        None => {
+            // Some were refused: a receipt for the others. Journaled before it goes out, so that what
+            // the sender can show, this cell knows.
+            let head = sign_receipt(world, from, &taken);
+            let request = CountersignRequest { head: head.clone(), ids: taken.clone() };
+            world.bus.internal().message().countersign(request).await?;
+            head
+        }
+    };
     if from != world.cell {
         world.shared_with(&from, &taken);
     }

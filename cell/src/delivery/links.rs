@@ -1,76 +1,140 @@
 //! Out of the outbox: one task for each receiver that something waits for.
+//!
+//! A message that has just become durable comes to its link by itself and stays in memory until it is
+//! under way. Whatever is not in memory (it is large, too much waits, a delivery has failed, the cell has
+//! started anew) is in the outbox, and the link knows that it is *behind*: then it fetches from there.
+//! So memory is bounded, and nothing that is lost here is lost.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use protocol::messages::{RecordReceiptRequest, RecordRefusalRequest, WaitingMessage, WaitingRequest};
+use protocol::message::Message;
+use protocol::messages::{RecordReceiptRequest, RecordRefusalRequest, WaitingRequest};
 use protocol::shared::Empty;
 use protocol::{CellId, MessageId, Problem, ProblemKind, codec};
 use tokio::sync::Notify;
 
 use super::gate;
 use super::wire::{BATCH_MAX, Batch, BatchAnswer};
+use crate::actor::now_ms;
 use crate::node::World;
 
 /// The first pause after a failure; doubles up to the setting.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How long an idle link's task stays about.
 const IDLE: Duration = Duration::from_secs(30);
+/// Bytes of bodies that wait in memory for one receiver; the rest waits in the outbox.
+const FRESH_BYTES_MAX: usize = 1024 * 1024;
+/// Messages that wait in memory for one receiver.
+const FRESH_MAX: usize = 4 * BATCH_MAX;
 
 /// The links that are alive.
 #[derive(Default)]
 pub struct Links {
-    alive: Mutex<HashMap<CellId, Arc<Notify>>>,
+    alive: Mutex<HashMap<CellId, Arc<Link>>>,
 }
 
-/// Something waits for a receiver: its link is woken, or started.
-pub fn poke(world: &Arc<World>, receiver: CellId) {
-    let mut alive = world.links.alive.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(link) = alive.get(&receiver) {
-        link.notify_one();
-        return;
+/// One receiver's link.
+#[derive(Default)]
+struct Link {
+    load: Mutex<Load>,
+    wake: Notify,
+}
+
+/// A message and its id.
+type Fresh = (MessageId, Message);
+
+/// What a link has to carry.
+#[derive(Default)]
+struct Load {
+    /// Durable, and not under way yet; in order.
+    fresh: VecDeque<Fresh>,
+    fresh_bytes: usize,
+    /// Whether the outbox may hold what is neither here nor under way.
+    behind: bool,
+}
+
+impl Load {
+    fn fall_behind(&mut self) {
+        *self = Self { behind: true, ..Self::default() };
     }
-    let notify = Arc::new(Notify::new());
-    notify.notify_one();
-    alive.insert(receiver, Arc::clone(&notify));
+
+    fn put(&mut self, fresh: Option<Fresh>) {
+        match fresh {
+            // What is behind comes out of the outbox, this one included.
+            Some(_) if self.behind => {}
+            Some(fresh)
+                if self.fresh.len() < FRESH_MAX
+                    && self.fresh_bytes + fresh.1.body.len() <= FRESH_BYTES_MAX =>
+            {
+                self.fresh_bytes += fresh.1.body.len();
+                self.fresh.push_back(fresh);
+            }
+            _ => self.fall_behind(),
+        }
+    }
+
+    fn take(&mut self, limit: usize) -> Vec<Fresh> {
+        let limit = limit.min(self.fresh.len());
+        let taken: Vec<Fresh> = self.fresh.drain(..limit).collect();
+        self.fresh_bytes = self.fresh.iter().map(|(_, message)| message.body.len()).sum();
+        taken
+    }
+}
+
+impl Link {
+    fn load(&self) -> MutexGuard<'_, Load> {
+        self.load.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something waits for a receiver: its link is woken, or started. Without the message itself the link
+/// looks into the outbox.
+pub fn deliver(world: &Arc<World>, receiver: CellId, message: Option<(MessageId, Message)>) {
+    let mut alive = world.links.alive.lock().unwrap_or_else(PoisonError::into_inner);
+    let link = match alive.get(&receiver) {
+        Some(link) => Arc::clone(link),
+        None => {
+            let link = Arc::new(Link::default());
+            alive.insert(receiver, Arc::clone(&link));
+            world.edge.spawn(run(Arc::clone(world), receiver, Arc::clone(&link)));
+            link
+        }
+    };
+    // Under the lock, so that a link that is about to end sees it.
+    link.load().put(message);
     drop(alive);
-    world.edge.spawn(run(Arc::clone(world), receiver, notify));
+    link.wake.notify_one();
 }
 
 /// Wakes the links of all receivers that something waits for.
-pub async fn poke_all(world: &Arc<World>) {
+pub async fn deliver_all(world: &Arc<World>) {
     if let Ok(receivers) = world.bus.internal().message().receivers(Empty {}).await {
-        receivers.items.into_iter().for_each(|receiver| poke(world, receiver));
+        receivers.items.into_iter().for_each(|receiver| deliver(world, receiver, None));
     }
 }
 
-/// The effect of an enqueued message comes by itself; this only spares it the way around.
-pub(crate) fn deliver_now(world: &Arc<World>, receiver: CellId) {
-    poke(world, receiver);
-}
-
-async fn run(world: Arc<World>, receiver: CellId, notify: Arc<Notify>) {
+async fn run(world: Arc<World>, receiver: CellId, link: Arc<Link>) {
     let mut changes = world.network().changes();
     let mut pause = RETRY_PAUSE;
     loop {
-        if tokio::time::timeout(IDLE, notify.notified()).await.is_err() {
+        if tokio::time::timeout(IDLE, link.wake.notified()).await.is_err() {
             let mut alive = world.links.alive.lock().unwrap_or_else(PoisonError::into_inner);
-            // Whoever pokes holds the lock: a wake that came meanwhile has left its mark.
-            if Arc::strong_count(&notify) <= 2 && !has_permit(&notify) {
+            let load = link.load();
+            if load.fresh.is_empty() && !load.behind {
                 alive.remove(&receiver);
                 return;
             }
-            notify.notify_one();
-            continue;
         }
-        match carry(&world, receiver).await {
+        match carry(&world, receiver, &link).await {
             Ok(()) => pause = RETRY_PAUSE,
             Err(problem) => {
                 tracing::debug!(%receiver, %problem, "delivery failed; it is tried again");
-                notify.notify_one();
+                link.load().fall_behind();
+                link.wake.notify_one();
                 pause = (pause * 2).min(Duration::from_millis(world.settings.message.retry_ms_max));
                 changes.mark_unchanged();
                 // A peer that comes back is served at once; and after the pause we try anyway.
@@ -83,37 +147,80 @@ async fn run(world: Arc<World>, receiver: CellId, notify: Arc<Notify>) {
     }
 }
 
-fn has_permit(notify: &Notify) -> bool {
-    use futures_util::FutureExt;
-    notify.notified().now_or_never().is_some()
-}
-
 /// Carries over all that waits, several batches at once.
-async fn carry(world: &Arc<World>, receiver: CellId) -> Result<(), Problem> {
-    let limit = world.settings.message.batch_max.min(BATCH_MAX as u32);
+async fn carry(world: &Arc<World>, receiver: CellId, link: &Link) -> Result<(), Problem> {
     let in_flight_max = world.settings.message.batches_in_flight_max as usize;
-    let mut after = None;
+    let mut outbox = Outbox { world, receiver, link, after: None, last: 0 };
     let mut under_way = FuturesUnordered::new();
     let mut failed = None;
     loop {
         while failed.is_none() && under_way.len() < in_flight_max {
-            let request = WaitingRequest { receiver, after, limit };
-            let waiting = world.bus.internal().message().waiting(request).await?.items;
-            let Some(last) = waiting.last() else { break };
-            after = Some(last.index);
-            under_way.push(batch(world, receiver, waiting));
+            let messages = outbox.next(under_way.is_empty()).await?;
+            if messages.is_empty() {
+                break;
+            }
+            under_way.push(batch(world, receiver, messages));
         }
-        match under_way.next().await {
-            Some(Ok(())) => {}
-            Some(Err(problem)) => failed = Some(problem),
-            None => return failed.map_or(Ok(()), Err),
+        let room = failed.is_none() && under_way.len() < in_flight_max;
+        tokio::select! {
+            done = under_way.next() => match done {
+                Some(Ok(())) => {}
+                Some(Err(problem)) => failed = Some(problem),
+                None => return failed.map_or(Ok(()), Err),
+            },
+            () = link.wake.notified(), if room && !under_way.is_empty() => {}
         }
     }
 }
 
-async fn batch(world: &Arc<World>, receiver: CellId, waiting: Vec<WaitingMessage>) -> Result<(), Problem> {
-    let messages: Vec<_> = waiting.into_iter().map(|waiting| waiting.message).collect();
-    let ids: Vec<MessageId> = messages.iter().map(|message| message.id()).collect();
+/// What waits for one receiver, batch by batch.
+struct Outbox<'a> {
+    world: &'a Arc<World>,
+    receiver: CellId,
+    link: &'a Link,
+    /// While it catches up: the journal index to go on after, or the beginning.
+    after: Option<Option<u64>>,
+    /// How many messages the last batch had.
+    last: usize,
+}
+
+impl Outbox<'_> {
+    /// The next batch; empty if nothing waits. While others are under way it may also be empty because
+    /// the outbox does not know what is under way, or because a larger batch is worth a short wait.
+    async fn next(&mut self, alone: bool) -> Result<Vec<Fresh>, Problem> {
+        let limit = self.world.settings.message.batch_max.min(BATCH_MAX as u32);
+        if self.after.is_none() && self.link.load().behind {
+            if !alone {
+                return Ok(Vec::new());
+            }
+            self.after = Some(None);
+        }
+        if let Some(after) = self.after {
+            // What becomes durable from here on may come twice; the receiver knows it by its id.
+            self.link.load().behind = false;
+            let request = WaitingRequest { receiver: self.receiver, after, limit };
+            let waiting = self.world.bus.internal().message().waiting(request).await?.items;
+            self.after = waiting.last().map(|last| Some(last.index));
+            if self.after.is_some() {
+                return Ok(waiting
+                    .into_iter()
+                    .map(|waiting| (waiting.message.id(), waiting.message))
+                    .collect());
+            }
+        }
+        if !alone && self.link.load().fresh.len() < self.last {
+            return Ok(Vec::new());
+        }
+        let (now_ms, mut messages) = (now_ms(), self.link.load().take(limit as usize));
+        self.last = messages.len();
+        // The sweep will expire it; a receiver would refuse it.
+        messages.retain(|(_, message)| message.expires_ms > now_ms);
+        Ok(messages)
+    }
+}
+
+async fn batch(world: &Arc<World>, receiver: CellId, messages: Vec<Fresh>) -> Result<(), Problem> {
+    let (ids, messages): (Vec<MessageId>, Vec<Message>) = messages.into_iter().unzip();
     let bytes = codec::encode(&Batch { messages });
     // A message to oneself goes the same way, without the network.
     let answer = if receiver == world.cell {

@@ -4,7 +4,7 @@
 //! - [`Links`]: one task a receiver takes what waits and carries it over in batches, a few at a time;
 //!   when the receiver is away it waits for it to come back, or tries again with growing pauses.
 //! - [`Gate`]: takes batches of other cells. Signatures are checked here; the Message service decides;
-//!   the receipt is signed when the batch is durable, and goes out when the receipt is journaled.
+//!   the receipt goes out when it is durable, in one sync with the messages it is for.
 //! - [`handle`]: carries out what an incoming message asks for.
 //! - [`Waiters`]: callers that wait for a receipt or a reply.
 
@@ -16,8 +16,6 @@ mod wire;
 
 pub use gate::Gate;
 pub use handle::handle;
-pub use links::{Links, poke, poke_all};
+pub use links::{Links, deliver, deliver_all};
 pub use waiters::{Waiter, Waiters};
 pub use wire::hello;
-
-pub(crate) use links::deliver_now;

@@ -65,10 +65,9 @@ async fn send(world: &Arc<World>, request: SendRequest) -> Result<SendAnswer, Pr
     if request.wait == Wait::Queued {
         return post(world, outgoing).await;
     }
-    let message = sign(world, &outgoing).await?;
-    let id = message.id();
+    let (id, message) = sign(world, &outgoing).await?;
     let waiter = world.waiters.register(id);
-    let answer = enqueue(world, message, outgoing.request_id).await?;
+    let answer = enqueue(world, id, message, outgoing.request_id).await?;
     if answer.id == id && answer.status == Status::Queued {
         // Whatever comes rings the bell: there is nothing to look up before it does.
         return match tokio::time::timeout_at(deadline, waiter.news()).await {
@@ -148,22 +147,20 @@ async fn sign_for(world: &Arc<World>, genesis: GenesisHash, intent: &Intent) -> 
 
 /// Signs a message and puts it into the outbox; answers when it is durable.
 pub(crate) async fn post(world: &Arc<World>, outgoing: Outgoing) -> Result<SendAnswer, Problem> {
-    let message = sign(world, &outgoing).await?;
-    enqueue(world, message, outgoing.request_id).await
+    let (id, message) = sign(world, &outgoing).await?;
+    enqueue(world, id, message, outgoing.request_id).await
 }
 
 async fn enqueue(
     world: &Arc<World>,
+    id: MessageId,
     message: Message,
     request_id: Option<String>,
 ) -> Result<SendAnswer, Problem> {
-    let receiver = message.receiver;
-    let answer = world.bus.internal().message().enqueue(EnqueueRequest { message, request_id }).await?;
-    crate::delivery::deliver_now(world, receiver);
-    Ok(answer)
+    world.bus.internal().message().enqueue(EnqueueRequest { id, message, request_id }).await
 }
 
-async fn sign(world: &Arc<World>, outgoing: &Outgoing) -> Result<Message, Problem> {
+async fn sign(world: &Arc<World>, outgoing: &Outgoing) -> Result<(MessageId, Message), Problem> {
     let timestamp_ms = now_ms();
     let ttl_ms = outgoing.ttl_ms.unwrap_or(world.settings.message.ttl_ms).min(LIFETIME_MS_MAX);
     let plain = outgoing.body.to_string().into_bytes();
@@ -193,8 +190,9 @@ async fn sign(world: &Arc<World>, outgoing: &Outgoing) -> Result<Message, Proble
         signature: Signature::from_bytes([0; 64]),
         nonce: world.next_message_nonce(),
     };
-    message.signature = world.keyring.sign(&message.signed_text());
-    Ok(message)
+    let text = message.signed_text();
+    message.signature = world.keyring.sign(&text);
+    Ok((Message::id_of(&text), message))
 }
 
 /// Waits for the receipt, or the reply.

@@ -56,13 +56,16 @@ async fn run_message(world: Arc<World>, mut effects: Effects<message::Effect>) {
     while let Some(batch) = effects.next(TAKE_MAX).await {
         for (id, effect) in batch {
             match effect {
-                message::Effect::Deliver(receiver) => crate::delivery::poke(&world, receiver),
+                message::Effect::Deliver { receiver, message } => {
+                    crate::delivery::deliver(&world, receiver, message.map(|message| *message));
+                }
                 message::Effect::Handle(_, message) => {
-                    let Ok(place) = Arc::clone(&handling).acquire_owned().await else { return };
-                    let world = Arc::clone(&world);
+                    // How many wait for a place is bounded where they are taken in.
+                    let (world, handling) = (Arc::clone(&world), Arc::clone(&handling));
                     tokio::spawn(async move {
-                        crate::delivery::handle(&world, *message).await;
-                        drop(place);
+                        if let Ok(_place) = handling.acquire().await {
+                            crate::delivery::handle(&world, *message).await;
+                        }
                     });
                 }
                 message::Effect::Observe { cell, shown, matching, shared } => {
@@ -75,7 +78,7 @@ async fn run_message(world: Arc<World>, mut effects: Effects<message::Effect>) {
             }
         }
         if effects.take_missed() {
-            crate::delivery::poke_all(&world).await;
+            crate::delivery::deliver_all(&world).await;
         }
     }
 }

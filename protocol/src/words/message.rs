@@ -87,6 +87,8 @@ words! {
 
     /// A signed message for the outbox.
     pub struct EnqueueRequest {
+        /// Its id, worked out where it was signed.
+        pub id: MessageId,
         /// The message.
         pub message: Message,
         /// The caller's request id.
@@ -99,14 +101,19 @@ words! {
         pub from: CellId,
         /// What it may do.
         pub admission: Admission,
-        /// The messages.
-        pub messages: Vec<Message>,
+        /// The messages, each with its id, worked out where its signature was checked.
+        pub messages: Vec<(MessageId, Message)>,
+        /// This cell's receipt for all of them, if it is to be journaled with them. It goes nowhere
+        /// before they are durable, and is void if any of them is refused.
+        pub receipt: Option<ReceiptHead>,
     }
 
     /// What became of each message of a batch, in order: null where it is durable here.
     pub struct ReceiveAnswer {
         /// One for each message.
         pub outcomes: Vec<Option<Problem>>,
+        /// Whether the receipt that came along stands: all messages were taken, and it is durable.
+        pub receipted: bool,
     }
 
     /// A receipt that came back for a batch.

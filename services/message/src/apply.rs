@@ -78,7 +78,7 @@ fn outgoing(
     totals.waiting += 1;
     peer.waiting += 1;
     count(view, &receiver, &peer, &totals);
-    Ok(vec![Effect::Deliver(receiver)])
+    Ok(vec![Effect::deliver(id, message)])
 }
 
 fn incoming(view: &mut dyn Write, at: At, record: &Record) -> Result<Vec<Effect>, Fault> {

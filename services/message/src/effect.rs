@@ -6,8 +6,13 @@ use protocol::{CellId, MessageId};
 /// What Message asks of the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Something waits for this receiver: fetch it with `message.waiting` and carry it over.
-    Deliver(CellId),
+    /// Something waits for this receiver: carry it over.
+    Deliver {
+        /// Whom it is for.
+        receiver: CellId,
+        /// The message, if it is small. What is not here is fetched with `message.waiting`.
+        message: Option<Box<(MessageId, Message)>>,
+    },
     /// An incoming message asks for something: carry it out, then `message.settle` it.
     Handle(MessageId, Box<Message>),
     /// A peer's messages came with a proof: fold it into the trust in it.
@@ -21,6 +26,17 @@ pub enum Effect {
         /// Messages the two share.
         shared: u64,
     },
+}
+
+/// The largest body that comes along with [`Effect::Deliver`], in bytes: effects wait in memory.
+const CARRIED_BYTES_MAX: usize = 4 * 1024;
+
+impl Effect {
+    /// The delivery of a message.
+    pub(crate) fn deliver(id: &MessageId, message: &Message) -> Self {
+        let small = message.body.len() <= CARRIED_BYTES_MAX;
+        Self::Deliver { receiver: message.receiver, message: small.then(|| Box::new((*id, message.clone()))) }
+    }
 }
 
 /// Whether an incoming message asks for something to be done: a TX, POST, QUERY or EXEC that is no

@@ -16,8 +16,7 @@
 //!   when they are opened, with [`parse_body`].
 //! - Every queue and store is bounded: see [`limits`].
 //!
-//! Absent on purpose: the network ([`Effect::Deliver`] asks the world to fetch what waits and carry it
-//! over), keys, and retries (the world asks again; receivers deduplicate).
+//! Absent on purpose: the network ([`Effect::Deliver`] asks the world to carry over what waits), keys, and retries (the world asks again; receivers deduplicate).
 
 mod admit;
 mod apply;
@@ -95,7 +94,10 @@ impl Machine for MessageMachine {
         // One delivery a receiver is enough: named by the first entry that waits for it.
         let mut owed: Vec<Owed<Effect>> = receivers_waiting(view)?
             .into_iter()
-            .map(|(receiver, index)| Owed { index, ordinal: 0, effect: Effect::Deliver(receiver) })
+            .map(|(receiver, index)| {
+                let effect = Effect::Deliver { receiver, message: None };
+                Owed { index, ordinal: 0, effect }
+            })
             .collect();
         for row in UNSETTLED.scan(view, &(), None, false) {
             let (index, unsettled) = row?;

@@ -19,7 +19,7 @@ pub(crate) fn enqueue(
     context: &Context,
     asked: EnqueueRequest,
 ) -> Decided {
-    let EnqueueRequest { message, request_id } = asked;
+    let EnqueueRequest { id, message, request_id } = asked;
     if message.sender != machine.cell {
         return refuse(Refusal::NotMine);
     }
@@ -34,7 +34,6 @@ pub(crate) fn enqueue(
             None => {}
         }
     }
-    let id = message.id();
     if ROWS.get(view, &(id, OUT))?.is_some() {
         return as_it_stands(view, &id);
     }

@@ -31,28 +31,54 @@ pub(crate) fn receive(
     let mut proof = None;
     let mut records = Vec::new();
     let mut outcomes = Vec::with_capacity(messages);
+    let mut ids = Vec::with_capacity(messages);
     let mut taken = BTreeSet::new();
-    for message in asked.messages {
+    let mut unreceipted = false;
+    for (id, message) in asked.messages {
         // Before anything is acknowledged: a third cell may hold a message, and may not bring it.
         if message.sender != sender.cell || message.receiver != machine.cell {
             outcomes.push(Some(Problem::from(Refusal::NotForMe)));
             continue;
         }
-        let id = message.id();
-        if taken.contains(&id) || ROWS.get(view, &(id, IN))?.is_some() {
+        ids.push(id);
+        if taken.contains(&id) {
+            outcomes.push(None);
+            continue;
+        }
+        if let Some(row) = ROWS.get(view, &(id, IN))? {
+            unreceipted |= row.receipt.is_none();
             outcomes.push(None);
             continue;
         }
         match take(machine, view, context, &mut sender, &mut proof, id, message)? {
             Ok(record) => {
                 taken.insert(id);
+                unreceipted = true;
                 records.push(record);
                 outcomes.push(None);
             }
             Err(refusal) => outcomes.push(Some(Problem::from(refusal))),
         }
     }
-    crate::commit_or_answer(records, Answer::Receive(ReceiveAnswer { outcomes }))
+    let receipt = asked.receipt.filter(|_| outcomes.iter().all(Option::is_none));
+    let receipted = receipt.is_some();
+    if let Some(head) = receipt {
+        if !is_own(machine, &head, &sender.cell) {
+            return refuse(Refusal::WrongReceipt);
+        }
+        if let Err(refusal) = covers(&head, &ids) {
+            return refuse(refusal);
+        }
+        if unreceipted {
+            records.push(Record::Countersigned { head, ids });
+        }
+    }
+    crate::commit_or_answer(records, Answer::Receive(ReceiveAnswer { outcomes, receipted }))
+}
+
+/// Whether a receipt is this cell's for what that cell has sent.
+fn is_own(machine: &MessageMachine, head: &ReceiptHead, sender: &CellId) -> bool {
+    head.receiver == machine.cell && head.sender == *sender
 }
 
 fn take(
@@ -145,7 +171,7 @@ pub(crate) fn countersign(machine: &MessageMachine, view: &dyn Read, asked: Coun
     let mut news = false;
     for id in &ids {
         let Some(row) = ROWS.get(view, &(*id, IN))? else { return refuse(Refusal::UnknownMessage) };
-        if head.receiver != machine.cell || row.peer != head.sender {
+        if !is_own(machine, &head, &row.peer) {
             return refuse(Refusal::WrongReceipt);
         }
         news |= row.receipt.is_none();

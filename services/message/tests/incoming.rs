@@ -211,6 +211,32 @@ fn what_asks_for_something_is_handled_until_it_is_settled() {
 }
 
 #[test]
+fn a_receipt_is_journaled_with_the_messages_it_is_for_or_not_at_all() {
+    let mut two = bench(2);
+    let sent: Vec<_> = (0..3).map(|number| chat(1, 2, number)).collect();
+    let known = ids(&sent);
+    let stands = |two: &mut Cell, receipt, messages: &[Message]| {
+        receive_with_receipt(two, receipt, 1, messages.to_vec())
+    };
+    for wrong in [head(2, 3, &known), head(1, 2, &known), head(2, 1, &known[1..])] {
+        assert_eq!(refused(stands(&mut two, wrong, &sent)), "message.wrong_receipt");
+    }
+    assert!(two.journal.is_empty(), "nothing of a batch whose receipt is wrong");
+    let mut one_refused = sent.clone();
+    one_refused.push(typed(1, 2, MessageType::Query, "{}"));
+    assert!(!stands(&mut two, head(2, 1, &ids(&one_refused)), &one_refused).unwrap());
+    assert_eq!((two.journal.len(), shared(&mut two, 1).count), (3, 0), "taken, and not receipted yet");
+    assert!(stands(&mut two, head(2, 1, &known), &sent).unwrap());
+    assert_eq!((two.journal.len(), shared(&mut two, 1).count), (4, 3));
+    let again: Vec<_> = (1..5).map(|number| chat(1, 2, number)).collect();
+    assert!(stands(&mut two, head(2, 1, &ids(&again)), &again).unwrap());
+    assert_eq!((two.journal.len(), shared(&mut two, 1).count), (7, 5), "each is shared once");
+    assert!(stands(&mut two, head(2, 1, &ids(&again)), &again).unwrap());
+    assert_eq!(two.journal.len(), 7, "nothing new");
+    check_replay(&mut two);
+}
+
+#[test]
 fn a_message_to_oneself_goes_both_ways_and_is_shared_with_nobody() {
     let mut two = bench(2);
     let (id, _) = enqueue(&mut two, chat(2, 2, 0), None).unwrap();

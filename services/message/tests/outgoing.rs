@@ -51,7 +51,8 @@ fn two_sealed_bodies_under_one_request_id_are_told_apart_by_their_length() {
 fn the_same_message_twice_is_queued_once() {
     let mut one = bench(1);
     let first = enqueue(&mut one, chat(1, 2, 0), None).unwrap();
-    assert_eq!(one.take_effects(), [Effect::Deliver(cell(2))]);
+    let carried = Some(Box::new((chat(1, 2, 0).id(), chat(1, 2, 0))));
+    assert_eq!(one.take_effects(), [Effect::Deliver { receiver: cell(2), message: carried }]);
     assert_eq!(enqueue(&mut one, chat(1, 2, 0), None).unwrap(), first);
     assert_eq!((one.journal.len(), one.take_effects().len(), outbox(&mut one)), (1, 0, 1));
 }
@@ -213,6 +214,7 @@ fn after_a_restart_each_receiver_is_delivered_to_once() {
     }
     check_replay(&mut one);
     let owed: Vec<_> = one.owed().into_iter().map(|owed| (owed.index, owed.effect)).collect();
-    let expected = [(0, 3), (1, 2), (3, 1)].map(|(index, to)| (index, Effect::Deliver(cell(to))));
+    let expected = [(0, 3), (1, 2), (3, 1)]
+        .map(|(index, to)| (index, Effect::Deliver { receiver: cell(to), message: None }));
     assert_eq!(owed, expected, "in journal order, each under the entry that waits first");
 }

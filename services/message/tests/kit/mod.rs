@@ -57,6 +57,10 @@ pub(crate) fn ids(messages: &[Message]) -> Vec<MessageId> {
     messages.iter().map(Message::id).collect()
 }
 
+fn with_ids(messages: Vec<Message>) -> Vec<(MessageId, Message)> {
+    messages.into_iter().map(|message| (message.id(), message)).collect()
+}
+
 /// The receiver's signed head.
 pub(crate) fn head(receiver: u8, sender: u8, ids: &[MessageId]) -> ReceiptHead {
     let signature = Signature::from_bytes([0; 64]);
@@ -99,7 +103,7 @@ pub(crate) fn enqueue(
     message: Message,
     request_id: Option<&str>,
 ) -> Result<(MessageId, Status), Problem> {
-    let request = EnqueueRequest { message, request_id: request_id.map(str::to_owned) };
+    let request = EnqueueRequest { id: message.id(), message, request_id: request_id.map(str::to_owned) };
     ask!(cell, Enqueue, request).map(|sent| (sent.id, sent.status))
 }
 
@@ -121,8 +125,22 @@ pub(crate) fn receive_as(
     messages: Vec<Message>,
 ) -> Result<Vec<Option<Problem>>, Problem> {
     let admission = Admission { contact, may: may.to_vec(), exec: Vec::new() };
-    ask!(bench, Receive, ReceiveRequest { from: cell(from), admission, messages })
+    let messages = with_ids(messages);
+    ask!(bench, Receive, ReceiveRequest { from: cell(from), admission, messages, receipt: None })
         .map(|answer| answer.outcomes)
+}
+
+/// Receives CHATs as from a contact, with a receipt for them; says whether it stands.
+pub(crate) fn receive_with_receipt(
+    bench: &mut Cell,
+    head: ReceiptHead,
+    from: u8,
+    messages: Vec<Message>,
+) -> Result<bool, Problem> {
+    let admission = Admission { contact: true, may: vec![MessageType::Chat], exec: Vec::new() };
+    let messages = with_ids(messages);
+    let request = ReceiveRequest { from: cell(from), admission, messages, receipt: Some(head) };
+    ask!(bench, Receive, request).map(|answer| answer.receipted)
 }
 
 pub(crate) fn receive_one(cell: &mut Cell, from: u8, may: &[MessageType], message: Message) -> String {
