@@ -142,7 +142,8 @@ impl Journal {
 
     fn append_to(&mut self, state: State, entries: &[impl AsRef<[u8]>]) -> Result<()> {
         let (next, frame) = self.batch(&state, entries);
-        let data: Vec<u8> = entries.iter().flat_map(|entry| entry.as_ref()).copied().collect();
+        let mut data = Vec::with_capacity((next.byte_length - state.byte_length) as usize);
+        entries.iter().for_each(|entry| data.extend_from_slice(entry.as_ref()));
         self.storage.write(File::Data, state.byte_length, &data).map_err(Error::io("writing entries"))?;
         self.storage.sync(File::Data).map_err(Error::io("syncing entries"))?;
         // The oplog entry makes the batch count: it goes out after the data is safe.

@@ -6,8 +6,9 @@
 //! 2. **apply** the records to the filling batch's overlay; its answer waits in that batch;
 //! 3. **commit**: while one batch syncs on the journal's own thread the next one fills; whatever waits
 //!    is committed together, with one signature and one sync;
-//! 4. **release**: when the batch is durable its overlay goes to the store, its answers to their
-//!    callers, its effects to the runner, and listeners of the feed are woken.
+//! 4. **release**: when the batch is durable the writer's thread gives its answers to their callers and
+//!    its effects to the runner, wakes the listeners of the feed, and writes the overlay to the store;
+//!    until the actor is told, it reads through the overlay.
 //!
 //! Invariants:
 //!
@@ -80,11 +81,11 @@ impl<M: Machine> Default for Batch<M> {
     }
 }
 
-/// What is left of a batch while the writer has its entries.
+/// What is left of a batch while the writer has it.
 struct Syncing<M: Machine> {
     overlay: Arc<Overlay>,
-    replies: Vec<Reply<M>>,
-    effects: Vec<(EffectId, M::Effect)>,
+    /// Answers that have seen the batch, and were given after it was handed over.
+    late: Vec<Reply<M>>,
 }
 
 /// Told when a service has met a fault.
@@ -105,6 +106,7 @@ pub struct ServiceActor<M: Machine> {
     syncing: Option<Syncing<M>>,
     fault: Option<Problem>,
     entropy: Entropy,
+    commit_due: bool,
     stopping: Option<oneshot::Sender<()>>,
 }
 
@@ -135,6 +137,7 @@ where
             syncing: None,
             fault: None,
             entropy: Entropy::new(),
+            commit_due: false,
             stopping: None,
         }
     }
@@ -150,8 +153,7 @@ where
                 Ok(()) => match self.take_in(records, cause) {
                     Ok(()) => {
                         self.filling.replies.push((reply, Ok(answer)));
-                        self.start_commit(ctx);
-                        return;
+                        return self.commit_soon(ctx);
                     }
                     Err(fault) => return self.fail(fault_problem(Self::SERVICE, &fault), Some(reply)),
                 },
@@ -223,15 +225,34 @@ where
         Ok(())
     }
 
+    /// Commits once the requests that are here already have been taken in: they share the sync.
+    fn commit_soon(&mut self, ctx: &mut Context<Self>) {
+        if self.syncing.is_none() && !self.commit_due {
+            self.commit_due = true;
+            ctx.spawn(std::future::ready(()).into_actor(self).map(|(), actor, ctx| {
+                actor.commit_due = false;
+                actor.start_commit(ctx);
+            }));
+        }
+    }
+
     fn start_commit(&mut self, ctx: &mut Context<Self>) {
         if self.syncing.is_some() || self.filling.entries.is_empty() {
             return;
         }
         let Some(writer) = &self.writer else { return };
         let batch = std::mem::take(&mut self.filling);
-        let overlay = Arc::new(batch.overlay);
-        let written = writer.write(batch.entries, Arc::clone(&overlay));
-        self.syncing = Some(Syncing { overlay, replies: batch.replies, effects: batch.effects });
+        let (overlay, replies, effects) = (Arc::new(batch.overlay), batch.replies, batch.effects);
+        let runner = self.effects.clone();
+        let written = writer.write(batch.entries, Arc::clone(&overlay), move |result| match result {
+            Ok(()) => {
+                // A caller that went away does not need its answer.
+                replies.into_iter().for_each(|(reply, answered)| drop(reply.send(answered)));
+                runner.send(effects);
+            }
+            Err(problem) => replies.into_iter().for_each(|(reply, _)| drop(reply.send(Err(problem.clone())))),
+        });
+        self.syncing = Some(Syncing { overlay, late: Vec::new() });
         ctx.spawn(written.into_actor(self).map(|result, actor, ctx| actor.committed(result, ctx)));
     }
 
@@ -240,12 +261,8 @@ where
         if let Err(problem) = result {
             return self.fail(problem, None);
         }
-        if let Some(syncing) = self.syncing.take() {
-            for (reply, answered) in syncing.replies {
-                // A caller that went away does not need its answer.
-                let _ = reply.send(answered);
-            }
-            self.effects.send(syncing.effects);
+        for (reply, answered) in self.syncing.take().into_iter().flat_map(|syncing| syncing.late) {
+            let _ = reply.send(answered);
         }
         self.start_commit(ctx);
         self.stop_if_done(ctx);
@@ -256,7 +273,7 @@ where
         if !self.filling.entries.is_empty() {
             self.filling.replies.push((reply, answered));
         } else if let Some(syncing) = &mut self.syncing {
-            syncing.replies.push((reply, answered));
+            syncing.late.push((reply, answered));
         } else {
             let _ = reply.send(answered);
         }
@@ -265,8 +282,8 @@ where
     /// Stops writing: tells everybody who waits, discards what is not durable, reports.
     fn fail(&mut self, problem: Problem, asking: Option<oneshot::Sender<Answered<M>>>) {
         let waiting = std::mem::take(&mut self.filling).replies;
-        let syncing = self.syncing.take().map(|syncing| syncing.replies).unwrap_or_default();
-        let waiting = waiting.into_iter().chain(syncing).map(|(reply, _)| reply).chain(asking);
+        let late = self.syncing.take().map(|syncing| syncing.late).unwrap_or_default();
+        let waiting = waiting.into_iter().chain(late).map(|(reply, _)| reply).chain(asking);
         for reply in waiting {
             let _ = reply.send(Err(problem.clone()));
         }

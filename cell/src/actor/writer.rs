@@ -1,4 +1,4 @@
-//! The writer thread of one journal: append, sync, then the store.
+//! The writer thread of one journal: append, sync, release, then the store.
 //!
 //! One thread a journal, because an append blocks on the disk. It takes one batch at a time: the
 //! actor fills the next one meanwhile.
@@ -26,9 +26,13 @@ pub struct Gauges {
     pub batches: AtomicU64,
 }
 
+/// Called on the writer's thread once a batch is durable, or has failed.
+type Release = Box<dyn FnOnce(&Result<(), Problem>) + Send>;
+
 struct Job {
     entries: Vec<Vec<u8>>,
     overlay: Arc<Overlay>,
+    release: Release,
     done: oneshot::Sender<Result<(), Problem>>,
 }
 
@@ -74,14 +78,16 @@ impl Writer {
         Ok(Self { orders })
     }
 
-    /// Appends a batch and, once it is durable, writes its overlay to the store.
+    /// Appends a batch, calls `release` once it is durable, and then writes its overlay to the store:
+    /// whoever waits for the batch waits neither for the store nor for the actor.
     pub fn write(
         &self,
         entries: Vec<Vec<u8>>,
         overlay: Arc<Overlay>,
+        release: impl FnOnce(&Result<(), Problem>) + Send + 'static,
     ) -> impl Future<Output = Result<(), Problem>> + 'static {
         let (done, result) = oneshot::channel();
-        let sent = self.orders.send(Order::Write(Job { entries, overlay, done }));
+        let sent = self.orders.send(Order::Write(Job { entries, overlay, release: Box::new(release), done }));
         async move {
             match sent {
                 Ok(()) => result.await.unwrap_or_else(|_| Err(gone())),
@@ -116,20 +122,26 @@ fn run(
     while let Ok(order) = inbox.recv() {
         match order {
             Order::Write(job) => {
-                let result = write(&mut journal, keyspace, &job);
-                let failed = result.is_err();
-                if !failed {
-                    measure(gauges, &journal);
-                    gauges.batches.fetch_add(1, Ordering::Relaxed);
-                    feed.grew();
-                }
-                // The journal is closed before anybody learns of a fault, so that it can be opened anew.
-                if failed {
+                let appended = append(&mut journal, &job.entries);
+                if appended.is_err() {
+                    // The journal is closed before anybody learns of a fault, so that it can be opened anew.
                     drop(journal);
-                    let _ = job.done.send(result);
+                    (job.release)(&appended);
+                    let _ = job.done.send(appended);
                     return;
                 }
-                let _ = job.done.send(result);
+                measure(gauges, &journal);
+                gauges.batches.fetch_add(1, Ordering::Relaxed);
+                (job.release)(&appended);
+                feed.grew();
+                // Nobody waits for this: the actor reads through the overlay until it is told.
+                let stored = store(keyspace, &job.overlay, &journal);
+                if stored.is_err() {
+                    drop(journal);
+                    let _ = job.done.send(stored);
+                    return;
+                }
+                let _ = job.done.send(stored);
             }
             Order::Close(done) => {
                 if let Err(error) = journal.close() {
@@ -142,17 +154,19 @@ fn run(
     }
 }
 
-/// Journal first, and synced; only then the store.
-fn write(journal: &mut Journal, keyspace: &Keyspace, job: &Job) -> Result<(), Problem> {
-    journal.append(&job.entries).map_err(|error| {
+fn append(journal: &mut Journal, entries: &[Vec<u8>]) -> Result<(), Problem> {
+    journal.append(entries).map(|_| ()).map_err(|error| {
         Problem::new(
             ProblemKind::Fault,
             "journal.fault",
             format!("the journal could not be written: {error}"),
         )
         .hint("check the disk (space, health); the service is restarted a bounded number of times")
-    })?;
-    keyspace.write(&job.overlay, &position(journal)).map_err(|fault| {
+    })
+}
+
+fn store(keyspace: &Keyspace, overlay: &Overlay, journal: &Journal) -> Result<(), Problem> {
+    keyspace.write(overlay, &position(journal)).map_err(|fault| {
         Problem::new(ProblemKind::Fault, "store.fault", fault.to_string())
             .hint("check the disk; cell rebuild makes the views anew from the journals")
     })
