@@ -9,6 +9,10 @@ mod limits;
 mod messages;
 mod table;
 
+/// The one the program `cell` has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[allow(clippy::print_stdout)]
 fn main() {
     let chosen: Vec<String> = std::env::args().skip(1).collect();

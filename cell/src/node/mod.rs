@@ -159,7 +159,11 @@ impl Node {
 struct Edge(Option<tokio::runtime::Runtime>);
 
 impl Edge {
+    /// With `threads` threads, or half of the cores: a second one on two cores was woken for nothing at
+    /// each turn of the first, and took from the actors what it gave (`docs/benchmarks.md`).
     fn start(threads: usize) -> Result<Self, Problem> {
+        let half = || std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+        let threads = if threads == 0 { half() } else { threads };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("edge")

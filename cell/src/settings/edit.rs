@@ -25,7 +25,7 @@ const DOCS: &[(&str, &str)] = &[
     ("network.requests_per_peer_max", "Requests of one peer under way."),
     ("network.frame_bytes_max", "Bytes of one request or reply between cells."),
     ("network.request_timeout_ms", "How long a request to a peer may take."),
-    ("network.threads", "Threads of network, signatures, deliveries, effects."),
+    ("network.threads", "Threads of network, signatures, deliveries, effects; 0 takes half of the cores."),
     ("message.ttl_ms", "How long the delivery of a message is tried, unless the sender says otherwise."),
     ("message.retry_ms_max", "The longest pause between two tries."),
     ("message.batch_max", "Messages of one batch to a peer."),

@@ -94,7 +94,7 @@ pub struct Network {
     pub frame_bytes_max: usize,
     /// How long a request may take.
     pub request_timeout_ms: u64,
-    /// Threads of the edge: network, signatures, deliveries, effects.
+    /// Threads of the edge: network, signatures, deliveries, effects. 0 takes half of the cores.
     pub threads: usize,
 }
 
@@ -195,7 +195,7 @@ impl Default for Network {
             requests_per_peer_max: 16,
             frame_bytes_max: 8 * 1024 * 1024,
             request_timeout_ms: 10_000,
-            threads: 2,
+            threads: 0,
         }
     }
 }
@@ -367,8 +367,8 @@ fn check(settings: &Settings, path: &Path) -> Result<(), Problem> {
         "message.batch_max is from 1 to 1000"
     } else if settings.message.batches_in_flight_max == 0 || settings.message.batches_in_flight_max > 16 {
         "message.batches_in_flight_max is from 1 to 16"
-    } else if settings.network.threads == 0 || settings.network.threads > 64 {
-        "network.threads is from 1 to 64"
+    } else if settings.network.threads > 64 {
+        "network.threads is at most 64"
     } else if settings.identity.trust_half_life_days == 0 {
         "identity.trust_half_life_days is at least 1"
     } else if !["text", "json"].contains(&settings.log.format.as_str()) {
