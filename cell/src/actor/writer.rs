@@ -73,7 +73,7 @@ impl Writer {
         let (orders, inbox) = mpsc::sync_channel(2);
         std::thread::Builder::new()
             .name(format!("journal-{service}"))
-            .spawn(move || run(&inbox, journal, &keyspace, &gauges, &feed))
+            .spawn(move || run(&inbox, journal, keyspace, &gauges, &feed))
             .map_err(|error| Problem::new(ProblemKind::Fault, "service.no_thread", error.to_string()))?;
         Ok(Self { orders })
     }
@@ -115,7 +115,7 @@ fn gone() -> Problem {
 fn run(
     inbox: &mpsc::Receiver<Order>,
     mut journal: Journal,
-    keyspace: &Keyspace,
+    keyspace: Keyspace,
     gauges: &Gauges,
     feed: &Feed,
 ) {
@@ -135,7 +135,7 @@ fn run(
                 (job.release)(&appended);
                 feed.grew();
                 // Nobody waits for this: the actor reads through the overlay until it is told.
-                let stored = store(keyspace, &job.overlay, &journal);
+                let stored = store(&keyspace, &job.overlay, &journal);
                 if stored.is_err() {
                     drop(journal);
                     let _ = job.done.send(stored);
@@ -147,6 +147,8 @@ fn run(
                 if let Err(error) = journal.close() {
                     tracing::warn!(%error, "the journal was closed without a checkpoint; its entries are safe");
                 }
+                // Whoever ends the process after this must not find a view that is being closed.
+                drop(keyspace);
                 let _ = done.send(());
                 return;
             }

@@ -31,6 +31,7 @@ use protocol::action::{Call, Kind, ServiceWords};
 use protocol::{Action, Caller, MachineAction, Problem, ProblemKind, Service, Visitor};
 use serde_json::Value;
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 pub use breaker::Breaker;
 pub use context::{CallContext, DEADLINE_DEFAULT, TraceParent};
@@ -212,7 +213,10 @@ impl Bus {
     ) -> Result<A::Answer, Problem> {
         let handler = self.handler::<A>();
         let measured = handler.metrics.since(context.began().into_std());
-        let result = self.guarded::<A>(handler, context, request).await;
+        let span = span(A::INFO.name, &context);
+        let call = self.guarded::<A>(handler, context, request);
+        // Who does not look pays for one comparison.
+        let result = if span.is_disabled() { call.await } else { call.instrument(span).await };
         measured.finish(&result);
         result
     }
@@ -320,6 +324,17 @@ impl Bus {
             }
         }
     }
+}
+
+/// The span of a call, under the trace that it came with.
+fn span(action: &'static str, context: &CallContext) -> tracing::Span {
+    let span = tracing::debug_span!("call", action, caller = %context.caller, trace = tracing::field::Empty);
+    if let Some(trace) = &context.trace
+        && !span.is_disabled()
+    {
+        span.record("trace", tracing::field::display(trace));
+    }
+    span
 }
 
 /// A place behind the bulkhead, given back when dropped.

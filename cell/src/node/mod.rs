@@ -20,7 +20,7 @@ use protocol::{Caller, CellId, Hash, Problem, ProblemKind, Service};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
-use crate::actor::{Grant, effect_queue};
+use crate::actor::{FaultReport, Grant, effect_queue};
 use crate::bus::{Bus, BusLimits};
 use crate::delivery::Gate;
 use crate::feed::Feed;
@@ -85,16 +85,16 @@ impl Node {
         let limits = BusLimits { in_flight_max: settings.service.in_flight_max, ..BusLimits::default() };
         let (bus, feed) = (Bus::new(limits), Feed::default());
         let world = Arc::new(World::new(bus, feed, keyring, genesis, settings, edge.handle()));
-        let mut supervisor = start_services(&folder, &store, &world).await?;
-        crate::fronts::install(&world);
-        debug_assert!(world.bus.missing_fronts().is_empty(), "{:?}", world.bus.missing_fronts());
-        remember_settings(&world).await?;
-        let network = start_network(&world).await?;
-        world.set_network(network);
-        supervisor.run_effects(&world);
-        world.edge.spawn(sweep(Arc::clone(&world)));
-        let server = http::Server::start(&world).await?;
-        world.set_http(server.url());
+        let (faults, reports) = mpsc::channel(FAULTS_MAX);
+        let mut supervisor = Supervisor::new(reports, Arc::clone(&world));
+        let server = match start_rooms(&folder, &store, &world, &mut supervisor, &faults).await {
+            Ok(server) => server,
+            Err(problem) => {
+                // What did start is writing: it ends before the process does.
+                supervisor.stop(DRAIN_MAX).await;
+                return Err(problem);
+            }
+        };
         let this = Self { world, supervisor, server, store, _edge: edge, folder, _lock: lock };
         this.write_run_files()?;
         Ok(this)
@@ -186,10 +186,34 @@ impl Drop for Edge {
     }
 }
 
-async fn start_services(folder: &Folder, store: &Store, world: &Arc<World>) -> Result<Supervisor, Problem> {
-    let (faults, reports) = mpsc::channel(FAULTS_MAX);
+/// Services, fronts, network, effects, HTTP: in this order.
+async fn start_rooms(
+    folder: &Folder,
+    store: &Store,
+    world: &Arc<World>,
+    supervisor: &mut Supervisor,
+    faults: &FaultReport,
+) -> Result<Server, Problem> {
+    start_services(folder, store, world, supervisor, faults).await?;
+    crate::fronts::install(world);
+    debug_assert!(world.bus.missing_fronts().is_empty(), "{:?}", world.bus.missing_fronts());
+    remember_settings(world).await?;
+    world.set_network(start_network(world).await?);
+    supervisor.run_effects(world);
+    world.edge.spawn(sweep(Arc::clone(world)));
+    let server = http::Server::start(world).await?;
+    world.set_http(server.url());
+    Ok(server)
+}
+
+async fn start_services(
+    folder: &Folder,
+    store: &Store,
+    world: &Arc<World>,
+    supervisor: &mut Supervisor,
+    faults: &FaultReport,
+) -> Result<(), Problem> {
     let settings = &world.settings;
-    let mut supervisor = Supervisor::new(reports, Arc::clone(world));
     let launch = |service: Service, grant: Grant| launch::Place {
         service,
         folder: folder.journal(service),
@@ -252,7 +276,7 @@ async fn start_services(folder: &Folder, store: &Store, world: &Arc<World>) -> R
         }
     }
     supervisor.watch();
-    Ok(supervisor)
+    Ok(())
 }
 
 /// Records the settings in force as a configuration version.
