@@ -216,8 +216,9 @@ impl Bus {
         let span = span(A::INFO.name, &context);
         let call = self.guarded::<A>(handler, context, request);
         // Who does not look pays for one comparison.
-        let result = if span.is_disabled() { call.await } else { call.instrument(span).await };
+        let result = if span.is_disabled() { call.await } else { call.instrument(span.clone()).await };
         measured.finish(&result);
+        tracing::debug!(parent: &span, code = result.as_ref().err().map(|problem| &*problem.code), "answered");
         result
     }
 

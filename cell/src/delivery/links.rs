@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use protocol::message::Message;
-use protocol::messages::{RecordReceiptRequest, RecordRefusalRequest, WaitingRequest};
+use protocol::messages::{RecordReceiptRequest, RecordRefusalRequest, WaitingMessage, WaitingRequest};
 use protocol::shared::Empty;
 use protocol::{CellId, MessageId, Problem, ProblemKind, codec};
 use tokio::sync::Notify;
@@ -78,9 +78,8 @@ impl Load {
     }
 
     fn take(&mut self, limit: usize) -> Vec<Fresh> {
-        let limit = limit.min(self.fresh.len());
-        let taken: Vec<Fresh> = self.fresh.drain(..limit).collect();
-        self.fresh_bytes = self.fresh.iter().map(|(_, message)| message.body.len()).sum();
+        let taken: Vec<Fresh> = self.fresh.drain(..limit.min(self.fresh.len())).collect();
+        self.fresh_bytes -= taken.iter().map(|(_, message)| message.body.len()).sum::<usize>();
         taken
     }
 }
@@ -195,17 +194,15 @@ impl Outbox<'_> {
             }
             self.after = Some(None);
         }
-        if let Some(after) = self.after {
+        while let Some(after) = self.after {
             // What becomes durable from here on may come twice; the receiver knows it by its id.
             self.link.load().behind = false;
             let request = WaitingRequest { receiver: self.receiver, after, limit };
-            let waiting = self.world.bus.internal().message().waiting(request).await?.items;
-            self.after = waiting.last().map(|last| Some(last.index));
-            if self.after.is_some() {
-                return Ok(waiting
-                    .into_iter()
-                    .map(|waiting| (waiting.message.id(), waiting.message))
-                    .collect());
+            let page = self.world.bus.internal().message().waiting(request).await?;
+            self.after = page.next.and_then(|index| index.parse().ok()).map(Some);
+            if !page.items.is_empty() {
+                let with_id = |waiting: WaitingMessage| (waiting.message.id(), waiting.message);
+                return Ok(page.items.into_iter().map(with_id).collect());
             }
         }
         if !alone && self.link.load().fresh.len() < self.last {
@@ -277,4 +274,65 @@ fn garbled(why: &str) -> Problem {
         "delivery.garbled",
         format!("the receiver's answer does not fit: {why}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::message::MessageType;
+    use protocol::signing::Signature;
+
+    fn fresh(number: u64, body_bytes: usize) -> Fresh {
+        let cell = CellId::from_bytes([1; 32]);
+        let message = Message {
+            timestamp_ms: number,
+            expires_ms: number + 1,
+            sender: cell,
+            receiver: cell,
+            kind: MessageType::Chat,
+            sealed: false,
+            in_reply_to: None,
+            body: vec![b'x'; body_bytes],
+            proof: Vec::new(),
+            signature: Signature::from_bytes([0; 64]),
+            nonce: number,
+        };
+        (message.id(), message)
+    }
+
+    fn numbers(taken: &[Fresh]) -> Vec<u64> {
+        taken.iter().map(|(_, message)| message.nonce).collect()
+    }
+
+    #[test]
+    fn what_is_fresh_leaves_in_order_and_its_bytes_with_it() {
+        let mut load = Load::default();
+        (0..5).for_each(|number| load.put(Some(fresh(number, 100))));
+        assert_eq!(numbers(&load.take(3)), [0, 1, 2]);
+        assert_eq!(load.fresh_bytes, 200);
+        assert_eq!(numbers(&load.take(3)), [3, 4]);
+        assert_eq!((load.fresh_bytes, load.behind), (0, false));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_to_the_outbox_as_a_whole() {
+        let many =
+            |load: &mut Load| (0..=FRESH_MAX as u64).for_each(|number| load.put(Some(fresh(number, 1))));
+        let large =
+            |load: &mut Load| (0..3).for_each(|number| load.put(Some(fresh(number, FRESH_BYTES_MAX / 2))));
+        let unseen = |load: &mut Load| {
+            load.put(Some(fresh(0, 1)));
+            load.put(None);
+        };
+        for fill in [many as fn(&mut Load), large, unseen] {
+            let mut load = Load::default();
+            fill(&mut load);
+            assert!(load.behind && load.fresh.is_empty() && load.fresh_bytes == 0);
+            load.put(Some(fresh(7, 1)));
+            assert!(load.take(10).is_empty(), "behind, the outbox has that as well");
+            load.behind = false;
+            load.put(Some(fresh(8, 1)));
+            assert_eq!(numbers(&load.take(10)), [8]);
+        }
+    }
 }

@@ -272,7 +272,8 @@ words! {
         pub waiting: u64,
     }
 
-    /// Which outgoing messages to that cell wait, oldest first.
+    /// Which outgoing messages to that cell wait, oldest first. The answer's cursor is the index to go on
+    /// after; a page may be empty and have one.
     pub struct WaitingRequest {
         /// For whom.
         pub receiver: CellId,

@@ -27,7 +27,12 @@ pub(crate) fn apply(
         Record::Receipted { head, ids, .. } => receipted(me, view, at, head, ids, OUT),
         Record::Countersigned { head, ids } => receipted(me, view, at, head, ids, IN),
         Record::Refused { id, problem } => die(view, id, End::Refused, Some(problem)),
-        Record::Cancelled { id } => die(view, id, End::Cancelled, None),
+        Record::Cancelled { id } => {
+            die(view, id, End::Cancelled, None)?;
+            // Who holds it in memory to carry it over looks again.
+            let receiver = ROWS.get(view, &(*id, OUT))?.map(|row| row.peer);
+            Ok(receiver.into_iter().map(Effect::look_again).collect())
+        }
         Record::Expired { ids } => {
             for id in ids {
                 die(view, id, End::Expired, None)?;

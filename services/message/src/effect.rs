@@ -6,11 +6,12 @@ use protocol::{CellId, MessageId};
 /// What Message asks of the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Something waits for this receiver: carry it over.
+    /// What waits for this receiver has changed: carry it over.
     Deliver {
         /// Whom it is for.
         receiver: CellId,
-        /// The message, if it is small. What is not here is fetched with `message.waiting`.
+        /// The message that came, if it is small. Without one, what waits is found with
+        /// `message.waiting`, and what was held in memory counts no more.
         message: Option<Box<(MessageId, Message)>>,
     },
     /// An incoming message asks for something: carry it out, then `message.settle` it.
@@ -36,6 +37,11 @@ impl Effect {
     pub(crate) fn deliver(id: &MessageId, message: &Message) -> Self {
         let small = message.body.len() <= CARRIED_BYTES_MAX;
         Self::Deliver { receiver: message.receiver, message: small.then(|| Box::new((*id, message.clone()))) }
+    }
+
+    /// Whatever waits for a receiver.
+    pub(crate) fn look_again(receiver: CellId) -> Self {
+        Self::Deliver { receiver, message: None }
     }
 }
 

@@ -16,7 +16,8 @@
 //!   when they are opened, with [`parse_body`].
 //! - Every queue and store is bounded: see [`limits`].
 //!
-//! Absent on purpose: the network ([`Effect::Deliver`] asks the world to carry over what waits), keys, and retries (the world asks again; receivers deduplicate).
+//! Absent on purpose: the network ([`Effect::Deliver`] asks the world to carry over what waits), keys,
+//! and retries (the world asks again; receivers deduplicate).
 
 mod admit;
 mod apply;
@@ -94,10 +95,7 @@ impl Machine for MessageMachine {
         // One delivery a receiver is enough: named by the first entry that waits for it.
         let mut owed: Vec<Owed<Effect>> = receivers_waiting(view)?
             .into_iter()
-            .map(|(receiver, index)| {
-                let effect = Effect::Deliver { receiver, message: None };
-                Owed { index, ordinal: 0, effect }
-            })
+            .map(|(receiver, index)| Owed { index, ordinal: 0, effect: Effect::look_again(receiver) })
             .collect();
         for row in UNSETTLED.scan(view, &(), None, false) {
             let (index, unsettled) = row?;

@@ -23,7 +23,7 @@ pub(crate) const SWEEP_MAX: usize = 1_000;
 /// The longest request id, in bytes.
 pub(crate) const REQUEST_ID_BYTES_MAX: usize = 64;
 /// How many rows one list call looks at before it gives what it has.
-pub(crate) const ROWS_PER_CALL_MAX: usize = 10_000;
+pub const ROWS_PER_CALL_MAX: usize = 10_000;
 /// How many bytes of bodies one list call looks at, beyond its first message.
 pub(crate) const LIST_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How many bytes of bodies one `waiting` answer carries at most, beyond its first message.

@@ -208,21 +208,19 @@ pub(crate) fn waiting(view: &dyn Read, context: &Context, asked: &WaitingRequest
     let after = asked.after.map(|index| (asked.receiver, index));
     let mut items: Vec<WaitingMessage> = Vec::new();
     let mut bytes = 0;
-    for row in OUTBOX.scan(view, &asked.receiver, after.as_ref(), false).take(ROWS_PER_CALL_MAX) {
-        if items.len() == limit {
-            break;
-        }
+    let mut last = asked.after;
+    for (looked_at, row) in OUTBOX.scan(view, &asked.receiver, after.as_ref(), false).enumerate() {
         let ((_, index), lane) = row?;
-        let Some(message) = BODIES.get(view, &(lane, index))? else { continue };
-        // The sweep will expire it; a receiver would refuse it.
-        if message.expires_ms <= context.now_ms {
-            continue;
+        // The sweep will expire what is over; a receiver would refuse it.
+        let message = BODIES.get(view, &(lane, index))?.filter(|it| it.expires_ms > context.now_ms);
+        bytes += message.as_ref().map_or(0, |message| message.body.len());
+        let full = items.len() == limit || (bytes > WAITING_BYTES_MAX && !items.is_empty());
+        if full || looked_at == ROWS_PER_CALL_MAX {
+            let next = last.map(|index: u64| index.to_string());
+            return answer(Answer::Waiting(Page { items, next }));
         }
-        bytes += message.body.len();
-        if bytes > WAITING_BYTES_MAX && !items.is_empty() {
-            break;
-        }
-        items.push(WaitingMessage { index, message });
+        items.extend(message.map(|message| WaitingMessage { index, message }));
+        last = Some(index);
     }
     answer(Answer::Waiting(Page { items, next: None }))
 }

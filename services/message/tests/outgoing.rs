@@ -4,7 +4,7 @@
 mod kit;
 
 use kit::*;
-use message::limits::RECEIVERS_MAX;
+use message::limits::{RECEIVERS_MAX, ROWS_PER_CALL_MAX};
 use message::{Effect, Record};
 use protocol::message::{BODY_BYTES_MAX, LIFETIME_MS_MAX, Message, MessageType};
 use protocol::messages::Status;
@@ -193,6 +193,39 @@ fn only_a_queued_message_is_cancelled_or_refused() {
     assert_eq!(refused(refusal(&mut one, unknown)), "message.not_found");
     assert_eq!(refused(lookup(&mut one, unknown)), "message.not_found");
     check_replay(&mut one);
+}
+
+#[test]
+fn a_link_that_holds_a_message_is_told_of_its_cancellation() {
+    let mut one = bench(1);
+    let (id, _) = enqueue(&mut one, chat(1, 2, 0), None).unwrap();
+    one.take_effects();
+    cancel(&mut one, id).unwrap();
+    assert_eq!(one.take_effects(), [Effect::Deliver { receiver: cell(2), message: None }]);
+    assert!(waiting(&mut one, 2, None).is_empty());
+}
+
+#[test]
+fn what_lives_behind_many_expired_ones_is_found() {
+    let mut one = bench(1);
+    let expired = 2 * ROWS_PER_CALL_MAX as u64;
+    for number in 0..expired {
+        enqueue(&mut one, chat(1, 2, number), None).unwrap();
+    }
+    one.now_ms += LIFE_MS;
+    let late = Message { timestamp_ms: one.now_ms, expires_ms: one.now_ms + LIFE_MS, ..chat(1, 2, expired) };
+    let (id, _) = enqueue(&mut one, late, None).unwrap();
+    let (mut found, mut after, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = waiting_page(&mut one, 2, after);
+        found.extend(page.items.iter().map(|waiting| waiting.message.id()));
+        pages += 1;
+        match page.next {
+            Some(next) => after = Some(next.parse().unwrap()),
+            None => break,
+        }
+    }
+    assert_eq!((found, pages), (vec![id], 3));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use protocol::message::{Message, MessageType};
 use protocol::messages::{
     Answer, CountersignRequest, EnqueueRequest, ListMessages, MessageRef, MessageView, ReceiveRequest,
     RecordReceiptRequest, RecordRefusalRequest, Request, SettleRequest, Shared, SharedRequest, Status,
-    WaitingRequest,
+    WaitingMessage, WaitingRequest,
 };
 use protocol::receipt::{ReceiptHead, batch_root};
 use protocol::shared::{Empty, Page};
@@ -196,9 +196,14 @@ pub(crate) fn posts(cell: &mut Cell, query: protocol::message::QueryBody) -> Vec
     ask!(cell, Posts, query).unwrap().items.into_iter().map(|view| view.id).collect()
 }
 
-pub(crate) fn waiting(bench: &mut Cell, receiver: u8, after: Option<u64>) -> Vec<MessageId> {
+pub(crate) fn waiting_page(bench: &mut Cell, receiver: u8, after: Option<u64>) -> Page<WaitingMessage> {
     let request = WaitingRequest { receiver: cell(receiver), after, limit: 100 };
-    ask!(bench, Waiting, request).unwrap().items.into_iter().map(|item| item.message.id()).collect()
+    ask!(bench, Waiting, request).unwrap()
+}
+
+pub(crate) fn waiting(bench: &mut Cell, receiver: u8, after: Option<u64>) -> Vec<MessageId> {
+    let page = waiting_page(bench, receiver, after);
+    page.items.into_iter().map(|item| item.message.id()).collect()
 }
 
 pub(crate) fn outbox(cell: &mut Cell) -> u64 {
