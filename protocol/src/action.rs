@@ -125,6 +125,8 @@ pub trait Action: 'static {
     type Request: Serialize + DeserializeOwned + JsonSchema + Clone + Send + 'static;
     /// What is answered.
     type Answer: Serialize + DeserializeOwned + JsonSchema + Clone + Send + 'static;
+    /// The words of its service.
+    type Words: ServiceWords;
     /// Its description.
     const INFO: ActionInfo;
 }
@@ -143,8 +145,6 @@ pub trait ServiceWords: 'static {
 
 /// An action that the service's machine decides.
 pub trait MachineAction: Action {
-    /// The service's words.
-    type Words: ServiceWords;
     /// Into the service's request enum.
     fn wrap(request: Self::Request) -> <Self::Words as ServiceWords>::Request;
     /// Out of the service's answer enum; `None` if the machine answered another action.
@@ -219,7 +219,6 @@ macro_rules! actions {
             pub enum $mname {}
             $crate::actions!(@action $service, $mname, $mverb, $mreq, $mans, $mkind, $maccess, Machine, [$($mdoc)+]);
             impl $crate::action::MachineAction for $mname {
-                type Words = Words;
                 fn wrap(request: $mreq) -> Request {
                     Request::$mname(request)
                 }
@@ -278,6 +277,7 @@ macro_rules! actions {
         impl $crate::action::Action for $name {
             type Request = $req;
             type Answer = $ans;
+            type Words = Words;
             const INFO: $crate::action::ActionInfo = $crate::action::ActionInfo {
                 name: $crate::actions!(@name $service $verb),
                 service: $crate::Service::$service,

@@ -1,10 +1,9 @@
 //! What travels with a call: who asks, until when, on whose behalf, in which trace.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use machine::EffectId;
 use protocol::Caller;
-use tokio::time::Instant;
 
 /// How long a call may take unless told.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
@@ -50,10 +49,11 @@ impl std::fmt::Display for TraceParent {
 pub struct CallContext {
     /// Who asks.
     pub caller: Caller,
-    /// When the caller stops waiting.
-    pub deadline: Instant,
-    /// How long after a renewal it stops waiting.
+    /// How long the caller waits, counted from each call.
     pub patience: Duration,
+    /// When the caller of this very call stops waiting. The bus sets it when the call begins; who hands
+    /// the context on to calls of its own hands on the deadline.
+    pub deadline: Option<Instant>,
     /// The effect on whose behalf it is, if any.
     pub cause: Option<EffectId>,
     /// The trace it belongs to, if any.
@@ -68,19 +68,12 @@ impl CallContext {
 
     /// A call of somebody, with the default deadline.
     pub fn of(caller: Caller) -> Self {
-        Self {
-            caller,
-            deadline: Instant::now() + DEADLINE_DEFAULT,
-            patience: DEADLINE_DEFAULT,
-            cause: None,
-            trace: None,
-        }
+        Self { caller, patience: DEADLINE_DEFAULT, deadline: None, cause: None, trace: None }
     }
 
-    /// The same with another deadline, counted from now.
+    /// The same with another patience.
     #[must_use]
     pub fn within(mut self, patience: Duration) -> Self {
-        self.deadline = Instant::now() + patience;
         self.patience = patience;
         self
     }
@@ -90,18 +83,6 @@ impl CallContext {
     pub fn caused_by(mut self, cause: EffectId) -> Self {
         self.cause = Some(cause);
         self
-    }
-
-    /// When it began.
-    pub fn began(&self) -> Instant {
-        self.deadline - self.patience
-    }
-
-    /// For a holder that makes many calls with one context: the deadline counts from each call.
-    pub(crate) fn renewed(&self) -> Self {
-        let mut context = self.clone();
-        context.deadline = Instant::now() + self.patience;
-        context
     }
 }
 

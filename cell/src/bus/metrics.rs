@@ -13,8 +13,6 @@ pub const BUCKETS_US: [u64; 11] =
 pub struct ActionMetrics {
     /// The action's name.
     pub action: &'static str,
-    /// Calls that were answered.
-    pub answered: AtomicU64,
     /// Calls that were refused.
     pub refused: AtomicU64,
     /// Latency counts, one a bucket and one for what is above all.
@@ -28,11 +26,17 @@ impl ActionMetrics {
     pub fn new(action: &'static str) -> Self {
         Self {
             action,
-            answered: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             latency: std::array::from_fn(|_| AtomicU64::new(0)),
             latency_sum_us: AtomicU64::new(0),
         }
+    }
+
+    /// Calls that were answered.
+    pub fn answered(&self) -> u64 {
+        let refused = self.refused.load(Ordering::Relaxed);
+        let all: u64 = self.latency.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        all.saturating_sub(refused)
     }
 
     /// Measures a call that began at `start`.
@@ -51,10 +55,11 @@ impl Measured<'_> {
     /// Counts the call's outcome.
     pub fn finish<T>(self, result: &Result<T, Problem>) {
         let elapsed_us = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let counter = if result.is_ok() { &self.metrics.answered } else { &self.metrics.refused };
-        counter.fetch_add(1, Ordering::Relaxed);
         let bucket = BUCKETS_US.partition_point(|bound| *bound < elapsed_us);
         self.metrics.latency[bucket].fetch_add(1, Ordering::Relaxed);
         self.metrics.latency_sum_us.fetch_add(elapsed_us, Ordering::Relaxed);
+        if result.is_err() {
+            self.metrics.refused.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }

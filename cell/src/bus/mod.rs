@@ -15,87 +15,39 @@
 //! serves a call from inside, from HTTP and from another cell.
 
 mod breaker;
+mod build;
+mod bulkhead;
 mod context;
 mod metrics;
+mod route;
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, RwLock};
-use std::time::Duration;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
-use machine::EffectId;
 use protocol::action::{Call, Kind, ServiceWords};
 use protocol::{Action, Caller, MachineAction, Problem, ProblemKind, Service, Visitor};
 use serde_json::Value;
 use tokio::sync::oneshot;
-use tracing::Instrument;
+use tracing::level_filters::LevelFilter;
+use tracing::{Instrument, Span};
+
+use build::{Build, ByType, Handler, JsonHandle, Way};
+use bulkhead::{Bulkheads, Late};
+use route::{busy, not_running};
 
 pub use breaker::Breaker;
 pub use context::{CallContext, DEADLINE_DEFAULT, TraceParent};
 pub use metrics::{ActionMetrics, BUCKETS_US, Measured};
+pub use route::{Ask, Route};
 
 /// Times a query is tried again.
 const RETRIES_MAX: u32 = 2;
 /// Pause before the first retry; the second waits twice as long.
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
-
-/// A request on its way to a service's actor.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
-pub struct Ask<W: ServiceWords> {
-    /// What is asked.
-    pub request: W::Request,
-    /// Query or command.
-    pub kind: Kind,
-    /// Who asks.
-    pub caller: Caller,
-    /// The effect that asks, if one does: the receiver journals it as its source's high-water mark.
-    pub cause: Option<EffectId>,
-    /// Where the answer goes.
-    pub reply: oneshot::Sender<Result<W::Answer, Problem>>,
-}
-
-/// The way to a service's actor; the supervisor changes it when it starts the actor anew.
-pub struct Route<W: ServiceWords> {
-    recipient: RwLock<Option<actix::Recipient<Ask<W>>>>,
-}
-
-impl<W: ServiceWords> Default for Route<W> {
-    fn default() -> Self {
-        Self { recipient: RwLock::new(None) }
-    }
-}
-
-impl<W: ServiceWords> Route<W> {
-    /// Points the route at an actor, or at none.
-    pub fn set(&self, recipient: Option<actix::Recipient<Ask<W>>>) {
-        *self.recipient.write().unwrap_or_else(std::sync::PoisonError::into_inner) = recipient;
-    }
-
-    fn try_send(&self, ask: Ask<W>) -> Result<(), Problem> {
-        let recipient = self.recipient.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let Some(recipient) = recipient.as_ref() else {
-            return Err(not_running(W::SERVICE));
-        };
-        recipient.try_send(ask).map_err(|error| match error {
-            actix::prelude::SendError::Full(_) => busy(W::SERVICE),
-            actix::prelude::SendError::Closed(_) => not_running(W::SERVICE),
-        })
-    }
-}
-
-fn not_running(service: Service) -> Problem {
-    Problem::new(ProblemKind::Unavailable, "bus.not_running", format!("the {service} service is not running"))
-        .hint("cell status shows the services; ask again once it runs")
-}
-
-fn busy(service: Service) -> Problem {
-    Problem::new(ProblemKind::Busy, "bus.busy", format!("the {service} service has too much to do"))
-        .hint("ask again in a moment")
-}
 
 /// Bounds of the bus.
 #[derive(Clone, Copy, Debug)]
@@ -114,29 +66,13 @@ impl Default for BusLimits {
     }
 }
 
-type Handle<A> = dyn Fn(CallContext, <A as Action>::Request) -> BoxFuture<'static, Result<<A as Action>::Answer, Problem>>
-    + Send
-    + Sync;
-type JsonHandle = dyn Fn(Bus, CallContext, Value) -> BoxFuture<'static, Result<Value, Problem>> + Send + Sync;
-
-struct Handler<A: Action> {
-    handle: OnceLock<Box<Handle<A>>>,
-    metrics: Arc<ActionMetrics>,
-}
-
-/// What guards one service: bulkhead and breaker.
-struct Guard {
-    in_flight: AtomicUsize,
-    breaker: Breaker,
-}
-
 struct Inner {
-    handlers: HashMap<TypeId, Box<dyn Any + Send + Sync>, TypeIdHasher>,
+    handlers: ByType<Box<dyn Any + Send + Sync>>,
     json: HashMap<&'static str, Box<JsonHandle>>,
-    routes: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
-    guards: [Guard; 6],
+    routes: ByType<Arc<dyn Any + Send + Sync>>,
+    bulkheads: Bulkheads,
+    breakers: [Breaker; 6],
     metrics: Vec<Arc<ActionMetrics>>,
-    limits: BusLimits,
 }
 
 /// The bus. Clones are handles to the same one; it may be used from any thread with a tokio runtime.
@@ -148,17 +84,15 @@ impl Bus {
     pub fn new(limits: BusLimits) -> Self {
         let mut build = Build::default();
         protocol::visit_actions(&mut build);
-        let guard = || Guard {
-            in_flight: AtomicUsize::new(0),
-            breaker: Breaker::new(limits.breaker_failures_max, limits.breaker_pause),
-        };
+        let breaker = |_| Breaker::new(limits.breaker_failures_max, limits.breaker_pause);
+        let breakers: [Breaker; 6] = std::array::from_fn(breaker);
         Self(Arc::new(Inner {
             handlers: build.handlers,
             json: build.json,
             routes: build.routes,
-            guards: std::array::from_fn(|_| guard()),
+            bulkheads: Bulkheads::new(breakers.len(), limits.in_flight_max),
+            breakers,
             metrics: build.metrics,
-            limits,
         }))
     }
 
@@ -178,10 +112,12 @@ impl Bus {
         F: Fn(CallContext, A::Request) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<A::Answer, Problem>> + Send + 'static,
     {
-        let stood = self
-            .handler::<A>()
-            .handle
-            .set(Box::new(move |context, request| Box::pin(front(context, request))));
+        let stood = match &self.handler::<A>().way {
+            Way::Front(place) => {
+                place.set(Box::new(move |context, request| Box::pin(front(context, request))))
+            }
+            Way::Machine { .. } => unreachable!("{} is its machine's", A::INFO.name),
+        };
         debug_assert!(stood.is_ok(), "{} has two fronts", A::INFO.name);
     }
 
@@ -191,7 +127,9 @@ impl Bus {
         impl Visitor for Missing<'_> {
             fn machine<A: MachineAction>(&mut self) {}
             fn front<A: Action>(&mut self) {
-                if self.0.handler::<A>().handle.get().is_none() {
+                if let Way::Front(place) = &self.0.handler::<A>().way
+                    && place.get().is_none()
+                {
                     self.1.push(A::INFO.name);
                 }
             }
@@ -208,17 +146,21 @@ impl Bus {
     /// The service's refusals and those of the middleware (`bus.…`).
     pub async fn call<A: Action>(
         &self,
-        context: CallContext,
+        mut context: CallContext,
         request: A::Request,
     ) -> Result<A::Answer, Problem> {
         let handler = self.handler::<A>();
-        let measured = handler.metrics.since(context.began().into_std());
-        let span = span(A::INFO.name, &context);
-        let call = self.guarded::<A>(handler, context, request);
+        let began = Instant::now();
+        context.deadline.get_or_insert(began + context.patience);
         // Who does not look pays for one comparison.
-        let result = if span.is_disabled() { call.await } else { call.instrument(span.clone()).await };
-        measured.finish(&result);
-        tracing::debug!(parent: &span, code = result.as_ref().err().map(|problem| &*problem.code), "answered");
+        let traced = LevelFilter::current() >= LevelFilter::DEBUG;
+        let span = if traced { span(A::INFO.name, &context) } else { Span::none() };
+        // Pinned where they stand, here and below: these futures are large, and a move copies them.
+        let call = pin!(self.guarded::<A>(handler, context, request));
+        let result = if traced { call.instrument(span.clone()).await } else { call.await };
+        handler.metrics.since(began).finish(&result);
+        let code = result.as_ref().err().map(|problem| &*problem.code);
+        tracing::debug!(parent: &span, code, "answered");
         result
     }
 
@@ -256,7 +198,7 @@ impl Bus {
 
     /// Calls under way to a service.
     pub fn in_flight(&self, service: Service) -> usize {
-        self.0.guards[service.index()].in_flight.load(Ordering::Relaxed)
+        self.0.bulkheads.taken(service.index())
     }
 
     fn handler<A: Action>(&self) -> &Handler<A> {
@@ -276,46 +218,49 @@ impl Bus {
         if !context.caller.may(A::INFO.access) {
             return Err(denied(A::INFO.name, &context.caller));
         }
-        let deadline = context.deadline;
-        let work = self.behind_bulkhead::<A>(handler, context, request);
-        match tokio::time::timeout_at(deadline, work).await {
-            Ok(result) => result,
-            Err(_) => {
-                self.0.guards[A::INFO.service.index()].breaker.failed();
-                Err(late(A::INFO.name, A::INFO.kind))
+        let service = A::INFO.service;
+        let deadline = context.deadline.unwrap_or_else(|| Instant::now() + context.patience);
+        let result = match &handler.way {
+            Way::Machine { route, wrap, unwrap } => {
+                let place = self.0.bulkheads.take(service.index(), deadline).ok_or_else(|| busy(service))?;
+                let ask = |request| async {
+                    let answer = ask(route, A::INFO.kind, &context, wrap(request)).await?;
+                    unwrap(answer).ok_or_else(|| wrong_answer(A::INFO.name))
+                };
+                place.wait(pin!(self.tried::<A, _>(request, ask))).await
             }
-        }
+            // Fronts call other actions, of their own service too: if they took places as well, a
+            // bulkhead could fill with calls that wait for room in it.
+            Way::Front(front) => {
+                let Some(front) = front.get() else { return Err(not_running(service)) };
+                let work = self.tried::<A, _>(request, |request| front(context.clone(), request));
+                tokio::time::timeout_at(deadline.into(), work).await.map_err(|_| Late)
+            }
+        };
+        result.unwrap_or_else(|Late| {
+            self.0.breakers[service.index()].failed();
+            Err(late(A::INFO.name, A::INFO.kind))
+        })
     }
 
-    async fn behind_bulkhead<A: Action>(
+    /// Breaker and retry around one try.
+    async fn tried<A: Action, F: Future<Output = Result<A::Answer, Problem>>>(
         &self,
-        handler: &Handler<A>,
-        context: CallContext,
         request: A::Request,
+        one: impl Fn(A::Request) -> F,
     ) -> Result<A::Answer, Problem> {
-        let guard = &self.0.guards[A::INFO.service.index()];
-        // Fronts call other actions, of their own service too: counting them as well could fill a
-        // bulkhead with calls that wait for room in it.
-        let _place = match A::INFO.handler {
-            protocol::Handler::Machine => {
-                Some(Place::take(&guard.in_flight, self.0.limits.in_flight_max, A::INFO.service)?)
-            }
-            protocol::Handler::Front => None,
-        };
-        let Some(handle) = handler.handle.get() else {
-            return Err(not_running(A::INFO.service));
-        };
+        let breaker = &self.0.breakers[A::INFO.service.index()];
         if A::INFO.kind == Kind::Command {
-            guard.breaker.check(A::INFO.service)?;
-            let result = handle(context, request).await;
-            guard.breaker.saw(&result);
+            breaker.check(A::INFO.service)?;
+            let result = one(request).await;
+            breaker.saw(&result);
             return result;
         }
         let mut tries = 0;
         loop {
-            guard.breaker.check(A::INFO.service)?;
-            let result = handle(context.clone(), request.clone()).await;
-            guard.breaker.saw(&result);
+            breaker.check(A::INFO.service)?;
+            let result = one(request.clone()).await;
+            breaker.saw(&result);
             match &result {
                 Err(problem) if tries < RETRIES_MAX && worth_a_retry(problem) => {
                     tries += 1;
@@ -327,34 +272,30 @@ impl Bus {
     }
 }
 
+/// Asks a service's actor.
+async fn ask<W: ServiceWords>(
+    route: &Route<W>,
+    kind: Kind,
+    context: &CallContext,
+    request: W::Request,
+) -> Result<W::Answer, Problem> {
+    let (reply, answer) = oneshot::channel();
+    route.try_send(Ask { request, kind, caller: context.caller.clone(), cause: context.cause, reply })?;
+    answer.await.map_err(|_| not_running(W::SERVICE))?
+}
+
+fn wrong_answer(action: &str) -> Problem {
+    let cause = format!("{action} was answered with another action's answer");
+    Problem::new(ProblemKind::Fault, "bus.wrong_answer", cause)
+}
+
 /// The span of a call, under the trace that it came with.
-fn span(action: &'static str, context: &CallContext) -> tracing::Span {
+fn span(action: &'static str, context: &CallContext) -> Span {
     let span = tracing::debug_span!("call", action, caller = %context.caller, trace = tracing::field::Empty);
-    if let Some(trace) = &context.trace
-        && !span.is_disabled()
-    {
+    if let Some(trace) = &context.trace {
         span.record("trace", tracing::field::display(trace));
     }
     span
-}
-
-/// A place behind the bulkhead, given back when dropped.
-struct Place<'a>(&'a AtomicUsize);
-
-impl<'a> Place<'a> {
-    fn take(in_flight: &'a AtomicUsize, max: usize, service: Service) -> Result<Self, Problem> {
-        if in_flight.fetch_add(1, Ordering::Relaxed) >= max {
-            in_flight.fetch_sub(1, Ordering::Relaxed);
-            return Err(busy(service));
-        }
-        Ok(Self(in_flight))
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 fn worth_a_retry(problem: &Problem) -> bool {
@@ -436,110 +377,6 @@ impl Call for BusCaller {
         &self,
         request: A::Request,
     ) -> impl Future<Output = Result<A::Answer, Problem>> + Send {
-        let (bus, context) = (self.bus.clone(), self.context.renewed());
-        async move { bus.call::<A>(context, request).await }
-    }
-}
-
-/// Fills the tables of a bus from the declarations.
-#[derive(Default)]
-struct Build {
-    handlers: HashMap<TypeId, Box<dyn Any + Send + Sync>, TypeIdHasher>,
-    json: HashMap<&'static str, Box<JsonHandle>>,
-    routes: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
-    metrics: Vec<Arc<ActionMetrics>>,
-}
-
-impl Build {
-    fn add<A: Action>(&mut self, handle: OnceLock<Box<Handle<A>>>) {
-        let metrics = Arc::new(ActionMetrics::new(A::INFO.name));
-        self.metrics.push(Arc::clone(&metrics));
-        self.handlers.insert(TypeId::of::<A>(), Box::new(Handler::<A> { handle, metrics }));
-        self.json.insert(
-            A::INFO.name,
-            Box::new(|bus, context, value| Box::pin(json_call::<A>(bus, context, value))),
-        );
-    }
-}
-
-async fn json_call<A: Action>(bus: Bus, context: CallContext, value: Value) -> Result<Value, Problem> {
-    // Access comes first: whoever may not call an action learns nothing of its shape.
-    if !context.caller.may(A::INFO.access) {
-        return Err(denied(A::INFO.name, &context.caller));
-    }
-    let value = if value.is_null() { Value::Object(serde_json::Map::new()) } else { value };
-    let request = serde_json::from_value::<A::Request>(value).map_err(|error| {
-        Problem::new(ProblemKind::Invalid, "rpc.bad_params", format!("{}: {error}", A::INFO.name))
-            .hint("GET /openapi.json has the schema of every request")
-    })?;
-    let answer = bus.call::<A>(context, request).await?;
-    serde_json::to_value(answer).map_err(|error| {
-        Problem::new(ProblemKind::Fault, "rpc.unencodable", format!("{}: {error}", A::INFO.name))
-    })
-}
-
-impl Visitor for Build {
-    fn machine<A: MachineAction>(&mut self) {
-        let route = self
-            .routes
-            .entry(TypeId::of::<A::Words>())
-            .or_insert_with(|| Arc::new(Route::<A::Words>::default()))
-            .clone()
-            .downcast::<Route<A::Words>>()
-            .expect("a route is kept under the type of its words");
-        let handle: Box<Handle<A>> = Box::new(move |context, request| {
-            let (reply, answer) = oneshot::channel();
-            let ask = Ask {
-                request: A::wrap(request),
-                kind: A::INFO.kind,
-                caller: context.caller,
-                cause: context.cause,
-                reply,
-            };
-            let sent = route.try_send(ask);
-            Box::pin(async move {
-                sent?;
-                let answer = answer.await.map_err(|_| not_running(A::INFO.service))??;
-                A::unwrap(answer).ok_or_else(|| {
-                    Problem::new(
-                        ProblemKind::Fault,
-                        "bus.wrong_answer",
-                        format!("{} was answered with another action's answer", A::INFO.name),
-                    )
-                })
-            })
-        });
-        self.add::<A>(OnceLock::from(handle));
-    }
-
-    fn front<A: Action>(&mut self) {
-        self.add::<A>(OnceLock::new());
-    }
-}
-
-/// A `TypeId` is a hash already.
-#[derive(Clone, Default)]
-struct TypeIdHasher;
-
-impl std::hash::BuildHasher for TypeIdHasher {
-    type Hasher = Passthrough;
-    fn build_hasher(&self) -> Passthrough {
-        Passthrough(0)
-    }
-}
-
-struct Passthrough(u64);
-
-impl std::hash::Hasher for Passthrough {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
+        self.bus.call::<A>(self.context.clone(), request)
     }
 }

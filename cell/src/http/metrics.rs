@@ -90,9 +90,10 @@ fn actions(world: &World, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std
     let mut family =
         encoder.encode_descriptor("action_calls", "Calls of an action, by outcome", None, counter)?;
     for metrics in world.bus.metrics() {
-        for (outcome, value) in [("answered", &metrics.answered), ("refused", &metrics.refused)] {
+        let refused = metrics.refused.load(Ordering::Relaxed);
+        for (outcome, value) in [("answered", metrics.answered()), ("refused", refused)] {
             let labels = [("action", metrics.action), ("outcome", outcome)];
-            ConstCounter::new(value.load(Ordering::Relaxed)).encode(family.encode_family(&labels)?)?;
+            ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
         }
     }
     let mut family = encoder.encode_descriptor(

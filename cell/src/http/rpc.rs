@@ -100,7 +100,7 @@ pub(super) async fn call_action(
     {
         return Err(unknown_action(action));
     }
-    let result = web.world.bus.call_json(context.renewed(), action, params).await;
+    let result = web.world.bus.call_json(context.clone(), action, params).await;
     auth::audit(web, context, action, &result).await;
     result
 }

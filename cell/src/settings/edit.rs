@@ -37,7 +37,10 @@ const DOCS: &[(&str, &str)] = &[
     ("service.in_flight_max", "Calls under way to one service; one more is refused as busy."),
     ("service.restarts_max", "Restarts of a faulted service within the window."),
     ("service.restart_window_s", "The window of restarts."),
-    ("journal.backend", "What writes the journals: positioned, or random-access-disk."),
+    (
+        "journal.backend",
+        "What writes the journals: positioned, random-access-disk, or for crash tests lossy.",
+    ),
     ("store.memory_mib", "Memory for cached view blocks."),
     ("log.filter", "What is logged; RUST_LOG goes before it."),
     ("log.format", "text or json."),

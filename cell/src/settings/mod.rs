@@ -142,7 +142,8 @@ pub struct Service {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Journal {
-    /// What writes the files: `positioned`, or `random-access-disk`.
+    /// What writes the files: `positioned`, `random-access-disk`, or for crash tests `lossy`, which keeps
+    /// in the process what is not synced, so that a kill takes what a power loss would.
     pub backend: Backend,
 }
 
@@ -359,8 +360,10 @@ fn check(settings: &Settings, path: &Path) -> Result<(), Problem> {
         "http.workers is from 1 to 64"
     } else if settings.http.requests_per_second_max == 0 {
         "http.requests_per_second_max is at least 1"
-    } else if settings.service.mailbox_max == 0 || settings.service.in_flight_max == 0 {
-        "service.mailbox_max and service.in_flight_max are at least 1"
+    } else if settings.service.mailbox_max == 0 {
+        "service.mailbox_max is at least 1"
+    } else if !(1..=65_536).contains(&settings.service.in_flight_max) {
+        "service.in_flight_max is from 1 to 65536"
     } else if settings.network.frame_bytes_max < 2 * 1024 * 1024 {
         "network.frame_bytes_max is at least 2097152, to hold the largest message"
     } else if settings.message.batch_max == 0 || settings.message.batch_max > 1_000 {

@@ -1,0 +1,121 @@
+//! The tables of a bus, filled from the declared actions.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use futures_util::future::BoxFuture;
+use protocol::action::ServiceWords;
+use protocol::{Action, MachineAction, Problem, ProblemKind, Visitor};
+use serde_json::Value;
+
+use super::{ActionMetrics, Bus, CallContext, Route, denied};
+
+pub(super) type Front<A> = dyn Fn(CallContext, <A as Action>::Request) -> BoxFuture<'static, Result<<A as Action>::Answer, Problem>>
+    + Send
+    + Sync;
+pub(super) type JsonHandle =
+    dyn Fn(Bus, CallContext, Value) -> BoxFuture<'static, Result<Value, Problem>> + Send + Sync;
+
+/// An action's request, as one of its service's words.
+pub(super) type Wrap<A> = fn(<A as Action>::Request) -> <<A as Action>::Words as ServiceWords>::Request;
+/// A service's answer, as the action's.
+pub(super) type Unwrap<A> =
+    fn(<<A as Action>::Words as ServiceWords>::Answer) -> Option<<A as Action>::Answer>;
+
+/// Who answers an action.
+pub(super) enum Way<A: Action> {
+    /// Its service's machine.
+    Machine { route: Arc<Route<A::Words>>, wrap: Wrap<A>, unwrap: Unwrap<A> },
+    /// A front, once somebody has said which.
+    Front(OnceLock<Box<Front<A>>>),
+}
+
+pub(super) struct Handler<A: Action> {
+    pub(super) way: Way<A>,
+    pub(super) metrics: Arc<ActionMetrics>,
+}
+
+/// Everything of one type each, under that type's id.
+pub(super) type ByType<T> = HashMap<TypeId, T, TypeIdHasher>;
+
+/// Fills the tables of a bus from the declarations.
+#[derive(Default)]
+pub(super) struct Build {
+    pub(super) handlers: ByType<Box<dyn Any + Send + Sync>>,
+    pub(super) json: HashMap<&'static str, Box<JsonHandle>>,
+    pub(super) routes: ByType<Arc<dyn Any + Send + Sync>>,
+    pub(super) metrics: Vec<Arc<ActionMetrics>>,
+}
+
+impl Build {
+    fn add<A: Action>(&mut self, way: Way<A>) {
+        let metrics = Arc::new(ActionMetrics::new(A::INFO.name));
+        self.metrics.push(Arc::clone(&metrics));
+        self.handlers.insert(TypeId::of::<A>(), Box::new(Handler { way, metrics }));
+        self.json.insert(
+            A::INFO.name,
+            Box::new(|bus, context, value| Box::pin(json_call::<A>(bus, context, value))),
+        );
+    }
+}
+
+impl Visitor for Build {
+    fn machine<A: MachineAction>(&mut self) {
+        let route = self
+            .routes
+            .entry(TypeId::of::<A::Words>())
+            .or_insert_with(|| Arc::new(Route::<A::Words>::default()))
+            .clone()
+            .downcast::<Route<A::Words>>()
+            .expect("a route is kept under the type of its words");
+        self.add::<A>(Way::Machine { route, wrap: A::wrap, unwrap: A::unwrap });
+    }
+
+    fn front<A: Action>(&mut self) {
+        self.add::<A>(Way::Front(OnceLock::new()));
+    }
+}
+
+async fn json_call<A: Action>(bus: Bus, context: CallContext, value: Value) -> Result<Value, Problem> {
+    // Access comes first: whoever may not call an action learns nothing of its shape.
+    if !context.caller.may(A::INFO.access) {
+        return Err(denied(A::INFO.name, &context.caller));
+    }
+    let value = if value.is_null() { Value::Object(serde_json::Map::new()) } else { value };
+    let request = serde_json::from_value::<A::Request>(value).map_err(|error| {
+        Problem::new(ProblemKind::Invalid, "rpc.bad_params", format!("{}: {error}", A::INFO.name))
+            .hint("GET /openapi.json has the schema of every request")
+    })?;
+    let answer = bus.call::<A>(context, request).await?;
+    serde_json::to_value(answer).map_err(|error| {
+        Problem::new(ProblemKind::Fault, "rpc.unencodable", format!("{}: {error}", A::INFO.name))
+    })
+}
+
+/// A `TypeId` is a hash already.
+#[derive(Clone, Default)]
+pub(super) struct TypeIdHasher;
+
+impl std::hash::BuildHasher for TypeIdHasher {
+    type Hasher = Passthrough;
+    fn build_hasher(&self) -> Passthrough {
+        Passthrough(0)
+    }
+}
+
+pub(super) struct Passthrough(u64);
+
+impl std::hash::Hasher for Passthrough {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}

@@ -1,0 +1,63 @@
+//! The way to a service's actor.
+
+use std::sync::{PoisonError, RwLock};
+
+use machine::EffectId;
+use protocol::action::{Kind, ServiceWords};
+use protocol::{Caller, Problem, ProblemKind, Service};
+use tokio::sync::oneshot;
+
+/// A request on its way to a service's actor.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub struct Ask<W: ServiceWords> {
+    /// What is asked.
+    pub request: W::Request,
+    /// Query or command.
+    pub kind: Kind,
+    /// Who asks.
+    pub caller: Caller,
+    /// The effect that asks, if one does: the receiver journals it as its source's high-water mark.
+    pub cause: Option<EffectId>,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Result<W::Answer, Problem>>,
+}
+
+/// The way to a service's actor; the supervisor changes it when it starts the actor anew.
+pub struct Route<W: ServiceWords> {
+    recipient: RwLock<Option<actix::Recipient<Ask<W>>>>,
+}
+
+impl<W: ServiceWords> Default for Route<W> {
+    fn default() -> Self {
+        Self { recipient: RwLock::new(None) }
+    }
+}
+
+impl<W: ServiceWords> Route<W> {
+    /// Points the route at an actor, or at none.
+    pub fn set(&self, recipient: Option<actix::Recipient<Ask<W>>>) {
+        *self.recipient.write().unwrap_or_else(PoisonError::into_inner) = recipient;
+    }
+
+    pub(super) fn try_send(&self, ask: Ask<W>) -> Result<(), Problem> {
+        let recipient = self.recipient.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(recipient) = recipient.as_ref() else {
+            return Err(not_running(W::SERVICE));
+        };
+        recipient.try_send(ask).map_err(|error| match error {
+            actix::prelude::SendError::Full(_) => busy(W::SERVICE),
+            actix::prelude::SendError::Closed(_) => not_running(W::SERVICE),
+        })
+    }
+}
+
+pub(super) fn not_running(service: Service) -> Problem {
+    Problem::new(ProblemKind::Unavailable, "bus.not_running", format!("the {service} service is not running"))
+        .hint("cell status shows the services; ask again once it runs")
+}
+
+pub(super) fn busy(service: Service) -> Problem {
+    Problem::new(ProblemKind::Busy, "bus.busy", format!("the {service} service has too much to do"))
+        .hint("ask again in a moment")
+}
