@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use journal::{Backend, Disk, Error, Journal, KeyPair, Reader, Result};
+use journal::storage::{File, Lossy, ReadStorage, Storage};
+use journal::{Backend, Disk, Error, Journal, KeyPair, Memory, Reader, Result};
 
 fn pair() -> KeyPair {
     KeyPair::from_seed(&[3; 32])
@@ -13,17 +14,17 @@ fn create(folder: &Path, backend: Backend) -> Result<Journal> {
 }
 
 fn open(folder: &Path, backend: Backend, witnessed: u64) -> Result<(Journal, journal::Recovery)> {
-    Journal::open_on(Box::new(Disk::open(folder, backend)?), pair(), witnessed)
+    Journal::open_on(backend.open(folder)?, pair(), witnessed)
 }
 
-/// Whatever is promised holds with both.
-fn with_both(check: impl Fn(Backend)) {
-    [Backend::Positioned, Backend::RandomAccessDisk].into_iter().for_each(check);
+/// Whatever is promised holds with each.
+fn with_each(check: impl Fn(Backend)) {
+    [Backend::Positioned, Backend::RandomAccessDisk, Backend::Lossy].into_iter().for_each(check);
 }
 
 #[test]
 fn what_is_appended_is_there_after_a_reopen() {
-    with_both(appended_and_reopened);
+    with_each(appended_and_reopened);
 }
 
 fn appended_and_reopened(backend: Backend) {
@@ -87,7 +88,7 @@ fn a_reader_follows_a_writer() {
 /// A disk that is full must not be acknowledged: `/dev/full` stands in for the data file.
 #[test]
 fn a_full_disk_is_reported_by_the_append_that_met_it() {
-    with_both(full_disk_reported);
+    with_each(full_disk_reported);
 }
 
 fn full_disk_reported(backend: Backend) {
@@ -119,4 +120,32 @@ fn the_backends_write_the_same_files() {
         assert_eq!(journal.append(&["more"]).expect("appends"), 600);
     }
     assert!(files[0] == files[1], "file for file the same");
+}
+
+#[test]
+fn what_is_not_synced_is_read_back_and_dies_with_the_process() {
+    let below = Memory::default();
+    let mut lossy = Lossy::new(below.clone());
+    lossy.write(File::Data, 0, b"synced").expect("writes");
+    lossy.sync(File::Data).expect("syncs");
+    lossy.write(File::Data, 8, b"held").expect("writes");
+    lossy.truncate(File::Data, 10).expect("cuts");
+    lossy.write(File::Oplog, 0, b"other").expect("writes");
+    assert_eq!(lossy.len(File::Data).expect("a length"), 10);
+    assert_eq!(lossy.read(File::Data, 4, 6).expect("reads"), b"ed\0\0he");
+    assert!(lossy.read(File::Data, 4, 7).is_err(), "longer than the file");
+    drop(lossy);
+    assert_eq!((below.bytes(File::Data), below.bytes(File::Oplog)), (b"synced".to_vec(), Vec::new()));
+}
+
+/// The crash test of cells rests on this: on [`Lossy`] a kill shows whether an append was synced.
+#[test]
+fn an_append_on_a_lossy_disk_is_there_for_the_next_process() {
+    let below = Memory::default();
+    let mut journal = Journal::create_on(Box::new(Lossy::new(below.clone())), pair()).expect("creates");
+    for number in 0..300u32 {
+        journal.append(&[number.to_le_bytes()]).expect("appends");
+        let (left, _) = Journal::open_on(Box::new(below.copy()), pair(), 0).expect("opens");
+        assert_eq!(left.length(), journal.length());
+    }
 }

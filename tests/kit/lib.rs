@@ -34,6 +34,8 @@ pub fn program() -> PathBuf {
 pub struct Cell {
     dir: PathBuf,
     child: Option<Child>,
+    /// Settings of its process, as environment variables.
+    pub environment: Vec<(&'static str, &'static str)>,
     /// Where HTTP listens, while it runs.
     pub http: String,
     /// Where peers reach it, while it runs.
@@ -48,7 +50,7 @@ impl Cell {
     /// If it cannot be made.
     pub fn init(dir: &Path, name: &str) -> Self {
         let dir = dir.join(name);
-        let cell = Self { dir, child: None, http: String::new(), peer: String::new() };
+        let cell = Self::adopt(&dir);
         let port = free_port().to_string();
         cell.ok(&["init", "--name", name, "--http-port", "0", "--peer-port", &port]);
         cell
@@ -56,7 +58,13 @@ impl Cell {
 
     /// A cell that is there already.
     pub fn adopt(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), child: None, http: String::new(), peer: String::new() }
+        Self {
+            dir: dir.to_owned(),
+            child: None,
+            environment: Vec::new(),
+            http: String::new(),
+            peer: String::new(),
+        }
     }
 
     /// Memory of its process that lies in RAM, in KiB.
@@ -103,6 +111,7 @@ impl Cell {
         let mut child = Command::new(program())
             .args(["start", "--output", "json", "--dir"])
             .arg(&self.dir)
+            .envs(self.environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

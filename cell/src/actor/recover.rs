@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use journal::{Backend, Disk, Error, Journal, KeyPair};
+use journal::{Backend, Error, Journal, KeyPair};
 use machine::{At, EffectId, Entry, Fault, Machine, Overlay, Read, View, Write};
 use protocol::action::ServiceWords;
 use protocol::{Problem, ProblemKind, Service, codec};
@@ -108,8 +108,9 @@ pub fn open_service<M: Machine>(
     let position = keyspace.position().map_err(|fault| super::fault_problem(service, &fault))?;
     let witnessed = position.filter(|position| position.key == *key_pair.public().as_bytes());
     let witnessed = witnessed.map_or(0, |position| position.length);
-    let (journal, recovery) = Disk::open(&folder, backend)
-        .and_then(|disk| Journal::open_on(Box::new(disk), key_pair, witnessed))
+    let (journal, recovery) = backend
+        .open(&folder)
+        .and_then(|storage| Journal::open_on(storage, key_pair, witnessed))
         .map_err(|error| journal_problem(service, &error))?;
     if recovery.tail_unproven {
         tracing::warn!(%service, torn_bytes = recovery.torn_bytes, dropped_batches = recovery.dropped_batches,

@@ -26,7 +26,7 @@ use random_access_storage::{RandomAccess, RandomAccessError};
 use tokio::runtime::Runtime;
 
 use super::positioned::Positioned;
-use super::{File, ReadStorage, Storage, short_read};
+use super::{File, Lossy, ReadStorage, Storage, short_read};
 use crate::error::{Error, Result};
 
 /// The longest single read: longer ones come back cut from `random-access-disk` on tokio.
@@ -41,6 +41,20 @@ pub enum Backend {
     Positioned,
     /// The crate `random-access-disk`, with guards.
     RandomAccessDisk,
+    /// [`Backend::Positioned`] behind [`Lossy`]: for crash tests.
+    Lossy,
+}
+
+impl Backend {
+    /// Opens a folder that holds a journal.
+    ///
+    /// # Errors
+    ///
+    /// As [`Disk::open`].
+    pub fn open(self, folder: &Path) -> Result<Box<dyn Storage>> {
+        let disk = Disk::open(folder, self)?;
+        Ok(if self == Self::Lossy { Box::new(Lossy::new(disk)) } else { Box::new(disk) })
+    }
 }
 
 enum Handle {
@@ -51,7 +65,7 @@ enum Handle {
 impl Handle {
     async fn open(backend: Backend, path: PathBuf) -> Result<Self, RandomAccessError> {
         Ok(match backend {
-            Backend::Positioned => Self::Positioned(Positioned::open(&path)?),
+            Backend::Positioned | Backend::Lossy => Self::Positioned(Positioned::open(&path)?),
             Backend::RandomAccessDisk => {
                 Self::RandomAccessDisk(RandomAccessDisk::builder(path).auto_sync(false).build().await?)
             }

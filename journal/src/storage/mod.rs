@@ -6,6 +6,7 @@
 
 mod disk;
 mod faulty;
+mod lossy;
 mod memory;
 mod positioned;
 
@@ -13,6 +14,7 @@ use std::io;
 
 pub use disk::{Backend, Disk, ReadOnlyDisk};
 pub use faulty::{Faults, Faulty};
+pub use lossy::Lossy;
 pub use memory::Memory;
 pub use positioned::Positioned;
 
