@@ -3,15 +3,14 @@
 //!
 //! The peer speaks libp2p by itself and shares no code with the cell's network: only the message type.
 
-use std::io;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use futures_util::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
+use futures_util::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use kit::{Cell, until};
-use libp2p::request_response::{self, Codec, Message as Frame, ProtocolSupport};
 use libp2p::swarm::SwarmEvent;
-use libp2p::{Multiaddr, StreamProtocol, Swarm, identity, noise, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identity, noise, tcp, yamux};
+use libp2p_stream::{Behaviour, Control};
 use minicbor::{Decode, Encode};
 use protocol::message::{Message, MessageType};
 use protocol::receipt::ReceiptHead;
@@ -23,60 +22,27 @@ const PROTOCOL: StreamProtocol = StreamProtocol::new("/celluler/cell/1");
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What a hostile peer may cost at most.
 const MEMORY_KIB_MAX: u64 = 64 * 1024;
-
-/// Writes requests exactly as they are given, and reads whatever comes.
-#[derive(Clone, Default)]
-struct Raw;
-
-async fn read_all<T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    io.read_to_end(&mut bytes).await?;
-    Ok(bytes)
-}
-
-impl Codec for Raw {
-    type Protocol = StreamProtocol;
-    type Request = Vec<u8>;
-    type Response = Vec<u8>;
-
-    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
-    where
-        T: AsyncRead + Unpin + Send,
-    {
-        read_all(io).await
-    }
-
-    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
-    where
-        T: AsyncRead + Unpin + Send,
-    {
-        let bytes = read_all(io).await?;
-        // A stream that ends without a byte is no reply.
-        if bytes.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
-    }
-
-    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, bytes: Vec<u8>) -> io::Result<()>
-    where
-        T: AsyncWrite + Unpin + Send,
-    {
-        io.write_all(&bytes).await?;
-        io.close().await
-    }
-
-    async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, bytes: Vec<u8>) -> io::Result<()>
-    where
-        T: AsyncWrite + Unpin + Send,
-    {
-        self.write_request(&PROTOCOL, io, bytes).await
-    }
-}
+/// A frame's length, the number of its request, and its tag.
+const HEAD_BYTES: usize = 4 + 8 + 1;
+/// The tags of a request and of its reply.
+const REQUEST: u8 = 1;
+const REPLY: u8 = 2;
 
 /// A peer that can send anything.
 struct Peer {
     key: SigningKey,
-    swarm: Swarm<request_response::Behaviour<Raw>>,
+    swarm: Option<Swarm<Behaviour>>,
+    connection: Option<actix_rt::task::JoinHandle<()>>,
+    control: Control,
     address: Multiaddr,
     victim: CellId,
+    victim_peer: Option<PeerId>,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.connection.iter().for_each(actix_rt::task::JoinHandle::abort);
+    }
 }
 
 #[derive(Encode)]
@@ -111,60 +77,61 @@ impl Peer {
     fn new(seed: u8, cell: &Cell) -> Self {
         let key = SigningKey::from_bytes(&[seed; 32]);
         let libp2p_key = identity::Keypair::ed25519_from_bytes([seed; 32]).expect("a key");
-        let protocols = [(PROTOCOL, ProtocolSupport::Full)];
-        let behaviour = request_response::Behaviour::with_codec(
-            Raw,
-            protocols,
-            request_response::Config::default().with_request_timeout(PATIENCE),
-        );
         let swarm = libp2p::SwarmBuilder::with_existing_identity(libp2p_key)
             .with_tokio()
             .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
             .expect("a transport")
-            .with_behaviour(|_| behaviour)
+            .with_behaviour(|_| Behaviour::new())
             .expect("a behaviour")
             .with_swarm_config(|config| config.with_idle_connection_timeout(PATIENCE))
             .build();
-        let victim = cell.id().parse().expect("an id");
-        Self { key, swarm, address: cell.peer.parse().expect("an address"), victim }
+        Self {
+            key,
+            control: swarm.behaviour().new_control(),
+            swarm: Some(swarm),
+            connection: None,
+            address: cell.peer.parse().expect("an address"),
+            victim: cell.id().parse().expect("an id"),
+            victim_peer: None,
+        }
     }
 
     async fn dial(&mut self) {
-        self.swarm.dial(self.address.clone()).expect("dials");
+        let mut swarm = self.swarm.take().expect("dials once");
+        swarm.dial(self.address.clone()).expect("dials");
         let connected = async {
-            while !matches!(self.swarm.select_next_some().await, SwarmEvent::ConnectionEstablished { .. }) {}
+            loop {
+                if let SwarmEvent::ConnectionEstablished { peer_id, .. } = swarm.select_next_some().await {
+                    return peer_id;
+                }
+            }
         };
-        tokio::time::timeout(PATIENCE, connected).await.expect("connects");
+        self.victim_peer = Some(tokio::time::timeout(PATIENCE, connected).await.expect("connects"));
+        self.connection = Some(actix_rt::spawn(async move {
+            loop {
+                swarm.select_next_some().await;
+            }
+        }));
     }
 
     /// Sends bytes as they are on a stream of their own; the reply's bytes, if there is one.
     async fn send(&mut self, bytes: Vec<u8>) -> Option<Vec<u8>> {
-        let id = *self.swarm.connected_peers().next().expect("connected");
-        let asked = self.swarm.behaviour_mut().send_request(&id, bytes);
+        let victim = self.victim_peer.expect("connected");
         let exchange = async {
-            loop {
-                match self.swarm.select_next_some().await {
-                    SwarmEvent::Behaviour(request_response::Event::Message {
-                        message: Frame::Response { request_id, response },
-                        ..
-                    }) if request_id == asked => return Some(response),
-                    SwarmEvent::Behaviour(request_response::Event::OutboundFailure {
-                        request_id, ..
-                    }) if request_id == asked => return None,
-                    _ => {}
-                }
-            }
+            let mut stream = self.control.open_stream(victim, PROTOCOL).await.ok()?;
+            stream.write_all(&bytes).await.ok()?;
+            stream.close().await.ok()?;
+            let mut reply = Vec::new();
+            stream.read_to_end(&mut reply).await.ok()?;
+            (!reply.is_empty()).then_some(reply)
         };
         tokio::time::timeout(PATIENCE, exchange).await.expect("answered or refused, not left hanging")
     }
 
     /// Sends a batch in a proper frame; what became of it.
     async fn deliver(&mut self, messages: Vec<Message>) -> Taken {
-        let mut data = vec![1];
-        data.extend(codec::encode(&Batch { messages }));
-        let reply = self.send(framed(&data)).await.expect("a reply");
-        assert_eq!(reply[4], 0, "an answer, not a busy");
-        codec::decode(&reply[5..]).expect("an answer")
+        let reply = self.send(framed(REQUEST, &codec::encode(&Batch { messages }))).await;
+        answer(&reply.expect("a reply"))
     }
 
     fn message(&self, text: &str) -> Message {
@@ -188,8 +155,14 @@ impl Peer {
     }
 }
 
-fn framed(data: &[u8]) -> Vec<u8> {
-    [(data.len() as u32).to_le_bytes().as_slice(), data].concat()
+fn framed(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = (8 + 1 + body.len() as u32).to_le_bytes();
+    [length.as_slice(), &7u64.to_le_bytes(), &[tag], body].concat()
+}
+
+fn answer(reply: &[u8]) -> Taken {
+    assert_eq!(reply[4..HEAD_BYTES], [7, 0, 0, 0, 0, 0, 0, 0, REPLY], "an answer, not a busy");
+    codec::decode(&reply[HEAD_BYTES..]).expect("an answer")
 }
 
 fn outcome(taken: Taken) -> Option<String> {
@@ -231,14 +204,12 @@ async fn frames_that_are_no_frames_are_refused_counted_and_cost_nothing() {
         assert_eq!(peer.send([100u32.to_le_bytes().as_slice(), &[1; 10]].concat()).await, None, "cut short");
     }
     let mut peer = Peer::connect(66, &cell).await;
-    let garbage = framed(&[&[1], [0xffu8; 5_000].as_slice()].concat());
+    let garbage = framed(REQUEST, &[0xff; 5_000]);
     let reply = peer.send(garbage).await.expect("a batch that cannot be read is answered");
-    let Taken::Refused { problem } = codec::decode(&reply[5..]).expect("an answer") else {
-        panic!("garbage was taken")
-    };
+    let Taken::Refused { problem } = answer(&reply) else { panic!("garbage was taken") };
     assert_eq!(problem.code, "codec.malformed");
     assert_eq!(
-        peer.send(framed(&[99, 1, 2, 3])).await,
+        peer.send(framed(99, &[1, 2, 3])).await,
         None,
         "an unknown sort of request ends the connection"
     );
@@ -316,7 +287,7 @@ async fn a_hostile_peer_keeps_nobody_from_being_served() {
     let mut hostile = Peer::connect(70, &bob).await;
     let flood = actix_rt::spawn(async move {
         for _ in 0..200 {
-            hostile.send(framed(&[&[1], [0u8; 60_000].as_slice()].concat())).await;
+            hostile.send(framed(REQUEST, &[0; 60_000])).await;
         }
     });
     let answer = actix_rt::task::spawn_blocking(move || {

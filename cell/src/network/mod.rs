@@ -1,27 +1,32 @@
 //! Cell to cell: opaque requests and replies over libp2p. Knows nothing of messages.
 //!
 //! Transports: TCP and WebSocket (Noise, Yamux) and QUIC; whichever the listen addresses name. Every
-//! peer is identified by its cell's ed25519 key. Right after a connection both sides exchange a hello.
+//! peer is identified by its cell's ed25519 key. Right after a connection each side opens one stream to
+//! the other, says hello on it, and asks on it from then on (`calls`).
 //!
-//! Bounds: connections, connections per peer, requests under way per peer both ways, bytes of a
-//! frame (checked before anything is allocated), commands that wait for the event loop. What is over
-//! a bound is refused and counted.
+//! Bounds: connections, connections and streams per peer, requests under way per peer both ways, bytes of
+//! a frame (checked before anything is allocated), commands that wait for the event loop. What is over a
+//! bound is refused and counted.
 //!
 //! The only room that names libp2p.
 
 mod address;
+mod calls;
 mod frame;
 mod swarm;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use protocol::{CellId, Problem, ProblemKind};
 use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::Zeroizing;
+
+use calls::{Pipe, Side, unreachable};
+use libp2p::PeerId;
 
 pub use address::{cell_of, parse_peer_address, peer_id_of};
 
@@ -102,14 +107,37 @@ impl Counters {
 struct Shared {
     peers: Mutex<BTreeMap<CellId, PeerStatus>>,
     addresses: Mutex<Vec<String>>,
+    /// The way to ask each connected peer.
+    pipes: Mutex<HashMap<CellId, Pipe>>,
     counters: Arc<Counters>,
 }
 
+impl Shared {
+    fn pipes(&self) -> MutexGuard<'_, HashMap<CellId, Pipe>> {
+        self.pipes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 enum Command {
-    Request { to: CellId, bytes: Vec<u8>, reply: oneshot::Sender<Result<Vec<u8>, Problem>> },
-    Keep { peer: CellId, addresses: Vec<String> },
-    Forget { peer: CellId },
-    Stop { done: oneshot::Sender<()> },
+    Keep {
+        peer: CellId,
+        addresses: Vec<String>,
+    },
+    Forget {
+        peer: CellId,
+    },
+    /// A peer has said hello.
+    Hello {
+        from: CellId,
+        payload: Vec<u8>,
+    },
+    /// A peer speaks what nobody understands.
+    HangUp {
+        peer: PeerId,
+    },
+    Stop {
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// The network of a cell. Clones are handles to the same one.
@@ -135,7 +163,9 @@ impl Network {
         let (changed, changes) = watch::channel(0);
         let shared = Arc::new(Shared::default());
         let (ready, listening) = oneshot::channel();
-        let event_loop = swarm::run(settings, inbound, inbox, Arc::clone(&shared), changed, ready);
+        let counters = Arc::clone(&shared.counters);
+        let side = Side { settings, inbound, counters, commands: commands.downgrade() };
+        let event_loop = swarm::run(side, inbox, Arc::clone(&shared), changed, ready);
         runtime.spawn(event_loop);
         listening.await.map_err(|_| stopped())??;
         Ok(Self { commands, shared, changes })
@@ -148,9 +178,11 @@ impl Network {
     /// `network.unreachable`, `network.busy`, `network.too_large`. After a failure it is not known
     /// whether the peer has seen the request.
     pub async fn request(&self, to: CellId, bytes: Vec<u8>) -> Result<Vec<u8>, Problem> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Request { to, bytes, reply }).await.map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
+        let pipe = self.shared.pipes().get(&to).cloned();
+        match pipe {
+            Some(pipe) => pipe.ask(bytes).await,
+            None => Err(unreachable(&to, "it is not connected")),
+        }
     }
 
     /// Stays connected to a peer: dials it now, and again whenever the connection is lost.

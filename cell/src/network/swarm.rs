@@ -6,11 +6,8 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
 use libp2p::core::upgrade::Version;
 use libp2p::multiaddr::Protocol;
-use libp2p::request_response::{self, OutboundRequestId, ProtocolSupport, ResponseChannel};
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
@@ -23,8 +20,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::address::{self, cell_of, peer_id};
-use super::frame::{Frames, PROTOCOL};
-use super::{Command, Counters, Inbound, NetworkSettings, PeerStatus, Shared};
+use super::calls::{self, Pipe, Side};
+use super::frame::PROTOCOL;
+use super::{Command, Counters, NetworkSettings, PeerStatus, Shared};
 
 /// The first pause before a lost peer is dialled again; doubles up to the longest.
 const REDIAL_PAUSE_MIN: Duration = Duration::from_millis(250);
@@ -43,18 +41,11 @@ const PEERS_MET_MAX: usize = 4_096;
 /// Addresses remembered of one peer.
 const ADDRESSES_MAX: usize = 16;
 
-/// The first byte of a request.
-const HELLO: u8 = 0;
-const DATA: u8 = 1;
-/// The first byte of a reply.
-const ANSWER: u8 = 0;
-const BUSY: u8 = 1;
-
 #[derive(NetworkBehaviour)]
 struct Behaviour {
     connections: connection_limits::Behaviour,
     memory: memory_connection_limits::Behaviour,
-    frames: request_response::Behaviour<Frames>,
+    streams: libp2p_stream::Behaviour,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
@@ -74,38 +65,31 @@ struct Met {
     addresses: Vec<String>,
 }
 
-type Reply = oneshot::Sender<Result<Vec<u8>, Problem>>;
-type Answer = (PeerId, ResponseChannel<Vec<u8>>, Vec<u8>);
-
 struct EventLoop {
     swarm: Swarm<Behaviour>,
-    settings: NetworkSettings,
-    inbound: Arc<dyn Inbound>,
+    side: Arc<Side>,
     shared: Arc<Shared>,
     changed: watch::Sender<u64>,
     kept: BTreeMap<PeerId, Kept>,
-    /// Requests under way; a hello has nobody who waits for it.
-    asked: HashMap<OutboundRequestId, Option<Reply>>,
-    in_flight: HashMap<PeerId, usize>,
-    answers: FuturesUnordered<BoxFuture<'static, Answer>>,
     met: HashMap<PeerId, Met>,
 }
 
 pub(super) async fn run(
-    settings: NetworkSettings,
-    inbound: Arc<dyn Inbound>,
+    side: Side,
     mut inbox: mpsc::Receiver<Command>,
     shared: Arc<Shared>,
     changed: watch::Sender<u64>,
     ready: oneshot::Sender<Result<(), Problem>>,
 ) {
     let built = async {
-        let mut swarm = build(&settings, &shared).await?;
-        listen(&mut swarm, &settings, &shared).await?;
-        Ok::<_, Problem>(swarm)
+        let mut swarm = build(&side.settings).await?;
+        let streams = swarm.behaviour_mut().streams.new_control().accept(PROTOCOL);
+        let streams = streams.map_err(|error| cannot_start(&error))?;
+        listen(&mut swarm, &side.settings, &shared).await?;
+        Ok::<_, Problem>((swarm, streams))
     };
-    let swarm = match built.await {
-        Ok(swarm) => swarm,
+    let (swarm, streams) = match built.await {
+        Ok(built) => built,
         Err(problem) => {
             let _ = ready.send(Err(problem));
             return;
@@ -114,25 +98,17 @@ pub(super) async fn run(
     if ready.send(Ok(())).is_err() {
         return;
     }
-    let mut this = EventLoop {
-        swarm,
-        settings,
-        inbound,
-        shared,
-        changed,
-        kept: BTreeMap::new(),
-        asked: HashMap::new(),
-        in_flight: HashMap::new(),
-        answers: FuturesUnordered::new(),
-        met: HashMap::new(),
-    };
+    let side = Arc::new(side);
+    let mut serving = std::pin::pin!(calls::serve(streams, Arc::clone(&side)));
+    let mut this = EventLoop { swarm, side, shared, changed, kept: BTreeMap::new(), met: HashMap::new() };
     loop {
         let redial = this.next_redial();
         tokio::select! {
             event = this.swarm.select_next_some() => this.on_event(event),
-            Some((peer, channel, bytes)) = this.answers.next() => this.answer(peer, channel, bytes),
+            () = &mut serving => return,
             command = inbox.recv() => match command {
                 Some(Command::Stop { done }) => {
+                    this.shared.pipes().clear();
                     drop(this);
                     let _ = done.send(());
                     return;
@@ -145,24 +121,16 @@ pub(super) async fn run(
     }
 }
 
-async fn build(settings: &NetworkSettings, shared: &Shared) -> Result<Swarm<Behaviour>, Problem> {
-    let broken = |error: &dyn std::fmt::Display| {
-        Problem::new(ProblemKind::Fault, "network.cannot_start", format!("the network cannot start: {error}"))
-            .hint("check the system's network settings (/etc/resolv.conf, certificates)")
-    };
+async fn build(settings: &NetworkSettings) -> Result<Swarm<Behaviour>, Problem> {
     let mut seed = settings.seed.clone();
-    let key = identity::Keypair::ed25519_from_bytes(&mut *seed).map_err(|error| broken(&error))?;
-    let frames = Frames { bytes_max: settings.frame_bytes_max, counters: Arc::clone(&shared.counters) };
-    let config = request_response::Config::default()
-        .with_request_timeout(settings.request_timeout)
-        .with_max_concurrent_streams(4 * settings.requests_per_peer_max);
+    let key = identity::Keypair::ed25519_from_bytes(&mut *seed).map_err(|error| cannot_start(&error))?;
     let limits = connection_limits::ConnectionLimits::default()
         .with_max_established(Some(settings.connections_max))
         .with_max_pending_incoming(Some(settings.connections_max.min(128)))
         .with_max_established_per_peer(Some(settings.connections_per_peer_max));
     let discovery = if settings.mdns {
         let behaviour = mdns::tokio::Behaviour::new(mdns::Config::default(), key.public().to_peer_id());
-        Some(behaviour.map_err(|error| broken(&error))?)
+        Some(behaviour.map_err(|error| cannot_start(&error))?)
     } else {
         None
     };
@@ -170,28 +138,24 @@ async fn build(settings: &NetworkSettings, shared: &Shared) -> Result<Swarm<Beha
     let swarm = libp2p::SwarmBuilder::with_existing_identity(key)
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
-        .map_err(|error| broken(&error))?
+        .map_err(|error| cannot_start(&error))?
         .with_quic()
         .with_dns()
-        .map_err(|error| broken(&error))?
+        .map_err(|error| cannot_start(&error))?
         .with_websocket(noise::Config::new, yamux::Config::default)
         .await
-        .map_err(|error| broken(&error))?
+        .map_err(|error| cannot_start(&error))?
         .with_behaviour(|_| Behaviour {
             connections: connection_limits::Behaviour::new(limits),
             memory: memory_connection_limits::Behaviour::with_max_bytes(MEMORY_BYTES_MAX),
-            frames: request_response::Behaviour::with_codec(
-                frames,
-                [(PROTOCOL, ProtocolSupport::Full)],
-                config,
-            ),
+            streams: libp2p_stream::Behaviour::new(),
             identify: identify::Behaviour::new(
                 identify::Config::new("/celluler/1".to_owned(), public).with_agent_version("cell".to_owned()),
             ),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_EVERY)),
             mdns: discovery.into(),
         })
-        .map_err(|error| broken(&error))?
+        .map_err(|error| cannot_start(&error))?
         .with_swarm_config(|config| {
             // Each stream speaks one protocol: its name goes out with the first bytes, not a round trip
             // ahead of them.
@@ -201,6 +165,11 @@ async fn build(settings: &NetworkSettings, shared: &Shared) -> Result<Swarm<Beha
         })
         .build();
     Ok(swarm)
+}
+
+fn cannot_start(error: &dyn std::fmt::Display) -> Problem {
+    Problem::new(ProblemKind::Fault, "network.cannot_start", format!("the network cannot start: {error}"))
+        .hint("check the system's network settings (/etc/resolv.conf, certificates)")
 }
 
 /// Listens everywhere it should, and waits until it does.
@@ -260,7 +229,10 @@ fn cannot_listen(address: &str, why: &str) -> Problem {
 impl EventLoop {
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::Request { to, bytes, reply } => self.request(to, bytes, reply),
+            Command::Hello { from, payload } => self.said_hello(&from, payload),
+            Command::HangUp { peer } => {
+                let _ = self.swarm.disconnect_peer_id(peer);
+            }
             Command::Keep { peer, addresses } => self.keep(&peer, &addresses),
             Command::Forget { peer } => {
                 if let Some(peer) = peer_id(&peer) {
@@ -270,29 +242,6 @@ impl EventLoop {
             }
             Command::Stop { .. } => {}
         }
-    }
-
-    fn request(&mut self, to: CellId, bytes: Vec<u8>, reply: oneshot::Sender<Result<Vec<u8>, Problem>>) {
-        match self.send(&to, bytes) {
-            Ok(id) => {
-                self.asked.insert(id, Some(reply));
-            }
-            Err(problem) => {
-                let _ = reply.send(Err(problem));
-            }
-        }
-    }
-
-    fn send(&mut self, to: &CellId, bytes: Vec<u8>) -> Result<OutboundRequestId, Problem> {
-        let peer = peer_id(to)
-            .filter(|peer| self.swarm.is_connected(peer))
-            .ok_or_else(|| unreachable(to, "it is not connected"))?;
-        if bytes.len() >= self.settings.frame_bytes_max {
-            let cause = format!("a request of {} bytes is over the bound", bytes.len());
-            return Err(Problem::new(ProblemKind::TooLarge, "network.too_large", cause));
-        }
-        Counters::count(&self.shared.counters.requests_out);
-        Ok(self.swarm.behaviour_mut().frames.send_request(&peer, tagged(DATA, bytes)))
     }
 
     fn keep(&mut self, cell: &CellId, addresses: &[String]) {
@@ -338,7 +287,6 @@ impl EventLoop {
 
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::Behaviour(BehaviourEvent::Frames(event)) => self.on_frame(event),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
                 peer_id,
                 info,
@@ -355,16 +303,17 @@ impl EventLoop {
                     self.learn(peer, vec![address]);
                 }
             }
-            SwarmEvent::ConnectionEstablished { peer_id, num_established, .. } => {
-                if cell_of(&peer_id).is_none() {
-                    let _ = self.swarm.disconnect_peer_id(peer_id);
-                } else if num_established.get() == 1 {
-                    self.on_connected(peer_id);
-                }
-            }
+            SwarmEvent::ConnectionEstablished { peer_id, num_established, .. } => match cell_of(&peer_id) {
+                Some(cell) if num_established.get() == 1 => self.on_connected(cell, peer_id),
+                Some(_) => {}
+                None => drop(self.swarm.disconnect_peer_id(peer_id)),
+            },
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
                 self.update(&peer_id, |status| status.connected = false);
                 self.met.remove(&peer_id);
+                if let Some(cell) = cell_of(&peer_id) {
+                    self.shared.pipes().remove(&cell);
+                }
                 if let Some(kept) = self.kept.get_mut(&peer_id) {
                     kept.pause = REDIAL_PAUSE_MIN;
                     kept.next_dial = Instant::now() + REDIAL_PAUSE_MIN;
@@ -376,22 +325,21 @@ impl EventLoop {
                 self.update(&peer, |status| status.last_error = Some(why));
             }
             SwarmEvent::IncomingConnectionError { .. } => {
-                Counters::count(&self.shared.counters.refused_connections)
+                Counters::count(&self.side.counters.refused_connections)
             }
             SwarmEvent::NewListenAddr { address, .. } => listens(&self.swarm, &self.shared, address),
             _ => {}
         }
     }
 
-    fn on_connected(&mut self, peer: PeerId) {
+    fn on_connected(&mut self, cell: CellId, peer: PeerId) {
         if let Some(kept) = self.kept.get_mut(&peer) {
             kept.pause = REDIAL_PAUSE_MIN;
         }
         self.met.insert(peer, Met::default());
         self.update(&peer, |status| *status = PeerStatus { connected: true, ..PeerStatus::default() });
-        let hello = tagged(HELLO, self.settings.hello.clone());
-        let id = self.swarm.behaviour_mut().frames.send_request(&peer, hello);
-        self.asked.insert(id, None);
+        let control = self.swarm.behaviour().streams.new_control();
+        self.shared.pipes().insert(cell, Pipe::open(cell, peer, control, &self.side));
         self.changed.send_modify(|count| *count += 1);
     }
 
@@ -417,72 +365,8 @@ impl EventLoop {
         }
     }
 
-    fn on_frame(&mut self, event: request_response::Event<Vec<u8>, Vec<u8>>) {
-        use request_response::{Event, Message};
-        match event {
-            Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
-                self.on_request(peer, request, channel);
-            }
-            Event::Message { peer, message: Message::Response { request_id, response }, .. } => {
-                match self.asked.remove(&request_id) {
-                    Some(Some(reply)) => {
-                        let _ = reply.send(untagged(response));
-                    }
-                    Some(None) => self.said_hello(peer, untagged(response).unwrap_or_default()),
-                    None => {}
-                }
-            }
-            Event::OutboundFailure { peer, request_id, error, .. } => {
-                if let Some(Some(reply)) = self.asked.remove(&request_id) {
-                    let why = error.to_string();
-                    let cell = cell_of(&peer).unwrap_or(CellId::from_bytes([0; 32]));
-                    let _ = reply.send(Err(unreachable(&cell, &why)));
-                }
-            }
-            Event::InboundFailure { .. } => Counters::count(&self.shared.counters.refused_malformed),
-            Event::ResponseSent { .. } => {}
-        }
-    }
-
-    fn on_request(&mut self, peer: PeerId, mut request: Vec<u8>, channel: ResponseChannel<Vec<u8>>) {
-        let Some(cell) = cell_of(&peer) else { return };
-        if request.first() == Some(&HELLO) {
-            request.remove(0);
-            self.said_hello(peer, request);
-            let hello = tagged(ANSWER, self.settings.hello.clone());
-            let _ = self.swarm.behaviour_mut().frames.send_response(channel, hello);
-            return;
-        }
-        if request.first() != Some(&DATA) {
-            Counters::count(&self.shared.counters.refused_malformed);
-            let _ = self.swarm.disconnect_peer_id(peer);
-            return;
-        }
-        let in_flight = self.in_flight.entry(peer).or_default();
-        if *in_flight >= self.settings.requests_per_peer_max {
-            Counters::count(&self.shared.counters.refused_busy);
-            let _ = self.swarm.behaviour_mut().frames.send_response(channel, vec![BUSY]);
-            return;
-        }
-        *in_flight += 1;
-        Counters::count(&self.shared.counters.requests_in);
-        request.remove(0);
-        // Each request is a task of its own, so that several are worked on at once.
-        let work = tokio::spawn(self.inbound.request(cell, request));
-        self.answers.push(Box::pin(async move { (peer, channel, work.await.unwrap_or_default()) }));
-    }
-
-    fn answer(&mut self, peer: PeerId, channel: ResponseChannel<Vec<u8>>, bytes: Vec<u8>) {
-        if let Some(in_flight) = self.in_flight.get_mut(&peer) {
-            *in_flight = in_flight.saturating_sub(1);
-            if *in_flight == 0 {
-                self.in_flight.remove(&peer);
-            }
-        }
-        let _ = self.swarm.behaviour_mut().frames.send_response(channel, tagged(ANSWER, bytes));
-    }
-
-    fn said_hello(&mut self, peer: PeerId, payload: Vec<u8>) {
+    fn said_hello(&mut self, cell: &CellId, payload: Vec<u8>) {
+        let Some(peer) = peer_id(cell) else { return };
         if let Some(met) = self.met.get_mut(&peer) {
             met.hello = Some(payload);
             self.introduce(&peer);
@@ -493,7 +377,7 @@ impl EventLoop {
     fn introduce(&self, peer: &PeerId) {
         if let (Some(cell), Some(Met { hello: Some(hello), addresses })) = (cell_of(peer), self.met.get(peer))
         {
-            self.inbound.hello(cell, hello.clone(), addresses.clone());
+            self.side.inbound.hello(cell, hello.clone(), addresses.clone());
         }
     }
 
@@ -507,28 +391,4 @@ impl EventLoop {
         }
         change(peers.entry(cell).or_default());
     }
-}
-
-fn tagged(tag: u8, mut bytes: Vec<u8>) -> Vec<u8> {
-    bytes.insert(0, tag);
-    bytes
-}
-
-fn untagged(mut bytes: Vec<u8>) -> Result<Vec<u8>, Problem> {
-    match bytes.first() {
-        Some(&ANSWER) => {
-            bytes.remove(0);
-            Ok(bytes)
-        }
-        Some(&BUSY) => Err(Problem::new(ProblemKind::Busy, "network.busy", "the peer has too much to do")
-            .hint("it is tried again by itself")),
-        _ => {
-            Err(Problem::new(ProblemKind::Unreachable, "network.garbled", "the peer's reply cannot be read"))
-        }
-    }
-}
-
-fn unreachable(cell: &CellId, why: &str) -> Problem {
-    Problem::new(ProblemKind::Unreachable, "network.unreachable", format!("{cell} cannot be reached: {why}"))
-        .hint("cell peers shows the connections; messages wait in the outbox meanwhile")
 }

@@ -1,0 +1,317 @@
+//! Requests and replies, over one long-lived stream each way.
+//!
+//! Whoever asks opens the stream, as soon as the two are connected, and says hello on it; whoever is asked
+//! answers on the same stream, in the order in which the answers come. A stream that ends is opened anew
+//! while the connection lives; what was under way on it has failed, and it is not known how far it got.
+//!
+//! Bounds: requests under way of one peer, streams of one peer, bytes of a frame, and the time between a
+//! frame's length and its end. Answers that a peer does not read stop its requests from being read.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use libp2p::{PeerId, Stream};
+use libp2p_stream::{Control, IncomingStreams};
+use protocol::{CellId, Problem, ProblemKind};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::address::cell_of;
+use super::frame::{self, Frame, PROTOCOL, Tag};
+use super::{Command, Counters, Inbound, NetworkSettings};
+
+/// Requests that wait to be written.
+const WAITING_MAX: usize = 64;
+/// Streams of one peer that are served at once: one, and those that a lost connection has left behind.
+const STREAMS_PER_PEER_MAX: usize = 4;
+/// The first pause before a stream that ended is opened anew; doubles up to the longest.
+const REOPEN_PAUSE_MIN: Duration = Duration::from_millis(20);
+/// The longest pause.
+const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Requests under way beyond which those are forgotten that nobody waits for any more.
+const FORGET_FROM: usize = 64;
+
+type Answered = Result<Vec<u8>, Problem>;
+
+struct Request {
+    body: Vec<u8>,
+    reply: oneshot::Sender<Answered>,
+}
+
+/// The way to ask one connected peer. Dropping all of them ends the stream.
+#[derive(Clone)]
+pub(super) struct Pipe {
+    peer: CellId,
+    requests: mpsc::Sender<Request>,
+    timeout: Duration,
+}
+
+impl Pipe {
+    /// Opens a stream to a connected peer and keeps it open.
+    pub(super) fn open(cell: CellId, peer: PeerId, control: Control, side: &Arc<Side>) -> Self {
+        let (requests, inbox) = mpsc::channel(WAITING_MAX);
+        tokio::spawn(keep_open(cell, peer, control, Arc::clone(side), inbox));
+        Self { peer: cell, requests, timeout: side.settings.request_timeout }
+    }
+
+    /// Asks, and waits for the reply.
+    pub(super) async fn ask(&self, body: Vec<u8>) -> Answered {
+        let (reply, answer) = oneshot::channel();
+        let asked = async {
+            self.requests.send(Request { body, reply }).await.ok()?;
+            answer.await.ok()
+        };
+        match tokio::time::timeout(self.timeout, asked).await {
+            Ok(answer) => answer.unwrap_or_else(|| Err(unreachable(&self.peer, "the connection was lost"))),
+            Err(_) => Err(unreachable(&self.peer, "it did not answer in time")),
+        }
+    }
+}
+
+/// What both sides of the streams need.
+pub(super) struct Side {
+    pub(super) settings: NetworkSettings,
+    pub(super) inbound: Arc<dyn Inbound>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) commands: mpsc::WeakSender<Command>,
+}
+
+impl Side {
+    async fn tell(&self, command: Command) {
+        if let Some(commands) = self.commands.upgrade() {
+            let _ = commands.send(command).await;
+        }
+    }
+
+    /// The next frame; none where the stream ends between two.
+    async fn next(&self, io: &mut (impl futures_util::AsyncRead + Unpin)) -> io::Result<Option<Frame>> {
+        let Some(length) = frame::read_length(io, self.settings.frame_bytes_max, &self.counters).await?
+        else {
+            return Ok(None);
+        };
+        let rest = frame::read_frame(io, length, &self.counters);
+        match tokio::time::timeout(self.settings.request_timeout, rest).await {
+            Ok(frame) => frame.map(Some),
+            Err(_) => {
+                Counters::count(&self.counters.refused_malformed);
+                Err(io::ErrorKind::TimedOut.into())
+            }
+        }
+    }
+
+    fn frame(&self, number: u64, tag: Tag, body: &[u8]) -> Option<Vec<u8>> {
+        frame::encode(number, tag, body, self.settings.frame_bytes_max)
+    }
+}
+
+async fn keep_open(
+    cell: CellId,
+    peer: PeerId,
+    mut control: Control,
+    side: Arc<Side>,
+    mut requests: mpsc::Receiver<Request>,
+) {
+    let mut pause = REOPEN_PAUSE_MIN;
+    while !requests.is_closed() {
+        if let Ok(stream) = control.open_stream(peer, PROTOCOL).await {
+            let under_way = UnderWay::default();
+            match asking(stream, &side, &mut requests, &under_way).await {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(%cell, %error, "the stream to a peer has ended"),
+            }
+            if under_way.fail(&unreachable(&cell, "the stream has ended")) {
+                pause = REOPEN_PAUSE_MIN;
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(REOPEN_PAUSE_MAX);
+    }
+}
+
+/// Requests by their numbers.
+#[derive(Default)]
+struct UnderWay(Mutex<(u64, HashMap<u64, oneshot::Sender<Answered>>)>);
+
+impl UnderWay {
+    fn add(&self, reply: oneshot::Sender<Answered>) -> u64 {
+        let (last, replies) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if replies.len() >= FORGET_FROM {
+            replies.retain(|_, reply| !reply.is_closed());
+        }
+        *last += 1;
+        replies.insert(*last, reply);
+        *last
+    }
+
+    fn take(&self, number: u64) -> Option<oneshot::Sender<Answered>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&number)
+    }
+
+    /// Fails all; says whether there has ever been one.
+    fn fail(self, problem: &Problem) -> bool {
+        let (last, replies) = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for reply in replies.into_values() {
+            let _ = reply.send(Err(problem.clone()));
+        }
+        last > 0
+    }
+}
+
+/// Writes requests and reads replies until the stream ends, or nobody can ask any more.
+async fn asking(
+    stream: Stream,
+    side: &Side,
+    requests: &mut mpsc::Receiver<Request>,
+    under_way: &UnderWay,
+) -> io::Result<()> {
+    let (mut reader, mut writer) = stream.split();
+    let write = async {
+        let hello = side.frame(0, Tag::Hello, &side.settings.hello).ok_or(io::ErrorKind::InvalidInput)?;
+        writer.write_all(&hello).await?;
+        writer.flush().await?;
+        while let Some(Request { body, reply }) = requests.recv().await {
+            let number = under_way.add(reply);
+            let Some(bytes) = side.frame(number, Tag::Request, &body) else {
+                let cause = format!("a request of {} bytes is over the bound", body.len());
+                let problem = Problem::new(ProblemKind::TooLarge, "network.too_large", cause);
+                under_way.take(number).into_iter().for_each(|reply| drop(reply.send(Err(problem.clone()))));
+                continue;
+            };
+            Counters::count(&side.counters.requests_out);
+            writer.write_all(&bytes).await?;
+            writer.flush().await?;
+        }
+        writer.close().await
+    };
+    let read = async {
+        while let Some(Frame { number, tag, body }) = side.next(&mut reader).await? {
+            let Some(reply) = under_way.take(number) else { continue };
+            let answer = match tag {
+                Some(Tag::Reply) => Ok(body),
+                Some(Tag::Busy) => Err(busy()),
+                _ => Err(garbled()),
+            };
+            let _ = reply.send(answer);
+        }
+        Err(io::Error::from(io::ErrorKind::UnexpectedEof))
+    };
+    tokio::select! {
+        done = write => done,
+        ended = read => ended,
+    }
+}
+
+/// Serves the streams that peers open.
+pub(super) async fn serve(mut streams: IncomingStreams, side: Arc<Side>) {
+    let peers: Arc<Mutex<HashMap<PeerId, Arc<Places>>>> = Arc::default();
+    while let Some((peer, stream)) = streams.next().await {
+        let Some(cell) = cell_of(&peer) else { continue };
+        let places = {
+            let mut peers = peers.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = || Arc::new(Places::new(side.settings.requests_per_peer_max));
+            Arc::clone(peers.entry(peer).or_insert_with(new))
+        };
+        let Ok(place) = Arc::clone(&places.streams).try_acquire_owned() else {
+            Counters::count(&side.counters.refused_busy);
+            continue;
+        };
+        let (side, peers) = (Arc::clone(&side), Arc::clone(&peers));
+        tokio::spawn(async move {
+            if let Err(error) = answering(cell, stream, &side, &places.requests).await {
+                tracing::debug!(%cell, %error, "a peer's stream has ended");
+                if error.kind() == io::ErrorKind::Unsupported {
+                    side.tell(Command::HangUp { peer }).await;
+                }
+            }
+            drop((place, places));
+            let mut peers = peers.lock().unwrap_or_else(PoisonError::into_inner);
+            if peers.get(&peer).is_some_and(|places| Arc::strong_count(places) == 1) {
+                peers.remove(&peer);
+            }
+        });
+    }
+}
+
+/// What one peer may have under way here.
+struct Places {
+    streams: Arc<Semaphore>,
+    requests: Arc<Semaphore>,
+}
+
+impl Places {
+    fn new(requests: usize) -> Self {
+        Self {
+            streams: Arc::new(Semaphore::new(STREAMS_PER_PEER_MAX)),
+            requests: Arc::new(Semaphore::new(requests.min(Semaphore::MAX_PERMITS))),
+        }
+    }
+}
+
+/// Reads requests and writes replies until the peer has closed its side and has all its answers.
+async fn answering(
+    cell: CellId,
+    stream: Stream,
+    side: &Arc<Side>,
+    places: &Arc<Semaphore>,
+) -> io::Result<()> {
+    let (mut reader, mut writer) = stream.split();
+    let (replies, mut to_write) = mpsc::channel::<Vec<u8>>(side.settings.requests_per_peer_max.max(1));
+    let read = async move {
+        while let Some(Frame { number, tag, body }) = side.next(&mut reader).await? {
+            match tag {
+                Some(Tag::Hello) => side.tell(Command::Hello { from: cell, payload: body }).await,
+                Some(Tag::Request) => {
+                    let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+                        Counters::count(&side.counters.refused_busy);
+                        if let Some(frame) = side.frame(number, Tag::Busy, &[]) {
+                            let _ = replies.send(frame).await;
+                        }
+                        continue;
+                    };
+                    Counters::count(&side.counters.requests_in);
+                    let work = side.inbound.request(cell, body);
+                    let (side, replies) = (Arc::clone(side), replies.clone());
+                    // A task of its own, so that several requests are worked on at once.
+                    tokio::spawn(async move {
+                        let answer = work.await;
+                        // An answer over the bound would end the stream for all: its asker times out.
+                        if let Some(frame) = side.frame(number, Tag::Reply, &answer) {
+                            let _ = replies.send(frame).await;
+                        }
+                        drop(place);
+                    });
+                }
+                _ => {
+                    Counters::count(&side.counters.refused_malformed);
+                    return Err(io::Error::new(io::ErrorKind::Unsupported, "an unknown sort of frame"));
+                }
+            }
+        }
+        Ok(())
+    };
+    let write = async {
+        while let Some(bytes) = to_write.recv().await {
+            writer.write_all(&bytes).await?;
+            writer.flush().await?;
+        }
+        writer.close().await
+    };
+    tokio::try_join!(read, write).map(|_| ())
+}
+
+fn busy() -> Problem {
+    Problem::new(ProblemKind::Busy, "network.busy", "the peer has too much to do")
+        .hint("it is tried again by itself")
+}
+
+fn garbled() -> Problem {
+    Problem::new(ProblemKind::Unreachable, "network.garbled", "the peer's reply cannot be read")
+}
+
+/// The refusal of what was meant for a cell that is not there.
+pub(super) fn unreachable(cell: &CellId, why: &str) -> Problem {
+    Problem::new(ProblemKind::Unreachable, "network.unreachable", format!("{cell} cannot be reached: {why}"))
+        .hint("cell peers shows the connections; messages wait in the outbox meanwhile")
+}
