@@ -41,6 +41,30 @@ fn health_version_metrics_and_openapi_answer() {
 }
 
 #[test]
+fn a_call_is_logged_under_the_trace_it_came_with() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut cell = Cell::init(dir.path(), "traced");
+    cell.environment.push(("RUST_LOG", "cell::bus=debug"));
+    cell.start();
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "message.get", "params": { "id": "nothing" } });
+    let known = json!({ "jsonrpc": "2.0", "id": 2, "method": "state.root", "params": {} });
+    for call in [call, known] {
+        let answer = agent
+            .post(format!("{}/rpc", cell.http))
+            .header("authorization", format!("Bearer {}", cell.token()))
+            .header("traceparent", trace)
+            .send(call.to_string());
+        assert_eq!(answer.expect("an answer").status(), 200);
+    }
+    let log = std::fs::read_to_string(cell.dir().join("log")).expect("a log");
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(trace)).collect();
+    let of = |action: &str| lines.iter().any(|line| line.contains(action) && line.contains("answered"));
+    assert!(of("state.root"), "no such call under {trace} in\n{log}");
+}
+
+#[test]
 fn only_health_and_version_are_open() {
     let (_dir, cell) = running();
     let without = |path: &str| {

@@ -38,7 +38,7 @@ use protocol::{Caller, Problem, ProblemKind, Service};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bus::Ask;
-use crate::store::Keyspace;
+use crate::store::{Cached, Keyspace};
 
 pub use effects::{EffectSender, Effects, effect_queue};
 pub use grant::Grant;
@@ -94,7 +94,7 @@ pub type FaultReport = mpsc::Sender<(Service, Problem)>;
 /// One service's actor.
 pub struct ServiceActor<M: Machine> {
     machine: M,
-    keyspace: Keyspace,
+    store: Cached<Keyspace>,
     writer: Option<Writer>,
     effects: EffectSender<M::Effect>,
     faults: FaultReport,
@@ -125,7 +125,7 @@ where
     ) -> Self {
         Self {
             machine: opened.machine,
-            keyspace: opened.keyspace,
+            store: Cached::new(opened.keyspace),
             epoch: opened.grant.epoch(),
             generation: opened.generation,
             next_index: opened.length,
@@ -176,7 +176,7 @@ where
         let entropy = if kind == Kind::Command { self.entropy.next() } else { [0; 32] };
         let context = DecideContext { now_ms: now_ms(), entropy, caller };
         let frozen = self.syncing.as_ref().map(|syncing| &*syncing.overlay);
-        let view = View::new(&self.keyspace, frozen, &mut self.filling.overlay);
+        let view = View::new(&self.store, frozen, &mut self.filling.overlay);
         if let Some(cause) = cause
             && MarkTable::seen(&view, cause)?
         {
@@ -210,7 +210,7 @@ where
             let index = self.next_index;
             let at = At { index, time_ms };
             let frozen = self.syncing.as_ref().map(|syncing| &*syncing.overlay);
-            let mut view = View::new(&self.keyspace, frozen, &mut self.filling.overlay);
+            let mut view = View::new(&self.store, frozen, &mut self.filling.overlay);
             let entry = Entry { time_ms, epoch: self.epoch, cause, record };
             let effects = apply_entry(&self.machine, &mut view, at, &entry)?;
             let bytes = entry.encode();
@@ -261,8 +261,11 @@ where
         if let Err(problem) = result {
             return self.fail(problem, None);
         }
-        for (reply, answered) in self.syncing.take().into_iter().flat_map(|syncing| syncing.late) {
-            let _ = reply.send(answered);
+        if let Some(Syncing { overlay, late }) = self.syncing.take() {
+            self.store.absorb(&overlay);
+            for (reply, answered) in late {
+                let _ = reply.send(answered);
+            }
         }
         self.start_commit(ctx);
         self.stop_if_done(ctx);
@@ -326,7 +329,7 @@ where
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(self.mailbox_max);
-        let view = View::new(&self.keyspace, None, &mut self.filling.overlay);
+        let view = View::new(&self.store, None, &mut self.filling.overlay);
         match self.machine.owed(&view) {
             Ok(owed) => {
                 let stamp = |owed: machine::Owed<M::Effect>| {

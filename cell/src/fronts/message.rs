@@ -235,7 +235,7 @@ async fn await_news(
 }
 
 async fn get(world: &Arc<World>, request: MessageRef) -> Result<MessageView, Problem> {
-    let mut view = world.bus.internal().message().lookup(request).await?;
+    let mut view = *world.bus.internal().message().lookup(request).await?;
     if let Some(sealed) = &view.sealed
         && view.receiver == world.cell
         && let Ok(sealed) = hex::decode(sealed)

@@ -9,6 +9,8 @@
 //!
 //! The only room that names RocksDB.
 
+mod cache;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,6 +21,8 @@ use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, IteratorMode, Options, ReadOptions, WriteBatch,
     WriteOptions,
 };
+
+pub use cache::Cached;
 
 /// Where the position is kept; tables begin at `0x10`.
 const POSITION_KEY: &[u8] = &[0x00];
@@ -114,6 +118,8 @@ fn keyspace_options(cache: &rocksdb::Cache) -> Options {
     options.set_block_based_table_factory(&table);
     options.set_write_buffer_size(WRITE_BUFFER_BYTES);
     options.set_max_write_buffer_number(2);
+    // Views are small and read by key: fewer rewrites are worth a few more files to look into.
+    options.set_level_zero_file_num_compaction_trigger(8);
     // Most reads of a busy service are for keys that are new: a filter answers those.
     options.set_memtable_prefix_bloom_ratio(0.1);
     options.set_memtable_whole_key_filtering(true);

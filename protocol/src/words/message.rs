@@ -320,7 +320,7 @@ crate::actions! {
         /// Cancels a message that is still queued.
         Cancel cancel(MessageRef) -> SendAnswer, Command, Write;
         /// One message as it is journaled; a sealed body stays sealed.
-        Lookup lookup(MessageRef) -> MessageView, Query, Internal;
+        Lookup lookup(MessageRef) -> Box<MessageView>, Query, Internal;
         /// Messages in both directions, newest first.
         List list(ListMessages) -> Page<MessageView>, Query, Read;
         /// Dead letters: outgoing messages that were refused, expired or cancelled, newest first.

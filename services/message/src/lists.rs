@@ -36,7 +36,7 @@ pub(crate) fn lookup(view: &dyn Read, id: &MessageId) -> Decided {
             && let Some(message) = BODIES.get(view, &(lane(way, row.kind), row.index))?
         {
             let view = show(view, &mut Receipts::default(), *id, way, message, row)?;
-            return answer(Answer::Lookup(view));
+            return answer(Answer::Lookup(Box::new(view)));
         }
     }
     refuse(Refusal::UnknownMessage)

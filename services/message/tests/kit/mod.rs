@@ -173,7 +173,7 @@ pub(crate) fn sweep(cell: &mut Cell) {
 }
 
 pub(crate) fn lookup(cell: &mut Cell, id: MessageId) -> Result<MessageView, Problem> {
-    ask!(cell, Lookup, MessageRef { id })
+    ask!(cell, Lookup, MessageRef { id }).map(|view| *view)
 }
 
 pub(crate) fn status(cell: &mut Cell, id: MessageId) -> Status {
