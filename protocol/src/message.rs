@@ -5,12 +5,17 @@
 //! u8 flags || in_reply_to or zeros || hash(body as sent) || hash(proof)`, numbers little endian.
 //! The body travels as bytes (JSON text, or its HPKE ciphertext when sealed), so what is hashed is
 //! what was sent.
+//!
+//! A signature covers that text, or several messages to one receiver at once ([`Together`]):
+//! `"celluler/messages/1\0" || sender || u64 count || Merkle root over their ids`. Each of them carries its
+//! way up to the root, so each can be shown and checked by itself.
 
 use minicbor::{Decode, Encode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{CellId, MessageId};
+use crate::id::{CellId, Hash, MessageId};
+use crate::merkle;
 use crate::signing::{Signature, SignedText};
 
 /// The largest body, in bytes as sent.
@@ -19,6 +24,8 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub const PROOF_ITEMS_MAX: usize = 5;
 /// How far a sender's clock may be off from the receiver's.
 pub const CLOCK_SKEW_MS_MAX: u64 = 2 * 60 * 1000;
+/// How many messages one signature covers at most.
+pub const TOGETHER_MAX: usize = 256;
 /// The longest time a message may wait for its delivery.
 pub const LIFETIME_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
 
@@ -132,16 +139,53 @@ pub struct Message {
     /// The interaction proof: the latest messages that both cells hold with a receipt, newest first.
     #[n(8)]
     pub proof: Vec<MessageId>,
-    /// Over [`Message::signed_text`].
+    /// The sender's, over [`Message::covered_text`].
     #[n(9)]
     pub signature: Signature,
     /// Chosen by the sender: two messages that are equal otherwise, of one millisecond, are still two.
     #[n(10)]
     pub nonce: u64,
+    /// Where the message stands among those that were signed together; none if it was signed alone.
+    #[n(11)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub together: Option<Together>,
+}
+
+/// A message's place under a signature that covers several messages of one sender to one receiver.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize, JsonSchema)]
+pub struct Together {
+    /// Its place among them.
+    #[n(0)]
+    pub place: u64,
+    /// How many they are; at most [`TOGETHER_MAX`].
+    #[n(1)]
+    pub count: u64,
+    /// Sibling hashes on the way up to the Merkle root over their ids, bottom first.
+    #[n(2)]
+    pub path: Vec<Hash>,
+}
+
+impl Together {
+    /// The text that one signature over these messages covers, and each one's place under it.
+    pub fn of(sender: &CellId, ids: &[MessageId]) -> (Vec<u8>, Vec<Self>) {
+        let leaves: Vec<Hash> = ids.iter().map(|id| merkle::leaf(id.as_bytes())).collect();
+        let (root, paths) = merkle::paths(&leaves);
+        let count = ids.len() as u64;
+        let places = (0u64..).zip(paths).map(|(place, path)| Self { place, count, path }).collect();
+        (together_text(sender, count, &root), places)
+    }
+}
+
+fn together_text(sender: &CellId, count: u64, root: &Hash) -> Vec<u8> {
+    SignedText::new("celluler/messages/1")
+        .bytes32(sender.as_bytes())
+        .u64(count)
+        .bytes32(root.as_bytes())
+        .finish()
 }
 
 impl Message {
-    /// The bytes that the signature covers.
+    /// What is signed of this message: every field but the signature and its company.
     pub fn signed_text(&self) -> Vec<u8> {
         let proof: Vec<u8> = self.proof.iter().flat_map(|id| *id.as_bytes()).collect();
         SignedText::new("celluler/message/1")
@@ -168,9 +212,19 @@ impl Message {
         MessageId::from_bytes(*blake3::hash(signed_text).as_bytes())
     }
 
+    /// The bytes that the signature covers, given the message's own signed text: that text, or the root
+    /// over all messages that were signed together; none if the way to that root is malformed.
+    pub fn covered_text(&self, signed_text: Vec<u8>) -> Option<Vec<u8>> {
+        let Some(Together { place, count, path }) = &self.together else { return Some(signed_text) };
+        let leaf = merkle::leaf(Self::id_of(&signed_text).as_bytes());
+        let root = merkle::root_of(leaf, *place, *count, path).filter(|_| *count <= TOGETHER_MAX as u64)?;
+        Some(together_text(&self.sender, *count, &root))
+    }
+
     /// Whether the signature is the sender's over this very message.
     pub fn signature_holds(&self) -> bool {
-        crate::signing::verify(&self.sender, &self.signed_text(), &self.signature)
+        self.covered_text(self.signed_text())
+            .is_some_and(|text| crate::signing::verify(&self.sender, &text, &self.signature))
     }
 }
 

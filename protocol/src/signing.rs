@@ -4,6 +4,8 @@
 //! of variable length enters as its BLAKE3 hash. The domain tag makes a signature made for one
 //! purpose worthless for another. Checks use `verify_strict` (RFC 8032 with small-order keys refused).
 
+use std::collections::HashMap;
+
 use ed25519_dalek::{Signature as Ed25519Signature, Signer, SigningKey, VerifyingKey};
 use minicbor::{Decode, Encode};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -12,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::id::CellId;
 
 /// An ed25519 signature (64 bytes), shown as 128 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(transparent)]
 pub struct Signature(#[cbor(with = "minicbor::bytes")] [u8; 64]);
 
@@ -80,7 +82,7 @@ pub fn verify(signer: &CellId, bytes: &[u8], signature: &Signature) -> bool {
 }
 
 /// One signature to check: who is said to have signed what.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Signed {
     /// The signer.
     pub signer: CellId,
@@ -97,18 +99,33 @@ pub struct Signed {
 /// high-security signatures*, §5), so nobody who forges one signature can make the batch hold. What it
 /// does not see and [`verify`] does are signatures whose maker added a point of small order to them: a
 /// signer can do that only to signatures of its own.
+///
+/// What stands there more than once (messages that were signed together) is checked once.
 pub fn verify_all(batch: &[Signed]) -> Vec<bool> {
-    if batch.len() >= BATCH_MIN && holds_as_one(batch) {
-        return vec![true; batch.len()];
-    }
-    batch.iter().map(|signed| verify(&signed.signer, &signed.bytes, &signed.signature)).collect()
+    let mut places = HashMap::new();
+    let mut distinct: Vec<&Signed> = Vec::new();
+    let places: Vec<usize> = batch
+        .iter()
+        .map(|signed| {
+            *places.entry(signed).or_insert_with(|| {
+                distinct.push(signed);
+                distinct.len() - 1
+            })
+        })
+        .collect();
+    let hold = if distinct.len() >= BATCH_MIN && holds_as_one(&distinct) {
+        vec![true; distinct.len()]
+    } else {
+        distinct.iter().map(|signed| verify(&signed.signer, &signed.bytes, &signed.signature)).collect()
+    };
+    places.into_iter().map(|place| hold[place]).collect()
 }
 
-fn holds_as_one(batch: &[Signed]) -> bool {
+fn holds_as_one(batch: &[&Signed]) -> bool {
     let mut last: Option<(CellId, VerifyingKey)> = None;
     let keys: Option<Vec<VerifyingKey>> = batch
         .iter()
-        .map(|Signed { signer, .. }| match last {
+        .map(|&Signed { signer, .. }| match last {
             // Mostly one cell signs a whole batch, and a key's point takes a square root to find.
             Some((cell, key)) if cell == *signer => Some(key),
             _ => {

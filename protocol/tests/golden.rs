@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use ed25519_dalek::SigningKey;
 use minicbor::{Decode, Encode};
 use protocol::block::{Attestation, Block, BlockHeader, BlockProof};
-use protocol::message::{Message, MessageType};
+use protocol::message::{Message, MessageType, Together};
 use protocol::receipt::{Receipt, ReceiptHead, batch_root};
 use protocol::signing::{self, Signature};
 use protocol::transaction::{Intent, Transaction, TxReceipt};
@@ -41,8 +41,18 @@ fn message() -> Message {
         proof: vec![MessageId::from_bytes([4; 32])],
         signature: Signature::from_bytes([0; 64]),
         nonce: 7,
+        together: None,
     };
     message.signature = signing::sign(&key(), &message.signed_text());
+    message
+}
+
+/// The same, signed together with another.
+fn message_in_company() -> Message {
+    let mut message = message();
+    let (text, mut places) = Together::of(&cell(), &[MessageId::from_bytes([5; 32]), message.id()]);
+    message.signature = signing::sign(&key(), &text);
+    message.together = places.pop();
     message
 }
 
@@ -121,6 +131,7 @@ fn encodings_are_as_they_ever_were() {
     let mut golden = Golden { known: text.lines().map(line).collect(), added: String::new() };
     golden.check("message", &message());
     golden.check("message-id", &message().id());
+    golden.check("message-in-company", &message_in_company());
     golden.check("receipt", &receipt());
     golden.check("transaction", &transaction());
     golden.check("transaction-id", &transaction().id());
@@ -147,6 +158,29 @@ struct New {
     number: u64,
     #[n(1)]
     more: Option<String>,
+}
+
+#[test]
+fn a_message_in_company_holds_in_its_place_and_nowhere_else() {
+    let message = message_in_company();
+    assert!(message.signature_holds());
+    assert_eq!(message.id(), self::message().id(), "the id is the message's own");
+    let changed = |change: &dyn Fn(&mut Message)| {
+        let mut message = message.clone();
+        change(&mut message);
+        message.signature_holds()
+    };
+    let together =
+        |change: fn(&mut Together)| changed(&|message| change(message.together.as_mut().expect("some")));
+    assert!(!changed(&|message| message.body.push(b' ')));
+    assert!(!changed(&|message| message.nonce += 1));
+    assert!(!changed(&|message| message.sender = CellId::from_bytes([2; 32])));
+    assert!(!changed(&|message| message.together = None));
+    assert!(!together(|it| it.place = 0));
+    assert!(!together(|it| it.count = 3));
+    assert!(!together(|it| it.count = u64::MAX));
+    assert!(!together(|it| it.path[0] = Hash::ZERO));
+    assert!(!together(|it| it.path.push(Hash::ZERO)));
 }
 
 #[test]

@@ -46,6 +46,7 @@ fn sign_and_verify(body: &[u8], span: Duration) -> f64 {
             proof: Vec::new(),
             signature: Signature::from_bytes([0; 64]),
             nonce: 0,
+            together: None,
         };
         message.signature = signing::sign(&key, &message.signed_text());
         assert!(message.signature_holds());

@@ -12,7 +12,7 @@ use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identity, noise, tcp, yamux};
 use libp2p_stream::{Behaviour, Control};
 use minicbor::{Decode, Encode};
-use protocol::message::{Message, MessageType};
+use protocol::message::{Message, MessageType, Together};
 use protocol::receipt::ReceiptHead;
 use protocol::signing::{self, Signature};
 use protocol::{CellId, Problem, codec};
@@ -149,6 +149,7 @@ impl Peer {
             proof: Vec::new(),
             signature: Signature::from_bytes([0; 64]),
             nonce: 0,
+            together: None,
         };
         message.signature = signing::sign(&self.key, &message.signed_text());
         message
@@ -232,6 +233,12 @@ async fn forgeries_are_refused_and_a_replay_is_taken_once() {
     let mut of_another = peer.message("of another");
     of_another.sender = CellId::from_bytes(SigningKey::from_bytes(&[1; 32]).verifying_key().to_bytes());
     assert_eq!(outcome(peer.deliver(vec![of_another]).await).as_deref(), Some("message.bad_signature"));
+    // One of two that were signed together, under the other's place.
+    let (one, mut other) = (peer.message("one"), peer.message("other"));
+    let (text, places) = Together::of(&one.sender, &[one.id(), other.id()]);
+    other.signature = signing::sign(&peer.key, &text);
+    other.together = places.into_iter().next();
+    assert_eq!(outcome(peer.deliver(vec![other]).await).as_deref(), Some("message.bad_signature"));
     // Rightly signed by a third cell, brought by this one.
     let third = Peer::new(68, &cell).message("carried");
     assert_eq!(outcome(peer.deliver(vec![third]).await).as_deref(), Some("message.not_for_me"));
@@ -240,7 +247,7 @@ async fn forgeries_are_refused_and_a_replay_is_taken_once() {
     elsewhere.signature = signing::sign(&peer.key, &elsewhere.signed_text());
     assert_eq!(outcome(peer.deliver(vec![elsewhere]).await).as_deref(), Some("message.not_for_me"));
     assert_eq!(received(&cell), 0, "nothing of it was journaled");
-    assert_eq!(refused(&cell, "forged") as u64, 2);
+    assert_eq!(refused(&cell, "forged") as u64, 3);
     assert_eq!(refused(&cell, "message") as u64, 2);
 
     let message = peer.message("once");

@@ -79,16 +79,9 @@ async fn try_take(world: &Arc<World>, from: CellId, bytes: &[u8]) -> Result<Take
             "a batch has at most 1000 messages",
         ));
     }
-    let signed: Vec<Signed> = messages
-        .iter()
-        .map(|message| Signed {
-            signer: message.sender,
-            bytes: message.signed_text(),
-            signature: message.signature,
-        })
-        .collect();
-    let forged: Vec<bool> = signing::verify_all(&signed).into_iter().map(|holds| !holds).collect();
-    let ids: Vec<MessageId> = signed.iter().map(|signed| Message::id_of(&signed.bytes)).collect();
+    let texts: Vec<Vec<u8>> = messages.iter().map(Message::signed_text).collect();
+    let ids: Vec<MessageId> = texts.iter().map(|text| Message::id_of(text)).collect();
+    let forged = forged(&messages, texts);
     let replied: Vec<MessageId> = messages.iter().filter_map(|message| message.in_reply_to).collect();
     let messages: Vec<(MessageId, Message)> = ids
         .iter()
@@ -137,6 +130,22 @@ async fn try_take(world: &Arc<World>, from: CellId, bytes: &[u8]) -> Result<Take
         world.shared_with(&from, &taken);
     }
     Ok((Some(head), outcomes))
+}
+
+/// Which messages are not signed by their senders.
+fn forged(messages: &[Message], texts: Vec<Vec<u8>>) -> Vec<bool> {
+    let covered: Vec<Option<Vec<u8>>> =
+        messages.iter().zip(texts).map(|(message, text)| message.covered_text(text)).collect();
+    let well_formed: Vec<bool> = covered.iter().map(Option::is_some).collect();
+    let signed: Vec<Signed> = messages
+        .iter()
+        .zip(covered)
+        .filter_map(|(message, covered)| {
+            covered.map(|bytes| Signed { signer: message.sender, bytes, signature: message.signature })
+        })
+        .collect();
+    let mut hold = signing::verify_all(&signed).into_iter();
+    well_formed.into_iter().map(|well_formed| !(well_formed && hold.next() == Some(true))).collect()
 }
 
 fn sign_receipt(world: &World, sender: CellId, ids: &[MessageId]) -> ReceiptHead {

@@ -296,6 +296,7 @@ mod tests {
             proof: Vec::new(),
             signature: Signature::from_bytes([0; 64]),
             nonce: number,
+            together: None,
         };
         (message.id(), message)
     }

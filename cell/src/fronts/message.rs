@@ -189,10 +189,12 @@ async fn sign(world: &Arc<World>, outgoing: &Outgoing) -> Result<(MessageId, Mes
         proof: if outgoing.to == world.cell { Vec::new() } else { world.proof_for(&outgoing.to).await? },
         signature: Signature::from_bytes([0; 64]),
         nonce: world.next_message_nonce(),
+        together: None,
     };
     let text = message.signed_text();
-    message.signature = world.keyring.sign(&text);
-    Ok((Message::id_of(&text), message))
+    let id = Message::id_of(&text);
+    (message.signature, message.together) = world.signer.sign(&world.keyring, outgoing.to, id, &text).await;
+    Ok((id, message))
 }
 
 /// Waits for the receipt, or the reply.

@@ -6,6 +6,7 @@
 //! to a host without the others.
 
 mod key_file;
+mod signer;
 
 use std::fmt;
 
@@ -17,6 +18,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use key_file::write_new;
 pub use key_file::{create, open, read_public};
+pub use signer::Signer;
 
 const JOURNAL_CONTEXT: &str = "celluler 2026 journal key 1";
 

@@ -17,7 +17,7 @@ use crate::actor::Gauges;
 use crate::bus::Bus;
 use crate::delivery::{Links, Waiters};
 use crate::feed::Feed;
-use crate::keys::Keyring;
+use crate::keys::{Keyring, Signer};
 use crate::network::Network;
 use crate::settings::Settings;
 
@@ -99,6 +99,8 @@ pub struct World {
     pub feed: Feed,
     /// The cell's key.
     pub keyring: Keyring,
+    /// Signs messages with it.
+    pub signer: Signer,
     /// The cell.
     pub cell: CellId,
     /// The network.
@@ -143,6 +145,7 @@ impl World {
             feed,
             cell: keyring.cell(),
             keyring,
+            signer: Signer::default(),
             genesis,
             settings,
             edge,

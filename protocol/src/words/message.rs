@@ -219,6 +219,9 @@ words! {
         pub signature: crate::signing::Signature,
         /// The sender's choice, which the signature covers.
         pub nonce: u64,
+        /// Its place among the messages that the signature covers, if it is not the only one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub together: Option<crate::message::Together>,
         /// The interaction proof it carried.
         pub proof: Vec<MessageId>,
         /// Incoming: how many of the shown messages this cell holds.

@@ -56,5 +56,6 @@ pub const BYTES_MAX: u64 = 64 << 30;
 
 /// About how many bytes a message takes: its body, its proof, and its fixed fields.
 pub(crate) fn stored_bytes(message: &Message) -> u64 {
-    (message.body.len() + 32 * message.proof.len() + 256) as u64
+    let path = message.together.as_ref().map_or(0, |together| together.path.len());
+    (message.body.len() + 32 * (message.proof.len() + path) + 256) as u64
 }

@@ -55,6 +55,7 @@ pub(crate) fn show(
         replies: replies?,
         signature: message.signature,
         nonce: message.nonce,
+        together: message.together,
         proof: message.proof,
         proof_matching: (way == IN).then_some(row.matching),
         receipt: receipts.of(view, row.receipt)?,

@@ -50,6 +50,7 @@ pub(crate) fn typed(from: u8, to: u8, kind: MessageType, body: &str) -> Message 
         proof: Vec::new(),
         signature: Signature::from_bytes([0; 64]),
         nonce: 0,
+        together: None,
     }
 }
 
