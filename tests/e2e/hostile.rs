@@ -24,7 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MEMORY_KIB_MAX: u64 = 64 * 1024;
 /// A frame's length, the number of its request, and its tag.
 const HEAD_BYTES: usize = 4 + 8 + 1;
-/// The tags of a request and of its reply.
+/// The tags of a hello, of a request and of its reply.
+const HELLO: u8 = 0;
 const REQUEST: u8 = 1;
 const REPLY: u8 = 2;
 
@@ -216,6 +217,11 @@ async fn frames_that_are_no_frames_are_refused_counted_and_cost_nothing() {
     );
     assert!(refused(&cell, "oversized") >= oversized + 20.0);
     assert!(refused(&cell, "malformed") >= 40.0);
+    let malformed = refused(&cell, "malformed");
+    for hellos in [framed(HELLO, &[7; 10]).repeat(2), framed(HELLO, &[7; 100_000])] {
+        assert_eq!(Peer::connect(66, &cell).await.send(hellos).await, None, "one short hello a stream");
+    }
+    assert_eq!(refused(&cell, "malformed"), malformed + 2.0);
     let grown = cell.memory_kib().saturating_sub(before);
     assert!(grown < MEMORY_KIB_MAX, "it cost {grown} KiB");
     assert_eq!(cell.ok(&["status"])["readiness"]["state"], "synced");

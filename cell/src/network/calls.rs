@@ -4,12 +4,12 @@
 //! answers on the same stream, in the order in which the answers come. A stream that ends is opened anew
 //! while the connection lives; what was under way on it has failed, and it is not known how far it got.
 //!
-//! Bounds: requests under way of one peer, streams of one peer, bytes of a frame, and the time between a
-//! frame's length and its end. Answers that a peer does not read stop its requests from being read.
+//! Bounds: requests under way of one peer (over all its streams, those that have ended included), streams of
+//! one peer, bytes of a frame and of a hello, and the time between a frame's length and its end. Answers that a peer does not read stop its requests from being read.
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::{AsyncReadExt, AsyncWriteExt, StreamExt};
@@ -26,6 +26,8 @@ use super::{Command, Counters, Inbound, NetworkSettings};
 const WAITING_MAX: usize = 64;
 /// Streams of one peer that are served at once: one, and those that a lost connection has left behind.
 const STREAMS_PER_PEER_MAX: usize = 4;
+/// The longest hello.
+const HELLO_BYTES_MAX: usize = 4 * 1024;
 /// The first pause before a stream that ended is opened anew; doubles up to the longest.
 const REOPEN_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// The longest pause.
@@ -205,31 +207,23 @@ async fn asking(
 
 /// Serves the streams that peers open.
 pub(super) async fn serve(mut streams: IncomingStreams, side: Arc<Side>) {
-    let peers: Arc<Mutex<HashMap<PeerId, Arc<Places>>>> = Arc::default();
+    let mut peers = Peers::default();
     while let Some((peer, stream)) = streams.next().await {
         let Some(cell) = cell_of(&peer) else { continue };
-        let places = {
-            let mut peers = peers.lock().unwrap_or_else(PoisonError::into_inner);
-            let new = || Arc::new(Places::new(side.settings.requests_per_peer_max));
-            Arc::clone(peers.entry(peer).or_insert_with(new))
-        };
+        let places = peers.places(peer, side.settings.requests_per_peer_max);
         let Ok(place) = Arc::clone(&places.streams).try_acquire_owned() else {
             Counters::count(&side.counters.refused_busy);
             continue;
         };
-        let (side, peers) = (Arc::clone(&side), Arc::clone(&peers));
+        let side = Arc::clone(&side);
         tokio::spawn(async move {
-            if let Err(error) = answering(cell, stream, &side, &places.requests).await {
+            if let Err(error) = answering(cell, stream, &side, &places).await {
                 tracing::debug!(%cell, %error, "a peer's stream has ended");
                 if error.kind() == io::ErrorKind::Unsupported {
                     side.tell(Command::HangUp { peer }).await;
                 }
             }
-            drop((place, places));
-            let mut peers = peers.lock().unwrap_or_else(PoisonError::into_inner);
-            if peers.get(&peer).is_some_and(|places| Arc::strong_count(places) == 1) {
-                peers.remove(&peer);
-            }
+            drop(place);
         });
     }
 }
@@ -249,21 +243,37 @@ impl Places {
     }
 }
 
+/// The places of each peer, for as long as one of its streams or requests is under way: a peer that comes
+/// back finds what it had begun before still counted.
+#[derive(Default)]
+struct Peers(HashMap<PeerId, Weak<Places>>);
+
+impl Peers {
+    fn places(&mut self, peer: PeerId, requests_max: usize) -> Arc<Places> {
+        if let Some(places) = self.0.get(&peer).and_then(Weak::upgrade) {
+            return places;
+        }
+        self.0.retain(|_, places| places.strong_count() > 0);
+        let places = Arc::new(Places::new(requests_max));
+        self.0.insert(peer, Arc::downgrade(&places));
+        places
+    }
+}
+
 /// Reads requests and writes replies until the peer has closed its side and has all its answers.
-async fn answering(
-    cell: CellId,
-    stream: Stream,
-    side: &Arc<Side>,
-    places: &Arc<Semaphore>,
-) -> io::Result<()> {
+async fn answering(cell: CellId, stream: Stream, side: &Arc<Side>, places: &Arc<Places>) -> io::Result<()> {
     let (mut reader, mut writer) = stream.split();
+    let mut greeted = false;
     let (replies, mut to_write) = mpsc::channel::<Vec<u8>>(side.settings.requests_per_peer_max.max(1));
     let read = async move {
         while let Some(Frame { number, tag, body }) = side.next(&mut reader).await? {
             match tag {
-                Some(Tag::Hello) => side.tell(Command::Hello { from: cell, payload: body }).await,
+                Some(Tag::Hello) if !greeted && body.len() <= HELLO_BYTES_MAX => {
+                    greeted = true;
+                    side.tell(Command::Hello { from: cell, payload: body }).await;
+                }
                 Some(Tag::Request) => {
-                    let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+                    let Ok(place) = Arc::clone(&places.requests).try_acquire_owned() else {
                         Counters::count(&side.counters.refused_busy);
                         if let Some(frame) = side.frame(number, Tag::Busy, &[]) {
                             let _ = replies.send(frame).await;
@@ -272,7 +282,7 @@ async fn answering(
                     };
                     Counters::count(&side.counters.requests_in);
                     let work = side.inbound.request(cell, body);
-                    let (side, replies) = (Arc::clone(side), replies.clone());
+                    let (side, replies, places) = (Arc::clone(side), replies.clone(), Arc::clone(places));
                     // A task of its own, so that several requests are worked on at once.
                     tokio::spawn(async move {
                         let answer = work.await;
@@ -280,12 +290,12 @@ async fn answering(
                         if let Some(frame) = side.frame(number, Tag::Reply, &answer) {
                             let _ = replies.send(frame).await;
                         }
-                        drop(place);
+                        drop((place, places));
                     });
                 }
                 _ => {
                     Counters::count(&side.counters.refused_malformed);
-                    return Err(io::Error::new(io::ErrorKind::Unsupported, "an unknown sort of frame"));
+                    return Err(io::Error::new(io::ErrorKind::Unsupported, "a frame that has no place here"));
                 }
             }
         }
@@ -314,4 +324,28 @@ fn garbled() -> Problem {
 pub(super) fn unreachable(cell: &CellId, why: &str) -> Problem {
     Problem::new(ProblemKind::Unreachable, "network.unreachable", format!("{cell} cannot be reached: {why}"))
         .hint("cell peers shows the connections; messages wait in the outbox meanwhile")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_has_under_way_counts_when_it_comes_back() {
+        let mut peers = Peers::default();
+        let (one, other) = (PeerId::random(), PeerId::random());
+        let places = peers.places(one, 2);
+        let request = Arc::clone(&places.requests).try_acquire_owned().expect("room");
+        let of_request = Arc::clone(&places);
+        drop(places);
+        assert_eq!(
+            peers.places(one, 2).requests.available_permits(),
+            1,
+            "its stream is gone, its request not"
+        );
+        drop((request, of_request));
+        peers.places(other, 2);
+        assert!(!peers.0.contains_key(&one), "nothing of it is kept");
+        assert_eq!(peers.places(one, 2).requests.available_permits(), 2);
+    }
 }
