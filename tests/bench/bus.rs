@@ -2,11 +2,9 @@
 
 use std::cell::Cell as Count;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use cell::node::World;
 use kit::InProcess;
 use protocol::state::RootRequest;
 
@@ -40,16 +38,16 @@ pub(crate) fn measure() -> Table {
     let mut table = Table::new("Calls within one process");
     actix_rt::System::new().block_on(async {
         let node = InProcess::start(&dir).await;
-        let world = Arc::clone(node.world());
+        let world = node.world();
         let echo = Echo.start();
         for callers in [1, CALLERS] {
-            let (echo, world) = (echo.clone(), Arc::clone(&world));
-            let (plain, _) = rate(callers, move || {
-                let echo = echo.clone();
-                async move { echo.send(Number(1)).await.expect("answered") }
-            })
-            .await;
-            let (bus, each) = rate(callers, move || query(Arc::clone(&world))).await;
+            let echo = echo.clone();
+            let send = async move || echo.send(Number(1)).await.expect("answered");
+            let (plain, _) = rate(callers, send).await;
+            // The state root: one key of a view.
+            let caller = world.bus.internal();
+            let query = async move || caller.state().root(RootRequest::default()).await.expect("answered");
+            let (bus, each) = rate(callers, query).await;
             let floor = if callers == CALLERS { "1 M/s" } else { "" };
             table.line(
                 &format!("query through the bus, {callers} callers"),
@@ -64,15 +62,8 @@ pub(crate) fn measure() -> Table {
     table
 }
 
-/// The state root: one key of a view.
-async fn query(world: Arc<World>) {
-    world.bus.internal().state().root(RootRequest::default()).await.expect("answered");
-}
-
-async fn rate<F: Future + 'static>(
-    callers: usize,
-    call: impl Fn() -> F + Clone + 'static,
-) -> (f64, Duration) {
+/// How often so many callers, each with a handle of its own, are answered in a second.
+async fn rate<T>(callers: usize, call: impl AsyncFn() -> T + Clone + 'static) -> (f64, Duration) {
     let count = Rc::new(Count::new(0u64));
     let start = Instant::now();
     let tasks: Vec<_> = (0..callers)

@@ -37,7 +37,7 @@ use protocol::action::{Kind, ServiceWords};
 use protocol::{Caller, Problem, ProblemKind, Service};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::bus::Ask;
+use crate::bus::{Ask, Reply};
 use crate::store::{Cached, Keyspace};
 
 pub use effects::{EffectSender, Effects, effect_queue};
@@ -51,7 +51,8 @@ const BATCH_ENTRIES_MAX: usize = 4_096;
 const BATCH_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 type Answered<M> = Result<AnswerOf<M>, Problem>;
-type Reply<M> = (oneshot::Sender<Answered<M>>, Answered<M>);
+/// An answer, and whom it waits to be given to.
+type Held<M> = (Reply<Answered<M>>, Answered<M>);
 
 /// The time in milliseconds since 1970 (UTC).
 pub fn now_ms() -> u64 {
@@ -65,7 +66,7 @@ struct Batch<M: Machine> {
     entries: Vec<Vec<u8>>,
     entries_bytes: usize,
     overlay: Overlay,
-    replies: Vec<Reply<M>>,
+    replies: Vec<Held<M>>,
     effects: Vec<(EffectId, M::Effect)>,
 }
 
@@ -85,7 +86,7 @@ impl<M: Machine> Default for Batch<M> {
 struct Syncing<M: Machine> {
     overlay: Arc<Overlay>,
     /// Answers that have seen the batch, and were given after it was handed over.
-    late: Vec<Reply<M>>,
+    late: Vec<Held<M>>,
 }
 
 /// Told when a service has met a fault.
@@ -247,10 +248,10 @@ where
         let written = writer.write(batch.entries, Arc::clone(&overlay), move |result| match result {
             Ok(()) => {
                 // A caller that went away does not need its answer.
-                replies.into_iter().for_each(|(reply, answered)| drop(reply.send(answered)));
+                replies.into_iter().for_each(|(reply, answered)| reply.send(answered));
                 runner.send(effects);
             }
-            Err(problem) => replies.into_iter().for_each(|(reply, _)| drop(reply.send(Err(problem.clone())))),
+            Err(problem) => replies.into_iter().for_each(|(reply, _)| reply.send(Err(problem.clone()))),
         });
         self.syncing = Some(Syncing { overlay, late: Vec::new() });
         ctx.spawn(written.into_actor(self).map(|result, actor, ctx| actor.committed(result, ctx)));
@@ -264,7 +265,7 @@ where
         if let Some(Syncing { overlay, late }) = self.syncing.take() {
             self.store.absorb(&overlay);
             for (reply, answered) in late {
-                let _ = reply.send(answered);
+                reply.send(answered);
             }
         }
         self.start_commit(ctx);
@@ -272,23 +273,23 @@ where
     }
 
     /// An answer leaves at once if nothing it may have seen is still on its way to the disk.
-    fn release_when_seen_is_durable(&mut self, reply: oneshot::Sender<Answered<M>>, answered: Answered<M>) {
+    fn release_when_seen_is_durable(&mut self, reply: Reply<Answered<M>>, answered: Answered<M>) {
         if !self.filling.entries.is_empty() {
             self.filling.replies.push((reply, answered));
         } else if let Some(syncing) = &mut self.syncing {
             syncing.late.push((reply, answered));
         } else {
-            let _ = reply.send(answered);
+            reply.send(answered);
         }
     }
 
     /// Stops writing: tells everybody who waits, discards what is not durable, reports.
-    fn fail(&mut self, problem: Problem, asking: Option<oneshot::Sender<Answered<M>>>) {
+    fn fail(&mut self, problem: Problem, asking: Option<Reply<Answered<M>>>) {
         let waiting = std::mem::take(&mut self.filling).replies;
         let late = self.syncing.take().map(|syncing| syncing.late).unwrap_or_default();
         let waiting = waiting.into_iter().chain(late).map(|(reply, _)| reply).chain(asking);
         for reply in waiting {
-            let _ = reply.send(Err(problem.clone()));
+            reply.send(Err(problem.clone()));
         }
         if self.fault.is_none() {
             tracing::error!(service = %Self::SERVICE, %problem, "fault: the service stops writing");

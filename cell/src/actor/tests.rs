@@ -10,14 +10,17 @@ use actix::prelude::*;
 use identity::{IdentityMachine, Settings};
 use journal::storage::{File, ReadStorage, Storage};
 use journal::{Journal, KeyPair, Memory};
-use protocol::identity::{AddContactRequest, Answer, Request, Who, Words};
+use protocol::identity::{AddContact, AddContactRequest, Contact, Resolve, Who, Words};
 use protocol::nucleus::GrantAnswer;
-use protocol::{Caller, CellId, Problem, Service};
-use tokio::sync::{mpsc, oneshot};
+use protocol::{Action, CellId, Problem, Service};
+use tokio::sync::mpsc;
 
 use super::*;
+use crate::bus::{Bus, BusLimits, CallContext};
 use crate::store::Store;
 
+/// Requests that may wait in the mailbox.
+const MAILBOX_MAX: usize = 16;
 /// How long an answer is waited for that must not come.
 const NEVER: Duration = Duration::from_millis(200);
 
@@ -78,13 +81,14 @@ impl Storage for Held {
 struct Running {
     disk: Held,
     store: Store,
-    actor: Addr<ServiceActor<IdentityMachine>>,
+    bus: Bus,
     effects: Effects<identity::Effect>,
     faults: mpsc::Receiver<(Service, Problem)>,
     _dir: tempfile::TempDir,
 }
 
-type Asked = oneshot::Receiver<Result<Answer, Problem>>;
+/// A call under way, and what comes of it.
+type Asked<T> = tokio::task::JoinHandle<Result<T, Problem>>;
 
 impl Running {
     fn start() -> Self {
@@ -103,34 +107,33 @@ impl Running {
             Opened { machine, keyspace, writer: writer.expect("starts"), grant, generation: 0, length: 0 };
         let (sender, effects) = effect_queue();
         let (report, faults) = mpsc::channel(4);
-        let actor = ServiceActor::new(opened, sender, report, 16).start();
-        Self { disk, store, actor, effects, faults, _dir: dir }
+        let actor = ServiceActor::new(opened, sender, report, MAILBOX_MAX).start();
+        let bus = Bus::new(BusLimits::default());
+        bus.route::<Words>().set(Some(actor.recipient()));
+        Self { disk, store, bus, effects, faults, _dir: dir }
     }
 
-    fn ask(&self, request: Request, kind: Kind) -> Asked {
-        let (reply, answer) = oneshot::channel();
-        let ask = Ask::<Words> { request, kind, caller: Caller::Internal, cause: None, reply };
-        self.actor.try_send(ask).expect("there is room");
-        answer
+    fn ask<A: Action>(&self, request: A::Request) -> Asked<A::Answer> {
+        let bus = self.bus.clone();
+        actix_rt::spawn(async move { bus.call::<A>(CallContext::internal(), request).await })
     }
 
-    fn add(&self, number: u8) -> Asked {
-        let request = AddContactRequest {
+    fn add(&self, number: u8) -> Asked<Contact> {
+        self.ask::<AddContact>(AddContactRequest {
             cell: CellId::from_bytes([number; 32]),
             name: Some(format!("cell-{number}")),
             addresses: Vec::new(),
             may: None,
             exec: None,
-        };
-        self.ask(Request::AddContact(request), Kind::Command)
+        })
     }
 
-    fn resolve(&self, number: u8) -> Asked {
-        self.ask(Request::Resolve(Who { who: format!("cell-{number}") }), Kind::Query)
+    fn resolve(&self, number: u8) -> Asked<Contact> {
+        self.ask::<Resolve>(Who { who: format!("cell-{number}") })
     }
 }
 
-async fn waits(asked: &mut Asked) -> bool {
+async fn waits<T>(asked: &mut Asked<T>) -> bool {
     tokio::time::timeout(NEVER, asked).await.is_err()
 }
 
@@ -164,6 +167,7 @@ async fn what_comes_while_one_batch_syncs_is_committed_together() {
     let first = running.add(2);
     tokio::time::sleep(Duration::from_millis(50)).await;
     let rest: Vec<_> = (3..13).map(|number| running.add(number)).collect();
+    tokio::time::sleep(Duration::from_millis(50)).await;
     running.disk.set(Sync::Passes);
     assert!(first.await.expect("answered").is_ok());
     for asked in rest {
@@ -197,24 +201,18 @@ async fn a_failed_sync_is_a_fault_and_nothing_of_it_is_seen() {
 #[actix_rt::test]
 async fn a_full_mailbox_refuses_at_once() {
     let running = Running::start();
-    let (reply, _answer) = oneshot::channel();
-    let mut sent = 0;
-    let request = || Request::Resolve(Who { who: "nobody".to_owned() });
-    let mut next = Some(reply);
-    while let Some(reply) = next.take() {
-        let ask = Ask::<Words> {
-            request: request(),
-            kind: Kind::Query,
-            caller: Caller::Internal,
-            cause: None,
-            reply,
-        };
-        if running.actor.try_send(ask).is_err() {
-            break;
-        }
-        sent += 1;
-        assert!(sent < 1_000, "the mailbox has no bound");
-        next = Some(oneshot::channel().0);
+    running.disk.set(Sync::Waits);
+    // All of them are sent before the actor has its turn.
+    let asked: Vec<_> = (2..=101).map(|number| running.add(number)).collect();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let refused = asked.iter().filter(|asked| asked.is_finished()).count();
+    assert!((100 - 64..=100 - MAILBOX_MAX).contains(&refused), "{refused} of 100 were refused");
+    running.disk.set(Sync::Passes);
+    let mut outcomes = Vec::new();
+    for asked in asked {
+        outcomes.push(asked.await.expect("told"));
     }
-    assert!((16..=64).contains(&sent), "{sent} were taken by a mailbox of 16");
+    let problems: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
+    assert_eq!(problems.len(), refused, "who was not refused at once is served");
+    assert!(problems.iter().all(|problem| problem.code == "bus.busy"));
 }

@@ -71,8 +71,7 @@ impl Breaker {
         }
     }
 
-    /// Counts a failure.
-    pub fn failed(&self) {
+    fn failed(&self) {
         if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= self.failures_max {
             self.open_until_ms.store(self.now_ms() + self.pause_ms(), Ordering::Relaxed);
         }
@@ -90,6 +89,7 @@ impl Breaker {
 fn is_failure(problem: &Problem) -> bool {
     matches!(problem.kind, ProblemKind::Fault | ProblemKind::UnknownOutcome)
         || problem.code == "bus.not_running"
+        || problem.code == "bus.deadline"
 }
 
 #[cfg(test)]

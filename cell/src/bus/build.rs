@@ -6,9 +6,10 @@ use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
 use protocol::action::ServiceWords;
-use protocol::{Action, MachineAction, Problem, ProblemKind, Visitor};
+use protocol::{Action, MachineAction, Problem, ProblemKind, Service, Visitor};
 use serde_json::Value;
 
+use super::bulkhead::{Bulkhead, Kept};
 use super::{ActionMetrics, Bus, CallContext, Route, denied};
 
 pub(super) type Front<A> = dyn Fn(CallContext, <A as Action>::Request) -> BoxFuture<'static, Result<<A as Action>::Answer, Problem>>
@@ -40,8 +41,9 @@ pub(super) struct Handler<A: Action> {
 pub(super) type ByType<T> = HashMap<TypeId, T, TypeIdHasher>;
 
 /// Fills the tables of a bus from the declarations.
-#[derive(Default)]
 pub(super) struct Build {
+    in_flight_max: usize,
+    pub(super) bulkheads: HashMap<Service, Arc<dyn Kept>>,
     pub(super) handlers: ByType<Box<dyn Any + Send + Sync>>,
     pub(super) json: HashMap<&'static str, Box<JsonHandle>>,
     pub(super) routes: ByType<Arc<dyn Any + Send + Sync>>,
@@ -49,6 +51,18 @@ pub(super) struct Build {
 }
 
 impl Build {
+    /// Nothing declared yet; so many calls of a service may be under way.
+    pub(super) fn new(in_flight_max: usize) -> Self {
+        Self {
+            in_flight_max,
+            bulkheads: HashMap::new(),
+            handlers: ByType::default(),
+            json: HashMap::new(),
+            routes: ByType::default(),
+            metrics: Vec::new(),
+        }
+    }
+
     fn add<A: Action>(&mut self, way: Way<A>) {
         let metrics = Arc::new(ActionMetrics::new(A::INFO.name));
         self.metrics.push(Arc::clone(&metrics));
@@ -62,11 +76,13 @@ impl Build {
 
 impl Visitor for Build {
     fn machine<A: MachineAction>(&mut self) {
-        let route = self
-            .routes
-            .entry(TypeId::of::<A::Words>())
-            .or_insert_with(|| Arc::new(Route::<A::Words>::default()))
-            .clone()
+        let Self { routes, bulkheads, in_flight_max, .. } = self;
+        let new = || {
+            let route = Arc::new(Route::<A::Words>::new(*in_flight_max));
+            bulkheads.insert(A::INFO.service, Arc::<Bulkhead<_>>::clone(&route.bulkhead));
+            route as Arc<dyn Any + Send + Sync>
+        };
+        let route = Arc::clone(routes.entry(TypeId::of::<A::Words>()).or_insert_with(new))
             .downcast::<Route<A::Words>>()
             .expect("a route is kept under the type of its words");
         self.add::<A>(Way::Machine { route, wrap: A::wrap, unwrap: A::unwrap });

@@ -31,15 +31,15 @@ use std::time::{Duration, Instant};
 use protocol::action::{Call, Kind, ServiceWords};
 use protocol::{Action, Caller, MachineAction, Problem, ProblemKind, Service, Visitor};
 use serde_json::Value;
-use tokio::sync::oneshot;
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, Span};
 
 use build::{Build, ByType, Handler, JsonHandle, Way};
-use bulkhead::{Bulkheads, Late};
-use route::{busy, not_running};
+use bulkhead::{Heard, Keeper, Kept, Place};
+use route::{Answered, busy, not_running};
 
 pub use breaker::Breaker;
+pub use bulkhead::Reply;
 pub use context::{CallContext, DEADLINE_DEFAULT, TraceParent};
 pub use metrics::{ActionMetrics, BUCKETS_US, Measured};
 pub use route::{Ask, Route};
@@ -70,7 +70,8 @@ struct Inner {
     handlers: ByType<Box<dyn Any + Send + Sync>>,
     json: HashMap<&'static str, Box<JsonHandle>>,
     routes: ByType<Arc<dyn Any + Send + Sync>>,
-    bulkheads: Bulkheads,
+    bulkheads: HashMap<Service, Arc<dyn Kept>>,
+    keeper: Keeper,
     breakers: [Breaker; 6],
     metrics: Vec<Arc<ActionMetrics>>,
 }
@@ -82,7 +83,7 @@ pub struct Bus(Arc<Inner>);
 impl Bus {
     /// A bus with every declared action; fronts are added by [`Bus::front`], services by [`Bus::route`].
     pub fn new(limits: BusLimits) -> Self {
-        let mut build = Build::default();
+        let mut build = Build::new(limits.in_flight_max);
         protocol::visit_actions(&mut build);
         let breaker = |_| Breaker::new(limits.breaker_failures_max, limits.breaker_pause);
         let breakers: [Breaker; 6] = std::array::from_fn(breaker);
@@ -90,7 +91,8 @@ impl Bus {
             handlers: build.handlers,
             json: build.json,
             routes: build.routes,
-            bulkheads: Bulkheads::new(breakers.len(), limits.in_flight_max),
+            keeper: Keeper::new(build.bulkheads.values().map(Arc::clone).collect()),
+            bulkheads: build.bulkheads,
             breakers,
             metrics: build.metrics,
         }))
@@ -198,7 +200,7 @@ impl Bus {
 
     /// Calls under way to a service.
     pub fn in_flight(&self, service: Service) -> usize {
-        self.0.bulkheads.taken(service.index())
+        self.0.bulkheads.get(&service).map_or(0, |bulkhead| bulkhead.taken())
     }
 
     fn handler<A: Action>(&self) -> &Handler<A> {
@@ -220,27 +222,29 @@ impl Bus {
         }
         let service = A::INFO.service;
         let deadline = context.deadline.unwrap_or_else(|| Instant::now() + context.patience);
-        let result = match &handler.way {
+        match &handler.way {
             Way::Machine { route, wrap, unwrap } => {
-                let place = self.0.bulkheads.take(service.index(), deadline).ok_or_else(|| busy(service))?;
+                let place = self.0.keeper.take(&route.bulkhead, deadline).ok_or_else(|| busy(service))?;
                 let ask = |request| async {
-                    let answer = ask(route, A::INFO.kind, &context, wrap(request)).await?;
-                    unwrap(answer).ok_or_else(|| wrong_answer(A::INFO.name))
+                    match ask(route, &place, A::INFO.kind, &context, || wrap(request)).await? {
+                        Heard::Answer(answer) => unwrap(answer?).ok_or_else(|| wrong_answer(A::INFO.name)),
+                        Heard::Gone => Err(not_running(service)),
+                        Heard::Late => Err(late(A::INFO.name, A::INFO.kind)),
+                    }
                 };
-                place.wait(pin!(self.tried::<A, _>(request, ask))).await
+                self.tried::<A, _>(request, ask).await
             }
             // Fronts call other actions, of their own service too: if they took places as well, a
             // bulkhead could fill with calls that wait for room in it.
             Way::Front(front) => {
                 let Some(front) = front.get() else { return Err(not_running(service)) };
-                let work = self.tried::<A, _>(request, |request| front(context.clone(), request));
-                tokio::time::timeout_at(deadline.into(), work).await.map_err(|_| Late)
+                let carry_out = |request| {
+                    let work = tokio::time::timeout_at(deadline.into(), front(context.clone(), request));
+                    async { work.await.unwrap_or_else(|_| Err(late(A::INFO.name, A::INFO.kind))) }
+                };
+                self.tried::<A, _>(request, carry_out).await
             }
-        };
-        result.unwrap_or_else(|Late| {
-            self.0.breakers[service.index()].failed();
-            Err(late(A::INFO.name, A::INFO.kind))
-        })
+        }
     }
 
     /// Breaker and retry around one try.
@@ -275,13 +279,16 @@ impl Bus {
 /// Asks a service's actor.
 async fn ask<W: ServiceWords>(
     route: &Route<W>,
+    place: &Place<'_, Answered<W>>,
     kind: Kind,
     context: &CallContext,
-    request: W::Request,
-) -> Result<W::Answer, Problem> {
-    let (reply, answer) = oneshot::channel();
-    route.try_send(Ask { request, kind, caller: context.caller.clone(), cause: context.cause, reply })?;
-    answer.await.map_err(|_| not_running(W::SERVICE))?
+    request: impl FnOnce() -> W::Request,
+) -> Result<Heard<Answered<W>>, Problem> {
+    let send = |reply| {
+        let (caller, cause) = (context.caller.clone(), context.cause);
+        route.try_send(Ask { request: request(), kind, caller, cause, reply })
+    };
+    place.ask(send).await
 }
 
 fn wrong_answer(action: &str) -> Problem {

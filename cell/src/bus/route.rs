@@ -1,11 +1,15 @@
 //! The way to a service's actor.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use machine::EffectId;
 use protocol::action::{Kind, ServiceWords};
 use protocol::{Caller, Problem, ProblemKind, Service};
-use tokio::sync::oneshot;
+
+use super::bulkhead::{Bulkhead, Reply};
+
+/// What a service's actor answers.
+pub(super) type Answered<W> = Result<<W as ServiceWords>::Answer, Problem>;
 
 /// A request on its way to a service's actor.
 #[derive(actix::Message)]
@@ -20,21 +24,21 @@ pub struct Ask<W: ServiceWords> {
     /// The effect that asks, if one does: the receiver journals it as its source's high-water mark.
     pub cause: Option<EffectId>,
     /// Where the answer goes.
-    pub reply: oneshot::Sender<Result<W::Answer, Problem>>,
+    pub reply: Reply<Result<W::Answer, Problem>>,
 }
 
 /// The way to a service's actor; the supervisor changes it when it starts the actor anew.
 pub struct Route<W: ServiceWords> {
+    pub(super) bulkhead: Arc<Bulkhead<Answered<W>>>,
     recipient: RwLock<Option<actix::Recipient<Ask<W>>>>,
 }
 
-impl<W: ServiceWords> Default for Route<W> {
-    fn default() -> Self {
-        Self { recipient: RwLock::new(None) }
-    }
-}
-
 impl<W: ServiceWords> Route<W> {
+    /// A way to nobody yet, with so many calls under way at once.
+    pub(super) fn new(in_flight_max: usize) -> Self {
+        Self { bulkhead: Arc::new(Bulkhead::new(in_flight_max)), recipient: RwLock::new(None) }
+    }
+
     /// Points the route at an actor, or at none.
     pub fn set(&self, recipient: Option<actix::Recipient<Ask<W>>>) {
         *self.recipient.write().unwrap_or_else(PoisonError::into_inner) = recipient;
