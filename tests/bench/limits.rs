@@ -70,7 +70,7 @@ pub(crate) fn two_syncs(dir: &Path) -> Duration {
     median(&mut times)
 }
 
-pub(crate) fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
+pub(crate) fn median<T: Copy + PartialOrd>(values: &mut [T]) -> T {
+    values.sort_unstable_by(|a, b| a.partial_cmp(b).expect("a number"));
+    values[values.len() / 2]
 }

@@ -59,15 +59,17 @@ impl<S: Read> Cached<S> {
 }
 
 impl<S: Read> Read for Cached<S> {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+    fn see(&self, key: &[u8], look: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault> {
         if let Some(value) = self.rows.borrow().get(key) {
-            return Ok(Some(value.clone()));
+            look(Some(value));
+            return Ok(());
         }
-        let value = self.store.get(key)?;
-        if let Some(value) = value.as_ref().filter(|value| value.len() <= ROW_BYTES_MAX) {
-            self.rows.borrow_mut().insert(key.to_vec(), value.clone());
-        }
-        Ok(value)
+        self.store.see(key, &mut |value| {
+            if let Some(value) = value.filter(|value| value.len() <= ROW_BYTES_MAX) {
+                self.rows.borrow_mut().insert(key.to_vec(), value.to_vec());
+            }
+            look(value);
+        })
     }
 
     fn scan(&self, from: &[u8], to: &[u8], reverse: bool) -> Scan<'_> {

@@ -189,10 +189,10 @@ impl Keyspace {
 }
 
 impl Read for Keyspace {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
-        self.db
-            .get_cf_opt(family(&self.db, self.service), key, &self.reads)
-            .map_err(|error| Fault(error.to_string()))
+    fn see(&self, key: &[u8], look: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault> {
+        let value = self.db.get_pinned_cf_opt(family(&self.db, self.service), key, &self.reads);
+        look(value.map_err(|error| Fault(error.to_string()))?.as_deref());
+        Ok(())
     }
 
     fn scan(&self, from: &[u8], to: &[u8], reverse: bool) -> Scan<'_> {

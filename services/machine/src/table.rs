@@ -6,19 +6,23 @@ use std::marker::PhantomData;
 
 use minicbor::{Decode, Encode};
 use protocol::codec;
+use smallvec::SmallVec;
 
 use crate::view::{Fault, Read, Write};
+
+/// The bytes of a key. Those of nearly all tables are not longer than this, and need no memory of their own.
+pub type KeyBytes = SmallVec<[u8; 48]>;
 
 /// A key whose byte order is its order.
 pub trait Key: Sized {
     /// Appends the key's bytes. Only the last part of a compound key may vary in length.
-    fn write(&self, out: &mut Vec<u8>);
+    fn write(&self, out: &mut KeyBytes);
     /// Reads the key back; gives what is left.
     fn read(bytes: &[u8]) -> Option<(Self, &[u8])>;
 }
 
 impl Key for u64 {
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut KeyBytes) {
         out.extend_from_slice(&self.to_be_bytes());
     }
     fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
@@ -28,7 +32,7 @@ impl Key for u64 {
 }
 
 impl Key for u8 {
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut KeyBytes) {
         out.push(*self);
     }
     fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
@@ -37,14 +41,14 @@ impl Key for u8 {
 }
 
 impl Key for () {
-    fn write(&self, _: &mut Vec<u8>) {}
+    fn write(&self, _: &mut KeyBytes) {}
     fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
         Some(((), bytes))
     }
 }
 
 impl Key for Vec<u8> {
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut KeyBytes) {
         out.extend_from_slice(self);
     }
     fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
@@ -53,7 +57,7 @@ impl Key for Vec<u8> {
 }
 
 impl Key for String {
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut KeyBytes) {
         out.extend_from_slice(self.as_bytes());
     }
     fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
@@ -64,7 +68,7 @@ impl Key for String {
 macro_rules! key_of_32_bytes {
     ($($name:ty),*) => {$(
         impl Key for $name {
-            fn write(&self, out: &mut Vec<u8>) {
+            fn write(&self, out: &mut KeyBytes) {
                 out.extend_from_slice(self.as_bytes());
             }
             fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
@@ -77,7 +81,7 @@ macro_rules! key_of_32_bytes {
 key_of_32_bytes!(protocol::CellId, protocol::MessageId, protocol::TxId, protocol::Hash, protocol::BlockHash);
 
 impl<A: Key, B: Key> Key for (A, B) {
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut KeyBytes) {
         self.0.write(out);
         self.1.write(out);
     }
@@ -110,8 +114,8 @@ impl<K: Key, V: Encode<()> + for<'b> Decode<'b, ()>> Table<K, V> {
         Self { prefix, types: PhantomData }
     }
 
-    fn key(&self, key: &K) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(41);
+    fn key<P: Key>(&self, key: &P) -> KeyBytes {
+        let mut bytes = KeyBytes::new();
         bytes.push(self.prefix);
         key.write(&mut bytes);
         bytes
@@ -123,17 +127,19 @@ impl<K: Key, V: Encode<()> + for<'b> Decode<'b, ()>> Table<K, V> {
     ///
     /// A [`Fault`] when the store cannot be read or holds something else.
     pub fn get(&self, view: &dyn Read, key: &K) -> Result<Option<V>, Fault> {
-        view.get(&self.key(key))?.map(|bytes| codec::decode(&bytes).map_err(Fault::from)).transpose()
+        let mut decoded = None;
+        view.see(&self.key(key), &mut |value| decoded = value.map(codec::decode))?;
+        decoded.transpose().map_err(Fault::from)
     }
 
     /// Sets a key.
     pub fn put(&self, view: &mut dyn Write, key: &K, value: &V) {
-        view.put(self.key(key), codec::encode(value));
+        view.put(self.key(key).into_vec(), codec::encode(value));
     }
 
     /// Removes a key.
     pub fn delete(&self, view: &mut dyn Write, key: &K) {
-        view.delete(self.key(key));
+        view.delete(self.key(key).into_vec());
     }
 
     /// Rows whose key begins with `prefix` (a part of the key), ascending, or descending when
@@ -145,8 +151,7 @@ impl<K: Key, V: Encode<()> + for<'b> Decode<'b, ()>> Table<K, V> {
         after: Option<&K>,
         reverse: bool,
     ) -> impl Iterator<Item = Result<(K, V), Fault>> + use<'a, K, V, P> {
-        let mut from = vec![self.prefix];
-        prefix.write(&mut from);
+        let mut from = self.key(prefix);
         let mut to = successor(&from);
         if let Some(after) = after {
             let mut edge = self.key(after);
@@ -170,8 +175,8 @@ impl<K: Key, V: Encode<()> + for<'b> Decode<'b, ()>> Table<K, V> {
 }
 
 /// The first byte string after all that begin with `prefix`; empty where there is none.
-fn successor(prefix: &[u8]) -> Vec<u8> {
-    let mut bytes = prefix.to_vec();
+fn successor(prefix: &[u8]) -> KeyBytes {
+    let mut bytes = KeyBytes::from_slice(prefix);
     while let Some(last) = bytes.last_mut() {
         if *last < 0xff {
             *last += 1;

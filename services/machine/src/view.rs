@@ -24,12 +24,23 @@ pub type Scan<'a> = Box<dyn Iterator<Item = Result<(Vec<u8>, Vec<u8>), Fault>> +
 
 /// Reads of a view.
 pub trait Read {
-    /// The value of a key.
+    /// Shows the value of a key where it lies, or that there is none.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] when the store cannot be read; then nothing is shown.
+    fn see(&self, key: &[u8], look: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault>;
+
+    /// A copy of the value of a key.
     ///
     /// # Errors
     ///
     /// A [`Fault`] when the store cannot be read.
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault>;
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+        let mut copy = None;
+        self.see(key, &mut |value| copy = value.map(<[u8]>::to_vec))?;
+        Ok(copy)
+    }
 
     /// Keys from `from` (included) to `to` (excluded) in ascending order, or in descending order when
     /// `reverse`. An empty `to` means: to the end.
@@ -109,14 +120,13 @@ impl<'a> View<'a> {
 }
 
 impl Read for View<'_> {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
-        if let Some(value) = self.top.changes.get(key) {
-            return Ok(value.clone());
+    fn see(&self, key: &[u8], look: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault> {
+        let layers = [Some(&*self.top), self.frozen];
+        match layers.into_iter().flatten().find_map(|layer| layer.changes.get(key)) {
+            Some(value) => look(value.as_deref()),
+            None => self.store.see(key, look)?,
         }
-        if let Some(value) = self.frozen.and_then(|frozen| frozen.changes.get(key)) {
-            return Ok(value.clone());
-        }
-        self.store.get(key)
+        Ok(())
     }
 
     fn scan(&self, from: &[u8], to: &[u8], reverse: bool) -> Scan<'_> {
@@ -197,8 +207,9 @@ impl MemoryStore {
 }
 
 impl Read for MemoryStore {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
-        Ok(self.map.get(key).cloned())
+    fn see(&self, key: &[u8], look: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault> {
+        look(self.map.get(key).map(Vec::as_slice));
+        Ok(())
     }
 
     fn scan(&self, from: &[u8], to: &[u8], reverse: bool) -> Scan<'_> {
