@@ -122,9 +122,9 @@ pub struct ActionInfo {
 /// One action, as a type.
 pub trait Action: 'static {
     /// What is asked.
-    type Request: Serialize + DeserializeOwned + JsonSchema + Clone + Send + 'static;
+    type Request: Serialize + DeserializeOwned + JsonSchema + Clone + Send + Sync + 'static;
     /// What is answered.
-    type Answer: Serialize + DeserializeOwned + JsonSchema + Clone + Send + 'static;
+    type Answer: Serialize + DeserializeOwned + JsonSchema + Clone + Send + Sync + 'static;
     /// The words of its service.
     type Words: ServiceWords;
     /// Its description.
@@ -155,6 +155,14 @@ pub trait MachineAction: Action {
 pub trait Visitor {
     /// A machine action.
     fn machine<A: MachineAction>(&mut self);
+    /// A machine action whose answer depends on nothing but the view and the request: no clock, no
+    /// caller. It may be given again as long as the view stays as it is.
+    fn cached<A: MachineAction>(&mut self)
+    where
+        A::Request: Eq + std::hash::Hash,
+    {
+        self.machine::<A>();
+    }
     /// A front action.
     fn front<A: Action>(&mut self);
 }
@@ -170,14 +178,15 @@ pub trait Call {
 
 /// Declares the actions of one service.
 ///
-/// Each line: `Type verb(Request) -> Answer, kind, access;` under `machine` or `front`. See
+/// Each line: `Type verb(Request) -> Answer, kind, access;` under `machine` or `front`; a machine's query
+/// may end in `, cached` (see [`Visitor::cached`](crate::action::Visitor::cached)). See
 /// `protocol/src/words/` for real ones.
 #[macro_export]
 macro_rules! actions {
     (
         service $service:ident;
         machine {
-            $( $(#[doc = $mdoc:literal])+ $mname:ident $mverb:ident ($mreq:ty) -> $mans:ty, $mkind:ident, $maccess:ident; )*
+            $( $(#[doc = $mdoc:literal])+ $mname:ident $mverb:ident ($mreq:ty) -> $mans:ty, $mkind:ident, $maccess:ident $(, $mcached:ident)?; )*
         }
         front {
             $( $(#[doc = $fdoc:literal])+ $fname:ident $fverb:ident ($freq:ty) -> $fans:ty, $fkind:ident, $faccess:ident; )*
@@ -240,7 +249,7 @@ macro_rules! actions {
 
         /// Calls `visitor` once for each action of this service.
         pub fn visit<V: $crate::action::Visitor>(visitor: &mut V) {
-            $( visitor.machine::<$mname>(); )*
+            $( $crate::actions!(@visit visitor, $mname $(, $mcached)?); )*
             $( visitor.front::<$fname>(); )*
         }
 
@@ -272,6 +281,12 @@ macro_rules! actions {
                 }
             )*
         }
+    };
+    (@visit $visitor:ident, $name:ident) => {
+        $visitor.machine::<$name>();
+    };
+    (@visit $visitor:ident, $name:ident, cached) => {
+        $visitor.cached::<$name>();
     };
     (@action $service:ident, $name:ident, $verb:ident, $req:ty, $ans:ty, $kind:ident, $access:ident, $handler:ident, [$($doc:literal)+]) => {
         impl $crate::action::Action for $name {

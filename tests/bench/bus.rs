@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use cell::bus::CallContext;
 use kit::InProcess;
 use protocol::state::RootRequest;
 
@@ -46,23 +47,28 @@ pub(crate) fn measure() -> Table {
         for callers in [1, CALLERS] {
             let echo = echo.clone();
             let send = async move || echo.send(Number(1)).await.expect("answered");
-            // The state root: one key of a view.
-            let caller = world.bus.internal();
-            let query = async move || caller.state().root(RootRequest::default()).await.expect("answered");
-            let (mut plain, mut bus) = (Vec::new(), Vec::new());
+            // The state root: one row of a view.
+            let root = |context: CallContext| {
+                let caller = world.bus.with(context);
+                async move || caller.state().root(RootRequest::default()).await.expect("answered")
+            };
+            let (asked, known) = (root(CallContext::internal().anew()), root(CallContext::internal()));
+            let mut rates = [const { Vec::new() }; 3];
             for _ in 0..ROUNDS {
-                plain.push(rate(callers, send.clone()).await);
-                bus.push(rate(callers, query.clone()).await);
+                rates[0].push(rate(callers, send.clone()).await);
+                rates[1].push(rate(callers, asked.clone()).await);
+                rates[2].push(rate(callers, known.clone()).await);
             }
-            let (plain, bus) = (median(&mut plain), median(&mut bus));
-            let floor = if callers == CALLERS { "1 M/s" } else { "" };
-            table.line(
-                &format!("query through the bus, {callers} callers (the median of five rounds)"),
-                format!("{} ({} each)", per_second(bus), time(Duration::from_secs_f64(1.0 / bus))),
-                format!("bare actix send: {}", per_second(plain)),
-                format!("1 : {:.1}", plain / bus),
-                floor,
-            );
+            let [plain, asked, known] = rates.map(|mut rates| median(&mut rates));
+            for (by, rate) in [("its service", asked), ("the bus's memory", known)] {
+                table.line(
+                    &format!("query answered by {by}, {callers} callers (the median of {ROUNDS} rounds)"),
+                    format!("{} ({} each)", per_second(rate), time(Duration::from_secs_f64(1.0 / rate))),
+                    format!("bare actix send: {}", per_second(plain)),
+                    format!("1 : {:.1}", plain / rate),
+                    if callers == CALLERS { "1 M/s" } else { "" },
+                );
+            }
         }
         node.stop().await;
     });

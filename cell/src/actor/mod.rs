@@ -37,7 +37,7 @@ use protocol::action::{Kind, ServiceWords};
 use protocol::{Caller, Problem, ProblemKind, Service};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::bus::{Ask, Reply};
+use crate::bus::{Ask, Reply, ViewVersion};
 use crate::store::{Cached, Keyspace};
 
 pub use effects::{EffectSender, Effects, effect_queue};
@@ -96,6 +96,7 @@ pub type FaultReport = mpsc::Sender<(Service, Problem)>;
 pub struct ServiceActor<M: Machine> {
     machine: M,
     store: Cached<Keyspace>,
+    version: ViewVersion,
     writer: Option<Writer>,
     effects: EffectSender<M::Effect>,
     faults: FaultReport,
@@ -120,11 +121,13 @@ where
     /// Runs an opened service.
     pub fn new(
         opened: Opened<M>,
+        version: ViewVersion,
         effects: EffectSender<M::Effect>,
         faults: FaultReport,
         mailbox_max: usize,
     ) -> Self {
         Self {
+            version,
             machine: opened.machine,
             store: Cached::new(opened.keyspace),
             epoch: opened.grant.epoch(),
@@ -207,6 +210,7 @@ where
     /// Applies records to the filling batch.
     fn take_in(&mut self, records: Vec<M::Record>, cause: Option<EffectId>) -> Result<(), Fault> {
         let time_ms = now_ms();
+        self.version.changes();
         for record in records {
             let index = self.next_index;
             let at = At { index, time_ms };
@@ -285,6 +289,7 @@ where
 
     /// Stops writing: tells everybody who waits, discards what is not durable, reports.
     fn fail(&mut self, problem: Problem, asking: Option<Reply<Answered<M>>>) {
+        self.version.changes();
         let waiting = std::mem::take(&mut self.filling).replies;
         let late = self.syncing.take().map(|syncing| syncing.late).unwrap_or_default();
         let waiting = waiting.into_iter().chain(late).map(|(reply, _)| reply).chain(asking);

@@ -10,7 +10,7 @@ use actix::prelude::*;
 use identity::{IdentityMachine, Settings};
 use journal::storage::{File, ReadStorage, Storage};
 use journal::{Journal, KeyPair, Memory};
-use protocol::identity::{AddContact, AddContactRequest, Contact, Resolve, Who, Words};
+use protocol::identity::{AddContact, AddContactRequest, Contact, RemoveContact, Resolve, Who, Words};
 use protocol::nucleus::GrantAnswer;
 use protocol::{Action, CellId, Problem, Service};
 use tokio::sync::mpsc;
@@ -107,9 +107,10 @@ impl Running {
             Opened { machine, keyspace, writer: writer.expect("starts"), grant, generation: 0, length: 0 };
         let (sender, effects) = effect_queue();
         let (report, faults) = mpsc::channel(4);
-        let actor = ServiceActor::new(opened, sender, report, MAILBOX_MAX).start();
         let bus = Bus::new(BusLimits::default());
-        bus.route::<Words>().set(Some(actor.recipient()));
+        let route = bus.route::<Words>();
+        let actor = ServiceActor::new(opened, route.view().clone(), sender, report, MAILBOX_MAX).start();
+        route.set(Some(actor.recipient()));
         Self { disk, store, bus, effects, faults, _dir: dir }
     }
 
@@ -215,4 +216,41 @@ async fn a_full_mailbox_refuses_at_once() {
     let problems: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
     assert_eq!(problems.len(), refused, "who was not refused at once is served");
     assert!(problems.iter().all(|problem| problem.code == "bus.busy"));
+}
+
+/// The bus gives again what Identity has answered only while nothing has changed. (Resolve is declared
+/// `cached`.)
+#[actix_rt::test]
+async fn an_answer_from_memory_is_never_from_before_a_change() {
+    let running = Running::start();
+    let from_memory = || {
+        let of = running.bus.metrics().iter().find(|of| of.action == Resolve::INFO.name).expect("declared");
+        of.from_memory.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    assert!(running.add(2).await.expect("told").is_ok());
+    let first = running.resolve(2).await.expect("told").expect("known");
+    assert_eq!(running.resolve(2).await.expect("told").expect("known"), first);
+    assert_eq!(from_memory(), 1, "the second time from memory");
+    // What is not durable yet is known to nobody, and what was known before waits for it.
+    running.disk.set(Sync::Waits);
+    let removed = running.ask::<RemoveContact>(Who { who: "cell-2".to_owned() });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut seen = running.resolve(2);
+    assert!(waits(&mut seen).await, "answered from before a change that is under way");
+    running.disk.set(Sync::Passes);
+    assert!(removed.await.expect("told").is_ok());
+    assert_eq!(seen.await.expect("told").expect_err("removed").code, "identity.unknown_contact");
+    assert!(running.resolve(2).await.expect("told").is_err());
+    assert_eq!(from_memory(), 1);
+    // A batch that fails takes back what its requests have seen.
+    assert!(running.add(2).await.expect("told").is_ok());
+    assert!(running.resolve(2).await.expect("told").is_ok());
+    running.disk.set(Sync::Waits);
+    let removed = running.ask::<RemoveContact>(Who { who: "cell-2".to_owned() });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    running.disk.set(Sync::Fails);
+    assert_eq!(removed.await.expect("told").expect_err("not durable").code, "journal.fault");
+    // A query that comes before the actor has heard of the failure fails with the batch it has seen.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    running.resolve(2).await.expect("told").expect("it is there as before");
 }

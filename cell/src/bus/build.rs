@@ -2,6 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
@@ -10,6 +11,7 @@ use protocol::{Action, MachineAction, Problem, ProblemKind, Service, Visitor};
 use serde_json::Value;
 
 use super::bulkhead::{Bulkhead, Kept};
+use super::memory::{Memory, Remember};
 use super::{ActionMetrics, Bus, CallContext, Route, denied};
 
 pub(super) type Front<A> = dyn Fn(CallContext, <A as Action>::Request) -> BoxFuture<'static, Result<<A as Action>::Answer, Problem>>
@@ -34,6 +36,8 @@ pub(super) enum Way<A: Action> {
 
 pub(super) struct Handler<A: Action> {
     pub(super) way: Way<A>,
+    /// Its answers, where they may be given again.
+    pub(super) memory: Option<Box<dyn Memory<A>>>,
     pub(super) metrics: Arc<ActionMetrics>,
 }
 
@@ -63,19 +67,17 @@ impl Build {
         }
     }
 
-    fn add<A: Action>(&mut self, way: Way<A>) {
+    fn add<A: Action>(&mut self, way: Way<A>, memory: Option<Box<dyn Memory<A>>>) {
         let metrics = Arc::new(ActionMetrics::new(A::INFO.name));
         self.metrics.push(Arc::clone(&metrics));
-        self.handlers.insert(TypeId::of::<A>(), Box::new(Handler { way, metrics }));
+        self.handlers.insert(TypeId::of::<A>(), Box::new(Handler { way, memory, metrics }));
         self.json.insert(
             A::INFO.name,
             Box::new(|bus, context, value| Box::pin(json_call::<A>(bus, context, value))),
         );
     }
-}
 
-impl Visitor for Build {
-    fn machine<A: MachineAction>(&mut self) {
+    fn add_machine<A: MachineAction>(&mut self, memory: Option<Box<dyn Memory<A>>>) {
         let Self { routes, bulkheads, in_flight_max, .. } = self;
         let new = || {
             let route = Arc::new(Route::<A::Words>::new(*in_flight_max));
@@ -85,11 +87,24 @@ impl Visitor for Build {
         let route = Arc::clone(routes.entry(TypeId::of::<A::Words>()).or_insert_with(new))
             .downcast::<Route<A::Words>>()
             .expect("a route is kept under the type of its words");
-        self.add::<A>(Way::Machine { route, wrap: A::wrap, unwrap: A::unwrap });
+        self.add::<A>(Way::Machine { route, wrap: A::wrap, unwrap: A::unwrap }, memory);
+    }
+}
+
+impl Visitor for Build {
+    fn machine<A: MachineAction>(&mut self) {
+        self.add_machine::<A>(None);
+    }
+
+    fn cached<A: MachineAction>(&mut self)
+    where
+        A::Request: Eq + Hash,
+    {
+        self.add_machine::<A>(Some(Box::new(Remember::default())));
     }
 
     fn front<A: Action>(&mut self) {
-        self.add::<A>(Way::Front(OnceLock::new()));
+        self.add::<A>(Way::Front(OnceLock::new()), None);
     }
 }
 

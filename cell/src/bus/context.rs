@@ -58,6 +58,8 @@ pub struct CallContext {
     pub cause: Option<EffectId>,
     /// The trace it belongs to, if any.
     pub trace: Option<TraceParent>,
+    /// Whether its service is asked even where the bus knows the answer.
+    pub anew: bool,
 }
 
 impl CallContext {
@@ -68,13 +70,20 @@ impl CallContext {
 
     /// A call of somebody, with the default deadline.
     pub fn of(caller: Caller) -> Self {
-        Self { caller, patience: DEADLINE_DEFAULT, deadline: None, cause: None, trace: None }
+        Self { caller, patience: DEADLINE_DEFAULT, deadline: None, cause: None, trace: None, anew: false }
     }
 
     /// The same with another patience.
     #[must_use]
     pub fn within(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// The same, answered by its service and not from the bus's memory.
+    #[must_use]
+    pub fn anew(mut self) -> Self {
+        self.anew = true;
         self
     }
 

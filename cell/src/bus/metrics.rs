@@ -15,6 +15,8 @@ pub struct ActionMetrics {
     pub action: &'static str,
     /// Calls that were refused.
     pub refused: AtomicU64,
+    /// Calls that were answered from memory, without asking the service; answered ones too.
+    pub from_memory: AtomicU64,
     /// Latency counts, one a bucket and one for what is above all.
     pub latency: [AtomicU64; BUCKETS_US.len() + 1],
     /// Sum of all latencies in microseconds.
@@ -27,6 +29,7 @@ impl ActionMetrics {
         Self {
             action,
             refused: AtomicU64::new(0),
+            from_memory: AtomicU64::new(0),
             latency: std::array::from_fn(|_| AtomicU64::new(0)),
             latency_sum_us: AtomicU64::new(0),
         }
@@ -37,6 +40,11 @@ impl ActionMetrics {
         let refused = self.refused.load(Ordering::Relaxed);
         let all: u64 = self.latency.iter().map(|count| count.load(Ordering::Relaxed)).sum();
         all.saturating_sub(refused)
+    }
+
+    /// Counts a call that was answered from memory.
+    pub fn given_again(&self) {
+        self.from_memory.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Measures a call that began at `start`.

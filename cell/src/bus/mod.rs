@@ -6,10 +6,11 @@
 //! 1. **trace**: a span, and the W3C trace context that travels with the call;
 //! 2. **access**: the caller's level against the action's;
 //! 3. **deadline**: a missed one is `bus.deadline` for a query, `bus.unknown_outcome` for a command;
-//! 4. **bulkhead**: calls under way per service are bounded, one more is `bus.busy` at once;
-//! 5. **breaker**: a service that keeps failing is left alone for a while (`bus.circuit_open`);
-//! 6. **retry**: queries only, on `busy` and `unavailable`, twice, with a pause;
-//! 7. **metrics**: calls, refusals and a latency histogram for each action.
+//! 4. **memory**: where an action is declared `cached`, its last answer while the view is the same;
+//! 5. **bulkhead**: calls under way per service are bounded, one more is `bus.busy` at once;
+//! 6. **breaker**: a service that keeps failing is left alone for a while (`bus.circuit_open`);
+//! 7. **retry**: queries only, on `busy` and `unavailable`, twice, with a pause;
+//! 8. **metrics**: calls, refusals and a latency histogram for each action.
 //!
 //! Invariants: no queue here is unbounded; a full mailbox is a refusal, not a wait; the same handler
 //! serves a call from inside, from HTTP and from another cell.
@@ -18,6 +19,7 @@ mod breaker;
 mod build;
 mod bulkhead;
 mod context;
+mod memory;
 mod metrics;
 mod route;
 
@@ -41,6 +43,7 @@ use route::{Answered, busy, not_running};
 pub use breaker::Breaker;
 pub use bulkhead::Reply;
 pub use context::{CallContext, DEADLINE_DEFAULT, TraceParent};
+pub use memory::ViewVersion;
 pub use metrics::{ActionMetrics, BUCKETS_US, Measured};
 pub use route::{Ask, Route};
 
@@ -224,6 +227,14 @@ impl Bus {
         let deadline = context.deadline.unwrap_or_else(|| Instant::now() + context.patience);
         match &handler.way {
             Way::Machine { route, wrap, unwrap } => {
+                // An effect's request is not answered from memory: its receiver looks whether it was done.
+                let memory = handler.memory.as_ref().filter(|_| context.cause.is_none() && !context.anew);
+                let version = route.view().now();
+                if let Some(answer) = memory.and_then(|memory| memory.recall(version, &request)) {
+                    handler.metrics.given_again();
+                    return Ok(answer);
+                }
+                let to_keep = memory.map(|memory| (memory, request.clone()));
                 let place = self.0.keeper.take(&route.bulkhead, deadline).ok_or_else(|| busy(service))?;
                 let ask = |request| async {
                     match ask(route, &place, A::INFO.kind, &context, || wrap(request)).await? {
@@ -232,7 +243,13 @@ impl Bus {
                         Heard::Late => Err(late(A::INFO.name, A::INFO.kind)),
                     }
                 };
-                self.tried::<A, _>(request, ask).await
+                let result = pin!(self.tried::<A, _>(request, ask)).await;
+                if let (Some((memory, request)), Ok(answer)) = (to_keep, &result)
+                    && route.view().now() == version
+                {
+                    memory.keep(version, request, answer.clone());
+                }
+                result
             }
             // Fronts call other actions, of their own service too: if they took places as well, a
             // bulkhead could fill with calls that wait for room in it.

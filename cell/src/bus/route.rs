@@ -6,6 +6,7 @@ use machine::EffectId;
 use protocol::action::{Kind, ServiceWords};
 use protocol::{Caller, Problem, ProblemKind, Service};
 
+use super::ViewVersion;
 use super::bulkhead::{Bulkhead, Reply};
 
 /// What a service's actor answers.
@@ -30,17 +31,26 @@ pub struct Ask<W: ServiceWords> {
 /// The way to a service's actor; the supervisor changes it when it starts the actor anew.
 pub struct Route<W: ServiceWords> {
     pub(super) bulkhead: Arc<Bulkhead<Answered<W>>>,
+    view: ViewVersion,
     recipient: RwLock<Option<actix::Recipient<Ask<W>>>>,
 }
 
 impl<W: ServiceWords> Route<W> {
     /// A way to nobody yet, with so many calls under way at once.
     pub(super) fn new(in_flight_max: usize) -> Self {
-        Self { bulkhead: Arc::new(Bulkhead::new(in_flight_max)), recipient: RwLock::new(None) }
+        let bulkhead = Arc::new(Bulkhead::new(in_flight_max));
+        Self { bulkhead, view: ViewVersion::default(), recipient: RwLock::new(None) }
+    }
+
+    /// The version of the view that the service answers from.
+    pub fn view(&self) -> &ViewVersion {
+        &self.view
     }
 
     /// Points the route at an actor, or at none.
     pub fn set(&self, recipient: Option<actix::Recipient<Ask<W>>>) {
+        // Another actor may have another view: what the last one could not make durable is gone.
+        self.view.changes();
         *self.recipient.write().unwrap_or_else(PoisonError::into_inner) = recipient;
     }
 

@@ -96,6 +96,12 @@ fn actions(world: &World, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std
             ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
         }
     }
+    let help = "Calls of an action that were answered from the bus's memory";
+    let mut family = encoder.encode_descriptor("action_calls_from_memory", help, None, counter)?;
+    for metrics in world.bus.metrics() {
+        ConstCounter::new(metrics.from_memory.load(Ordering::Relaxed))
+            .encode(family.encode_family(&[("action", metrics.action)])?)?;
+    }
     let mut family = encoder.encode_descriptor(
         "action_latency_us",
         "Calls that took at most so many microseconds",

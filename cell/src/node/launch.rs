@@ -68,10 +68,10 @@ where
         let (machine, gauges, feed) = (self.machine.clone(), Arc::clone(&state.gauges), world.feed.clone());
         let opened =
             super::blocking(move || open_service(machine, journal, keyspace, grant, gauges, &feed)).await??;
-        let actor =
-            ServiceActor::new(opened, self.effects.clone(), faults, world.settings.service.mailbox_max)
-                .start();
-        world.bus.route::<M::Words>().set(Some(actor.clone().recipient()));
+        let route = world.bus.route::<M::Words>();
+        let (version, mailbox_max) = (route.view().clone(), world.settings.service.mailbox_max);
+        let actor = ServiceActor::new(opened, version, self.effects.clone(), faults, mailbox_max).start();
+        route.set(Some(actor.clone().recipient()));
         state.set_health(Health::Running);
         Ok(actor.recipient())
     }

@@ -42,6 +42,7 @@ words! {
     }
 
     /// Names a cell: by its id or a contact's name.
+    #[derive(Eq, Hash)]
     #[serde(deny_unknown_fields)]
     pub struct Who {
         /// A cell id or a contact's name.
@@ -336,7 +337,7 @@ crate::actions! {
         /// The contacts.
         Contacts contacts(ListRequest) -> Page<Contact>, Query, Read;
         /// One contact by id or name.
-        Resolve resolve(Who) -> Contact, Query, Read;
+        Resolve resolve(Who) -> Contact, Query, Read, cached;
         /// Records what a handshake showed, if it is news about a contact.
         Learn learn(LearnRequest) -> Empty, Command, Internal;
         /// What a cell may do here.

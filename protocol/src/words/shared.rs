@@ -2,7 +2,7 @@
 
 words! {
     /// Nothing: `{}`.
-    #[derive(Default, Copy, Eq)]
+    #[derive(Default, Copy, Eq, Hash)]
     #[serde(deny_unknown_fields)]
     pub struct Empty {}
 

@@ -29,6 +29,7 @@ words! {
     }
 
     /// Which key, and as of which block.
+    #[derive(Eq, Hash)]
     #[serde(deny_unknown_fields)]
     pub struct GetRequest {
         /// `MODULE/KEY`, as in `kv/colour`.
@@ -89,7 +90,7 @@ words! {
     }
 
     /// Which root.
-    #[derive(Default)]
+    #[derive(Default, Eq, Hash)]
     #[serde(deny_unknown_fields)]
     pub struct RootRequest {
         /// After this block; the newest unless told.
@@ -133,7 +134,7 @@ words! {
     }
 
     /// Whose nonce.
-    #[derive(Copy, Eq)]
+    #[derive(Copy, Eq, Hash)]
     pub struct NonceRequest {
         /// Which sender.
         pub cell: CellId,
@@ -155,19 +156,19 @@ crate::actions! {
         /// Applies the next block through its modules; a block that was applied gives the same answer again.
         Apply apply(ApplyRequest) -> Applied, Command, Internal;
         /// A value, now or as of a block.
-        Get get(GetRequest) -> GetAnswer, Query, Read;
+        Get get(GetRequest) -> GetAnswer, Query, Read, cached;
         /// Keys and values in key order.
         List list(ListKeys) -> Page<GetAnswer>, Query, Read;
         /// The versions of a key, newest first.
         History history(HistoryRequest) -> Page<Version>, Query, Read;
         /// The state root, now or after a block.
-        Root root(RootRequest) -> RootAnswer, Query, Read;
+        Root root(RootRequest) -> RootAnswer, Query, Read, cached;
         /// A key's Merkle proof alone.
         ProveKey prove_key(GetRequest) -> KeyProof, Query, Internal;
         /// The last nonce a sender has used.
-        Nonce nonce(NonceRequest) -> NonceAnswer, Query, Read;
+        Nonce nonce(NonceRequest) -> NonceAnswer, Query, Read, cached;
         /// The newest applied block's result; refused before the first.
-        Head head(Empty) -> Applied, Query, Internal;
+        Head head(Empty) -> Applied, Query, Internal, cached;
     }
     front {
         /// A proof that a key has its value (or none), checkable offline.

@@ -1,0 +1,89 @@
+//! Answers that are given again while their service's view stays as it is.
+//!
+//! Only for actions that are declared `cached`. An answer is kept under its request with the version that
+//! the view had before the request went and still had when the answer came; it is given again while the
+//! version is that one. A service raises the version with each record that it takes in, before anybody
+//! can be told of it: so whoever has heard of a change finds no answer from before it. What is given again
+//! had left the service already, so it was durable.
+//!
+//! Bounds: [`ANSWERS_MAX`] answers an action.
+
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use protocol::Action;
+use quick_cache::sync::Cache;
+
+/// Answers kept for each action.
+const ANSWERS_MAX: usize = 128;
+
+/// The version of a service's view: another one after every change.
+#[derive(Clone, Debug, Default)]
+pub struct ViewVersion(Arc<AtomicU64>);
+
+impl ViewVersion {
+    /// The view is about to be another one.
+    pub fn changes(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The answers of one action.
+pub(super) trait Memory<A: Action>: Send + Sync {
+    /// The answer to this request on a view of this version, if it is known.
+    fn recall(&self, version: u64, request: &A::Request) -> Option<A::Answer>;
+    /// Keeps an answer.
+    fn keep(&self, version: u64, request: A::Request, answer: A::Answer);
+}
+
+/// Keeps the answers that are asked for most.
+pub(super) struct Remember<A: Action>(Cache<A::Request, (u64, A::Answer)>);
+
+impl<A: Action<Request: Eq + Hash>> Default for Remember<A> {
+    fn default() -> Self {
+        Self(Cache::new(ANSWERS_MAX))
+    }
+}
+
+impl<A: Action<Request: Eq + Hash>> Memory<A> for Remember<A> {
+    fn recall(&self, version: u64, request: &A::Request) -> Option<A::Answer> {
+        let (of, answer) = self.0.get(request)?;
+        (of == version).then_some(answer)
+    }
+
+    fn keep(&self, version: u64, request: A::Request, answer: A::Answer) {
+        self.0.insert(request, (version, answer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::state::{Nonce, NonceAnswer, NonceRequest};
+
+    fn request(number: u64) -> NonceRequest {
+        let mut cell = [0; 32];
+        cell[..8].copy_from_slice(&number.to_le_bytes());
+        NonceRequest { cell: protocol::CellId::from_bytes(cell) }
+    }
+
+    #[test]
+    fn an_answer_is_given_again_for_its_version_only_and_memory_is_bounded() {
+        let (memory, version) = (Remember::<Nonce>::default(), ViewVersion::default());
+        let old = version.now();
+        memory.keep(old, request(1), NonceAnswer { last: 7 });
+        assert_eq!(memory.recall(old, &request(1)), Some(NonceAnswer { last: 7 }));
+        assert_eq!(memory.recall(old, &request(2)), None);
+        version.changes();
+        assert_eq!(memory.recall(version.now(), &request(1)), None);
+        for number in 0..10_000 {
+            memory.keep(old, request(number), NonceAnswer { last: number });
+        }
+        assert!(memory.0.len() <= ANSWERS_MAX, "{} are kept", memory.0.len());
+    }
+}
