@@ -29,6 +29,12 @@ pub enum Error {
         /// The entry.
         index: u64,
     },
+    /// An entry's bytes were cleared.
+    #[error("entry {index} was cleared: its bytes are no longer kept here")]
+    Cleared {
+        /// The entry.
+        index: u64,
+    },
     /// A witness has seen a longer log than the one on disk.
     #[error("the journal has {length} entries, but {witnessed} were acknowledged")]
     ShorterThanWitnessed {

@@ -1,4 +1,4 @@
-//! The writer: create, open, append, checkpoint.
+//! The writer: create, open, append, checkpoint. What takes entries away is in `shrink`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,15 +23,18 @@ const PAGE_BYTES: u64 = 4096;
 
 /// A journal open for writing: the only one.
 pub struct Journal {
-    storage: Box<dyn Storage>,
-    key_pair: KeyPair,
-    slots: Slots,
-    hints: Vec<[u64; 3]>,
-    oplog_end: u64,
-    reader: Reader,
+    pub(crate) storage: Box<dyn Storage>,
+    pub(crate) key_pair: KeyPair,
+    pub(crate) slots: Slots,
+    /// The last truncations: fork before, fork after, length.
+    pub(crate) hints: Vec<[u64; 3]>,
+    /// Entries present from the first on without a gap, as far as is known.
+    pub(crate) contiguous: u64,
+    pub(crate) oplog_end: u64,
+    pub(crate) reader: Reader,
     /// Entries present, as pages by number; only pages that changed since the last checkpoint.
-    dirty_pages: BTreeMap<u64, Vec<u8>>,
-    faulted: bool,
+    pub(crate) dirty_pages: BTreeMap<u64, Vec<u8>>,
+    pub(crate) faulted: bool,
 }
 
 impl Journal {
@@ -112,12 +115,16 @@ impl Journal {
             key_pair,
             slots: loaded.slots,
             hints: loaded.hints,
+            contiguous: loaded.contiguous,
             oplog_end: loaded.oplog_end,
             reader,
             dirty_pages,
             faulted: false,
         };
         journal.cut_torn_tail(&loaded.recovery)?;
+        if loaded.shrunk {
+            journal.write_shrunk()?;
+        }
         Ok((journal, loaded.recovery))
     }
 
@@ -156,6 +163,9 @@ impl Journal {
         self.oplog_end += frame.len() as u64;
         let added = BitfieldUpdate { drop: false, start: state.length, length: next.length - state.length };
         mark(&mut *self.storage, &mut self.dirty_pages, added)?;
+        if self.contiguous == state.length {
+            self.contiguous = next.length;
+        }
         self.reader.advance(next);
         if self.oplog_end - ENTRIES_AT >= CHECKPOINT_BYTES {
             self.write_checkpoint()?;
@@ -208,7 +218,7 @@ impl Journal {
         result
     }
 
-    fn write_checkpoint(&mut self) -> Result<()> {
+    pub(crate) fn write_checkpoint(&mut self) -> Result<()> {
         let state = self.reader.state_with_nodes();
         for (first, run) in runs(&state.nodes) {
             self.storage
@@ -231,7 +241,7 @@ impl Journal {
             tree_hash: Some(state.tree_hash()),
             signature: state.signature,
             hints: self.hints.clone(),
-            contiguous: state.length,
+            contiguous: self.contiguous,
         };
         let (slot, bit) = self.slots.next();
         let mut bytes = codec::frame(&header.encode(), bit);
@@ -325,7 +335,11 @@ impl Journal {
 }
 
 /// Sets or clears a range in the pages, reading those that are not in memory yet.
-fn mark(storage: &mut dyn Storage, pages: &mut BTreeMap<u64, Vec<u8>>, update: BitfieldUpdate) -> Result<()> {
+pub(crate) fn mark(
+    storage: &mut dyn Storage,
+    pages: &mut BTreeMap<u64, Vec<u8>>,
+    update: BitfieldUpdate,
+) -> Result<()> {
     for index in update.start..update.start.saturating_add(update.length) {
         let (page, bit) = (index / (PAGE_BYTES * 8), index % (PAGE_BYTES * 8));
         let bytes = match pages.entry(page) {

@@ -28,6 +28,7 @@ mod oplog;
 mod proof;
 mod reader;
 mod recover;
+mod shrink;
 pub mod storage;
 mod tree;
 mod verify;

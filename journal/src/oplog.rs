@@ -16,6 +16,9 @@ pub(crate) const SLOT_BYTES: usize = 4096;
 /// Where entries begin.
 pub(crate) const ENTRIES_AT: u64 = 2 * SLOT_BYTES as u64;
 
+/// Reorganisations that a header names at most.
+pub(crate) const HINTS_MAX: usize = 4;
+
 /// What a header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
@@ -215,6 +218,12 @@ pub(crate) struct BitfieldUpdate {
     pub(crate) drop: bool,
     pub(crate) start: u64,
     pub(crate) length: u64,
+}
+
+impl BitfieldUpdate {
+    pub(crate) fn holds(&self, index: u64) -> bool {
+        index >= self.start && index - self.start < self.length
+    }
 }
 
 impl OplogEntry {

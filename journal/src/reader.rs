@@ -99,12 +99,39 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`Error::NoEntry`], [`Error::Damaged`], [`Error::Io`].
+    /// [`Error::NoEntry`], [`Error::Cleared`], [`Error::Damaged`], [`Error::Io`].
     pub fn get(&self, index: u64) -> Result<Vec<u8>> {
         let leaf = self.leaf(index)?;
         let offset = self.offset(index)?;
-        let bytes = self.read(File::Data, offset, leaf.size, index)?;
-        check(index, &leaf, bytes)
+        let read = self.read(File::Data, offset, leaf.size, index);
+        self.or_cleared(read.and_then(|bytes| check(index, &leaf, bytes)))
+    }
+
+    /// An entry that is damaged because its bytes were cleared is cleared.
+    fn or_cleared<T>(&self, read: Result<T>) -> Result<T> {
+        match read {
+            Err(Error::Damaged { index }) if self.is_cleared(index)? => Err(Error::Cleared { index }),
+            read => read,
+        }
+    }
+
+    /// Whether the bytes of an entry were given up.
+    pub(crate) fn is_cleared(&self, index: u64) -> Result<bool> {
+        {
+            let state = self.read_state();
+            if let Some(last) = state.went.iter().rev().find(|update| update.holds(index)) {
+                return Ok(last.drop);
+            }
+            if state.nodes.contains_key(&(index * 2)) {
+                return Ok(false);
+            }
+        }
+        let mut storage = self.0.storage.lock().unwrap_or_else(PoisonError::into_inner);
+        match storage.read(File::Bitfield, index / 8, 1) {
+            Ok(byte) => Ok(byte[0] & 1 << (index % 8) == 0),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(true),
+            Err(error) => Err(Error::io("reading the bitfield")(error)),
+        }
     }
 
     /// Entries in order, read ahead and checked like [`Reader::get`]. Ends where the log ends now.
@@ -152,7 +179,7 @@ impl Reader {
     /// The state without the nodes that are not checkpointed.
     pub(crate) fn state(&self) -> State {
         let state = self.read_state();
-        State { nodes: BTreeMap::new(), roots: state.roots.clone(), ..*state }
+        State { nodes: BTreeMap::new(), went: Vec::new(), roots: state.roots.clone(), ..*state }
     }
 
     pub(crate) fn state_with_nodes(&self) -> State {
@@ -166,12 +193,15 @@ impl Reader {
         // Not `append`: that walks all nodes that are there, and few are new.
         nodes.extend(std::mem::take(&mut next.nodes));
         next.nodes = nodes;
+        next.went = std::mem::take(&mut state.went);
         *state = next;
     }
 
     /// All nodes are in the `tree` file.
     pub(crate) fn checkpointed(&self) {
-        self.0.state.write().unwrap_or_else(PoisonError::into_inner).nodes.clear();
+        let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.nodes.clear();
+        state.went.clear();
     }
 
     pub(crate) fn node(&self, index: u64) -> Result<Node> {
@@ -183,7 +213,7 @@ impl Reader {
             .ok_or_else(|| Error::corrupt(format!("the tree lacks its node {index}")))
     }
 
-    fn leaf(&self, index: u64) -> Result<Node> {
+    pub(crate) fn leaf(&self, index: u64) -> Result<Node> {
         let length = self.length();
         if index >= length {
             return Err(Error::NoEntry { index, length });
@@ -265,7 +295,7 @@ fn check(index: u64, leaf: &Node, bytes: Vec<u8>) -> Result<Vec<u8>> {
     if hash::leaf(&bytes) == leaf.hash { Ok(bytes) } else { Err(Error::Damaged { index }) }
 }
 
-/// Entries in order. After an error it ends.
+/// Entries in order, [`Error::Cleared`] in place of cleared ones. After another error it ends.
 pub struct Range {
     reader: Reader,
     next: u64,
@@ -293,12 +323,21 @@ impl Range {
             count += 1;
         }
         leaves.truncate(count);
-        let bytes = self.reader.read(File::Data, offset, total, from)?;
+        let bytes = match self.reader.read(File::Data, offset, total, from) {
+            // The file ends within what was read ahead: one by one, up to there.
+            Err(Error::Damaged { .. }) => {
+                let entries = (from..to).take(count).map(|index| self.reader.get(index));
+                self.ahead.extend(entries);
+                self.offset = Some(offset + total);
+                return Ok(());
+            }
+            read => read?,
+        };
         let mut rest = &bytes[..];
         for (index, leaf) in (from..).zip(&leaves) {
             let (entry, after) = rest.split_at(leaf.size as usize);
             rest = after;
-            self.ahead.push_back(check(index, leaf, entry.to_vec()));
+            self.ahead.push_back(self.reader.or_cleared(check(index, leaf, entry.to_vec())));
         }
         self.offset = Some(offset + total);
         Ok(())
@@ -320,7 +359,7 @@ impl Iterator for Range {
         }
         let entry = self.ahead.pop_front();
         self.next += 1;
-        if matches!(entry, Some(Err(_))) {
+        if matches!(&entry, Some(Err(error)) if !matches!(error, Error::Cleared { .. })) {
             self.end = self.next;
         }
         entry

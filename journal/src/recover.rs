@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 use crate::hash;
 use crate::key::PublicKey;
-use crate::oplog::{ENTRIES_AT, Header, OplogEntry, SlotPayload, Slots, entries};
+use crate::oplog::{BitfieldUpdate, ENTRIES_AT, Header, OplogEntry, SlotPayload, Slots, entries};
 use crate::storage::{File, ReadStorage};
 use crate::tree::{self, NODE_BYTES, Node};
 
@@ -31,12 +31,16 @@ pub(crate) struct Loaded {
     pub(crate) slots: Slots,
     pub(crate) key: PublicKey,
     pub(crate) hints: Vec<[u64; 3]>,
+    /// Entries present from the first on without a gap, as far as is known.
+    pub(crate) contiguous: u64,
+    /// Whether the oplog holds a truncation or a clearing that no checkpoint has taken in.
+    pub(crate) shrunk: bool,
     pub(crate) state: State,
     /// Where the next oplog entry goes.
     pub(crate) oplog_end: u64,
     pub(crate) recovery: Recovery,
     /// Entries that came or went since the checkpoint.
-    pub(crate) bitfield: Vec<crate::oplog::BitfieldUpdate>,
+    pub(crate) bitfield: Vec<BitfieldUpdate>,
 }
 
 /// A log at one length.
@@ -49,6 +53,8 @@ pub(crate) struct State {
     pub(crate) signature: Option<[u8; 64]>,
     /// Nodes that are not in the `tree` file yet.
     pub(crate) nodes: BTreeMap<u64, Node>,
+    /// What came and went since the checkpoint, where anything went.
+    pub(crate) went: Vec<BitfieldUpdate>,
 }
 
 impl State {
@@ -76,6 +82,8 @@ pub(crate) fn load(storage: &mut dyn ReadStorage) -> Result<Loaded> {
         slots,
         key: header.key,
         hints: header.hints.clone(),
+        contiguous: header.contiguous,
+        shrunk: false,
         state: checkpointed(storage, &header)?,
         oplog_end: ENTRIES_AT,
         recovery: Recovery::default(),
@@ -123,6 +131,7 @@ fn checkpointed(storage: &mut dyn ReadStorage, header: &Header) -> Result<State>
         roots,
         signature: header.signature,
         nodes: BTreeMap::new(),
+        went: Vec::new(),
     };
     if header.length > 0 && header.tree_hash != Some(state.tree_hash()) {
         return Err(Error::corrupt("the roots of the tree are not the ones the header names"));
@@ -139,52 +148,95 @@ pub(crate) fn read_node(storage: &mut dyn ReadStorage, index: u64) -> Result<Opt
 }
 
 fn replay(storage: &mut dyn ReadStorage, loaded: &mut Loaded, found: Vec<(u64, OplogEntry)>) -> Result<()> {
-    let count = found.len() as u64;
-    for (number, (end, entry)) in (0u64..).zip(found) {
-        if !apply(storage, loaded, &entry)? {
-            loaded.recovery.dropped_batches = count - number;
-            return Ok(());
+    let drops: Vec<(usize, BitfieldUpdate)> = (0..)
+        .zip(&found)
+        .filter_map(|(number, (_, entry))| Some((number, entry.bitfield.filter(|update| update.drop)?)))
+        .collect();
+    for (number, (end, entry)) in found.iter().enumerate() {
+        let goes_later = |index| drops.iter().any(|(of, update)| *of > number && update.holds(index));
+        if !apply(storage, loaded, entry, &goes_later)? {
+            loaded.recovery.dropped_batches = (found.len() - number) as u64;
+            break;
         }
-        loaded.oplog_end = end;
+        loaded.oplog_end = *end;
+    }
+    loaded.shrunk = loaded.bitfield.iter().any(|update| update.drop);
+    if loaded.shrunk {
+        loaded.state.went.clone_from(&loaded.bitfield);
     }
     Ok(())
 }
 
-/// Applies one oplog entry; false if its data is not there.
-fn apply(storage: &mut dyn ReadStorage, loaded: &mut Loaded, entry: &OplogEntry) -> Result<bool> {
+/// Applies one oplog entry; false if its data is not there. The data of an entry that goes later may be
+/// gone already.
+fn apply(
+    storage: &mut dyn ReadStorage,
+    loaded: &mut Loaded,
+    entry: &OplogEntry,
+    goes_later: &dyn Fn(u64) -> bool,
+) -> Result<bool> {
     if let Some(upgrade) = &entry.upgrade {
-        if upgrade.ancestors < loaded.state.length || upgrade.length < loaded.state.length {
-            return Err(Error::Unsupported("a truncation that was not checkpointed"));
-        }
-        if upgrade.ancestors != loaded.state.length {
+        let before = loaded.state.length;
+        if upgrade.ancestors > before || upgrade.length < upgrade.ancestors {
             return Err(Error::corrupt("an oplog entry does not follow its predecessor"));
         }
-        let Some(next) = grown(storage, &loaded.state, entry, upgrade)? else { return Ok(false) };
+        let whole = loaded.contiguous >= before;
+        let mut base = loaded.state.clone();
+        if upgrade.ancestors < before {
+            cut(storage, &mut base, upgrade.ancestors)?;
+        }
+        let Some(next) = grown(storage, base, entry, upgrade, goes_later)? else { return Ok(false) };
+        if upgrade.ancestors < before {
+            loaded.hints.push([loaded.state.fork, upgrade.fork, upgrade.ancestors]);
+        }
+        loaded.contiguous = if whole { next.length } else { loaded.contiguous.min(next.length) };
         loaded.state = next;
     }
-    loaded.bitfield.extend(entry.bitfield);
+    if let Some(update) = entry.bitfield {
+        if update.drop {
+            loaded.contiguous = loaded.contiguous.min(update.start);
+        }
+        loaded.bitfield.push(update);
+    }
     Ok(true)
+}
+
+/// Takes the entries from `length` on away.
+fn cut(storage: &mut dyn ReadStorage, state: &mut State, length: u64) -> Result<()> {
+    let mut roots = Vec::new();
+    for index in tree::roots_of(length) {
+        let root = match state.nodes.get(&index) {
+            Some(node) => Some(*node),
+            None => read_node(storage, index)?,
+        };
+        roots.push(root.ok_or_else(|| Error::corrupt(format!("the root {index} of the tree is missing")))?);
+    }
+    state.byte_length = roots.iter().map(|root| root.size).sum();
+    state.nodes.retain(|index, _| tree::span(*index).1 <= length);
+    state.roots = roots;
+    state.length = length;
+    Ok(())
 }
 
 /// The state after a batch, rebuilt from its data; `None` if the data does not hash to its leaves.
 fn grown(
     storage: &mut dyn ReadStorage,
-    state: &State,
+    mut next: State,
     entry: &OplogEntry,
     upgrade: &crate::oplog::Upgrade,
+    goes_later: &dyn Fn(u64) -> bool,
 ) -> Result<Option<State>> {
     let named: BTreeMap<u64, &Node> = entry.nodes.iter().map(|node| (node.index, node)).collect();
-    let mut next = state.clone();
     for index in upgrade.ancestors..upgrade.length {
         let Some(leaf) = named.get(&(index * 2)) else {
             return Err(Error::corrupt(format!("an oplog entry lacks the leaf of entry {index}")));
         };
-        let bytes = match storage.read(File::Data, next.byte_length, leaf.size) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+        let there = match storage.read(File::Data, next.byte_length, leaf.size) {
+            Ok(bytes) => hash::leaf(&bytes) == leaf.hash,
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => false,
             Err(error) => return Err(Error::io("reading entries")(error)),
         };
-        if hash::leaf(&bytes) != leaf.hash {
+        if !there && !goes_later(index) {
             return Ok(None);
         }
         next.byte_length += leaf.size;

@@ -81,6 +81,18 @@ pub(crate) fn roots_of(length: u64) -> Vec<u64> {
     roots
 }
 
+/// The nodes above both the last entry of a log of this length and the one after it: what a longer log
+/// had and this one has no more. Lowest first, up to where no log reaches.
+pub(crate) fn ancestors_across(length: u64) -> impl Iterator<Item = u64> {
+    let last = length.checked_sub(1);
+    (1..40).filter_map(move |level| {
+        let width = 1u64 << level;
+        let first = last? / width * width;
+        // Above the last entry; the one after it lies below as well where the node is not full.
+        (first + width > length).then_some(2 * first + width - 1)
+    })
+}
+
 /// Adds a leaf to the roots, completing parents; `seen` is given the leaf and each new parent in order.
 pub(crate) fn push(roots: &mut Vec<Node>, leaf: Node, mut seen: impl FnMut(Node)) {
     seen(leaf);
@@ -111,5 +123,9 @@ mod tests {
         assert_eq!(roots_of(5), [3, 8]);
         assert_eq!(span(3), (0, 4));
         assert_eq!(children(3), (1, 5));
+        // Below 7: entries 0 to 3. A log of 3 has no 3 (0 to 3) and no 5 (2 and 3).
+        assert_eq!(ancestors_across(3).take(3).collect::<Vec<_>>(), [5, 3, 7]);
+        assert_eq!(ancestors_across(4).take(2).collect::<Vec<_>>(), [7, 15]);
+        assert_eq!(ancestors_across(0).count(), 0);
     }
 }

@@ -13,7 +13,9 @@ const PROGRESS_ENTRIES: u64 = 4096;
 pub struct Report {
     /// Entries checked.
     pub entries: u64,
-    /// Bytes of those entries.
+    /// Of those, entries whose bytes were cleared: of them only the tree was checked.
+    pub cleared: u64,
+    /// Bytes of the entries.
     pub bytes: u64,
     /// The tree hash they lead to.
     pub tree_hash: hash::Digest,
@@ -22,13 +24,22 @@ pub struct Report {
 pub(crate) fn verify(reader: &Reader, progress: &mut dyn FnMut(u64, u64)) -> Result<Report> {
     let state = reader.state();
     let mut roots = Vec::new();
-    let mut bytes = 0;
-    for (index, entry) in (0..state.length).zip(reader.range(0, state.length)) {
-        let entry = entry?;
-        bytes += entry.len() as u64;
+    let mut report = Report { entries: state.length, cleared: 0, bytes: 0, tree_hash: [0; 32] };
+    let mut range = reader.range(0, state.length);
+    for index in 0..state.length {
+        let leaf = match range.next() {
+            Some(Ok(entry)) => tree::Node::of_entry(index, &entry),
+            Some(Err(Error::Cleared { .. })) => {
+                report.cleared += 1;
+                reader.leaf(index)?
+            }
+            Some(Err(error)) => return Err(error),
+            None => return Err(Error::corrupt("the journal was cut while it was checked")),
+        };
+        report.bytes += leaf.size;
         let mut completed = Vec::new();
         // The range has checked the leaf; the parents it completes are compared with the stored ones.
-        tree::push(&mut roots, tree::Node::of_entry(index, &entry), |node| completed.push(node));
+        tree::push(&mut roots, leaf, |node| completed.push(node));
         for node in &completed[1..] {
             if reader.node(node.index)? != *node {
                 return Err(Error::corrupt(format!(
@@ -51,5 +62,6 @@ pub(crate) fn verify(reader: &Reader, progress: &mut dyn FnMut(u64, u64)) -> Res
     if !signed {
         return Err(Error::corrupt("the signature over the tree does not hold"));
     }
-    Ok(Report { entries: state.length, bytes, tree_hash })
+    report.tree_hash = tree_hash;
+    Ok(report)
 }

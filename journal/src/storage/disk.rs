@@ -207,6 +207,11 @@ impl Storage for Disk {
         })
     }
 
+    fn clear(&mut self, file: File, offset: u64, length: u64) -> io::Result<()> {
+        let length = self.len(file)?.saturating_sub(offset).min(length);
+        if length == 0 { Ok(()) } else { self.with(file, async |disk| disk.del(offset, length).await) }
+    }
+
     fn truncate(&mut self, file: File, length: u64) -> io::Result<()> {
         self.with(file, async |disk| disk.truncate(length).await)
     }

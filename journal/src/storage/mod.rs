@@ -75,6 +75,23 @@ pub trait Storage: ReadStorage {
     /// The system's error; what is on disk is unknown then.
     fn write(&mut self, file: File, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
+    /// Fills a range with zeros, and frees the space where the system can.
+    ///
+    /// # Errors
+    ///
+    /// The system's error.
+    fn clear(&mut self, file: File, offset: u64, length: u64) -> io::Result<()> {
+        let zeros = [0; 64 * 1024];
+        let end = (offset + length).min(self.len(file)?);
+        let mut at = offset;
+        while at < end {
+            let piece = (end - at).min(zeros.len() as u64);
+            self.write(file, at, &zeros[..piece as usize])?;
+            at += piece;
+        }
+        Ok(())
+    }
+
     /// Cuts or extends the file.
     ///
     /// # Errors

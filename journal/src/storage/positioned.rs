@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::pin::Pin;
 
+use nix::fcntl::{FallocateFlags, fallocate};
 use random_access_storage::{RandomAccess, RandomAccessError};
 
 type Done<T> = Pin<Box<dyn Future<Output = Result<T, RandomAccessError>> + Send>>;
@@ -48,12 +49,18 @@ impl RandomAccess for Positioned {
         done(read())
     }
 
-    /// Fills the range with zeros; at the end of the file it cuts the file instead.
+    /// Fills the range with zeros by giving its space back, or by writing them where the file system cannot;
+    /// at the end of the file it cuts the file instead.
     fn del(&self, offset: u64, length: u64) -> Done<()> {
         let delete = || {
             let end = self.0.metadata()?.len();
             if offset.saturating_add(length) >= end {
                 return if offset < end { self.0.set_len(offset) } else { Ok(()) };
+            }
+            let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            let range = i64::try_from(offset).ok().zip(i64::try_from(length).ok());
+            if range.is_some_and(|(at, length)| fallocate(&self.0, hole, at, length).is_ok()) {
+                return Ok(());
             }
             let zeros = [0; 4096];
             let mut at = offset;

@@ -1,0 +1,141 @@
+//! A journal is a list: whatever is appended, cut, cleared and reopened, in whatever order, and at whatever
+//! point the power goes.
+
+use journal::storage::{Faults, Faulty};
+use journal::{Error, Journal, KeyPair};
+use proptest::prelude::*;
+
+fn pair() -> KeyPair {
+    KeyPair::from_seed(&[5; 32])
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append(Vec<Vec<u8>>),
+    /// Both as parts of the length, of 1 000.
+    Clear(u64, u64),
+    Truncate(u64),
+    Checkpoint,
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let entry = prop_oneof![
+        4 => prop::collection::vec(any::<u8>(), 0..40),
+        1 => (any::<u8>(), 4_000..9_000usize).prop_map(|(byte, length)| vec![byte; length]),
+    ];
+    prop_oneof![
+        6 => prop::collection::vec(entry, 0..9).prop_map(Step::Append),
+        2 => (0..=1_000u64, 0..=1_000u64).prop_map(|(a, b)| Step::Clear(a.min(b), a.max(b))),
+        2 => (0..=1_000u64).prop_map(Step::Truncate),
+        1 => Just(Step::Checkpoint),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+/// What the journal should hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    /// Each with whether it was cleared.
+    entries: Vec<(Vec<u8>, bool)>,
+    fork: u64,
+}
+
+impl Model {
+    fn part(&self, of_1000: u64) -> usize {
+        self.entries.len() * usize::try_from(of_1000).expect("small") / 1_000
+    }
+
+    /// Takes a step; also what the journal does for it.
+    fn step(&mut self, step: &Step, journal: &mut Journal) -> Result<(), Error> {
+        match step {
+            Step::Append(entries) => {
+                self.entries.extend(entries.iter().map(|entry| (entry.clone(), false)));
+                journal.append(entries).map(drop)
+            }
+            Step::Clear(from, to) => {
+                let (from, to) = (self.part(*from), self.part(*to));
+                self.entries[from..to].iter_mut().for_each(|(_, cleared)| *cleared = true);
+                journal.clear(from as u64, to as u64)
+            }
+            Step::Truncate(to) => {
+                let to = self.part(*to);
+                self.fork += u64::from(to < self.entries.len());
+                self.entries.truncate(to);
+                journal.truncate(to as u64)
+            }
+            Step::Checkpoint => journal.checkpoint(),
+            Step::Reopen => Ok(()),
+        }
+    }
+
+    fn assert_is(&self, journal: &Journal) {
+        assert_eq!((journal.length(), journal.fork()), (self.entries.len() as u64, self.fork));
+        let bytes: usize = self.entries.iter().map(|(entry, _)| entry.len()).sum();
+        assert_eq!(journal.byte_length(), bytes as u64);
+        let ranged = journal.reader().range(0, u64::MAX);
+        for ((index, (entry, cleared)), ranged) in (0u64..).zip(&self.entries).zip(ranged) {
+            for read in [journal.get(index), ranged] {
+                match read {
+                    Ok(read) => assert_eq!((&read, index), (entry, index)),
+                    Err(Error::Cleared { index: named }) => assert!(*cleared && named == index),
+                    Err(error) => panic!("entry {index}: {error}"),
+                }
+            }
+            journal.prove(index).expect("proves").verify(&journal.key(), entry).expect("the proof holds");
+        }
+        let report = journal.verify(&mut |_, _| {}).expect("in order");
+        assert_eq!(report.tree_hash, journal.tree_hash());
+        // Zeros that were cleared are zeros still, and count as there.
+        assert!(report.cleared <= self.entries.iter().filter(|(_, cleared)| *cleared).count() as u64);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
+    #[test]
+    fn it_is_a_list(steps in prop::collection::vec(step(), 1..14)) {
+        let disk = Faulty::default();
+        let mut journal = Journal::create_on(Box::new(disk.clone()), pair()).expect("creates");
+        let mut model = Model::default();
+        for step in &steps {
+            model.step(step, &mut journal).expect("does it");
+            if matches!(step, Step::Reopen) {
+                drop(journal);
+                let opened = Journal::open_on(Box::new(disk.clone()), pair(), model.entries.len() as u64);
+                let (again, recovery) = opened.expect("opens");
+                prop_assert!(!recovery.tail_unproven);
+                journal = again;
+            }
+        }
+        model.assert_is(&journal);
+    }
+
+    #[test]
+    fn what_was_acknowledged_outlives_a_power_loss_anywhere(
+        steps in prop::collection::vec(step(), 1..10), last in step(),
+        at in 0..24u64, keep in 0..12usize, torn in any::<prop::sample::Index>(),
+    ) {
+        let disk = Faulty::default();
+        let mut journal = Journal::create_on(Box::new(disk.clone()), pair()).expect("creates");
+        let mut before = Model::default();
+        for step in &steps {
+            before.step(step, &mut journal).expect("does it");
+        }
+        // The power goes within the last step, or after it.
+        disk.set_faults(Faults { fail_from: Some(disk.operations() + at) });
+        let mut after = before.clone();
+        let acknowledged = after.step(&last, &mut journal).is_ok();
+        let left = disk.crash(keep, torn.index(10_000));
+        let (again, _) = Journal::open_on(Box::new(left), pair(), 0).expect("opens");
+        let fork_and_length = (again.fork(), again.length());
+        let model = if fork_and_length == (after.fork, after.entries.len() as u64) { &after } else { &before };
+        prop_assert!(!acknowledged || std::ptr::eq(model, &raw const after));
+        // A clearing that was begun may be done or not.
+        let mut model = model.clone();
+        for ((_, cleared), (_, begun)) in model.entries.iter_mut().zip(&after.entries) {
+            *cleared |= begun;
+        }
+        model.assert_is(&again);
+    }
+}
