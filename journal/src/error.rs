@@ -51,6 +51,17 @@ pub enum Error {
         /// Entries there are.
         length: u64,
     },
+    /// No such byte.
+    #[error("there is no byte {byte}: the entries have {bytes}")]
+    NoByte {
+        /// The byte asked for.
+        byte: u64,
+        /// Bytes there are.
+        bytes: u64,
+    },
+    /// A proof that proves nothing.
+    #[error("the proof does not hold: {0}")]
+    BadProof(&'static str),
     /// A write failed before: what is on disk is known only after the journal is opened anew.
     #[error("an earlier write failed; open the journal anew")]
     Faulted,

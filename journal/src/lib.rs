@@ -36,7 +36,7 @@ mod verify;
 pub use error::{Error, Result};
 pub use journal::Journal;
 pub use key::{KeyPair, PublicKey};
-pub use proof::Proof;
+pub use proof::{EntryBytes, Proof, ProofNode, Proven};
 pub use reader::{Range, Reader};
 pub use recover::Recovery;
 pub use storage::{Backend, Disk, Memory, ReadOnlyDisk};

@@ -1,114 +1,237 @@
-//! A proof that an entry is in a log: checkable with nothing but the log's key.
+//! Proofs: that entries are in a log, and that a log has grown out of a shorter one. Checkable with
+//! nothing but the log's key.
+//!
+//! A proof holds the entries it is about and, of the tree, the fewest nodes from which the roots can be
+//! computed: from each root down, a node is given where nothing below it is asked for, and computed from
+//! its children where something is. Both sides walk the same way, so a proof has one form, and one node
+//! too many or too few is refused.
+//!
+//! What a proof does not show: where entries begin in the data. A node's hash binds the sum of its
+//! children's sizes, not each of them.
 
+use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::hash;
+use crate::hash::{self, Digest};
 use crate::key::PublicKey;
-use crate::recover::State;
+use crate::reader::Reader;
 use crate::tree::{self, Node};
 
-/// A node of a proof, with its hash in hex.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// No log is longer.
+const LENGTH_MAX: u64 = 1 << 40;
+
+/// An entry's bytes: hex in JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(transparent)]
+#[cbor(transparent)]
+pub struct EntryBytes(
+    #[serde(with = "hex")]
+    #[cbor(with = "minicbor::bytes")]
+    pub Vec<u8>,
+);
+
+/// A node of a proof.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[serde(deny_unknown_fields)]
 pub struct ProofNode {
     /// Its place in the flat tree.
+    #[n(0)]
     pub index: u64,
     /// Bytes of the entries below it.
+    #[n(1)]
     pub size: u64,
-    /// Its hash, 64 hex digits.
-    pub hash: String,
+    /// Its hash.
+    #[n(2)]
+    #[serde(with = "hex")]
+    #[cbor(with = "minicbor::bytes")]
+    pub hash: Digest,
 }
 
-/// An entry's way up to the signed tree hash.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A proof about a log as it was at one signed length.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[serde(deny_unknown_fields)]
 pub struct Proof {
-    /// The log's key, 64 hex digits.
-    pub key: String,
-    /// The entry.
-    pub index: u64,
-    /// The log's length when it was signed.
-    pub length: u64,
+    /// The log's key.
+    #[n(0)]
+    #[serde(with = "hex")]
+    #[cbor(with = "minicbor::bytes")]
+    pub key: [u8; 32],
     /// The log's fork when it was signed.
+    #[n(1)]
     pub fork: u64,
-    /// Siblings on the way up to the entry's root, bottom first.
-    pub siblings: Vec<ProofNode>,
-    /// The other roots.
-    pub roots: Vec<ProofNode>,
-    /// The signature over the tree, 128 hex digits.
-    pub signature: String,
+    /// The log's length when it was signed.
+    #[n(2)]
+    pub length: u64,
+    /// The signature over the tree.
+    #[n(3)]
+    #[serde(with = "hex")]
+    #[cbor(with = "minicbor::bytes")]
+    pub signature: [u8; 64],
+    /// The index of the first of the entries.
+    #[n(4)]
+    pub first: u64,
+    /// The entries that are shown to be there, in order; may be none.
+    #[n(5)]
+    pub entries: Vec<EntryBytes>,
+    /// The shorter log that this one is shown to have grown out of, by its length.
+    #[n(6)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// The nodes of the tree that are not computed, from the left.
+    #[n(7)]
+    pub nodes: Vec<ProofNode>,
+}
+
+/// What a proof has shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proven {
+    /// Bytes of the whole log.
+    pub byte_length: u64,
+    /// The tree hash of the whole log.
+    pub tree_hash: Digest,
+    /// The tree hash it had at the length `since`: compare it with the one you know.
+    pub tree_hash_since: Option<Digest>,
+}
+
+/// What a proof is about.
+#[derive(Clone, Copy)]
+struct Scope {
+    first: u64,
+    end: u64,
+    since: u64,
+}
+
+impl Scope {
+    /// Whether nothing below a node matters.
+    fn closed(self, index: u64) -> bool {
+        let (from, to) = tree::span(index);
+        let apart = self.first == self.end || to <= self.first || from >= self.end;
+        apart && (to <= self.since || from >= self.since)
+    }
+}
+
+/// Makes a proof of the entries from `first` up to `end` (excluded), and of the growth since a length.
+pub(crate) fn prove(reader: &Reader, first: u64, end: u64, since: Option<u64>) -> Result<Proof> {
+    let state = reader.state();
+    let length = state.length;
+    let past = [end, since.unwrap_or(0)].into_iter().find(|place| *place > length);
+    if let Some(index) = past.or((first > end).then_some(first)) {
+        return Err(Error::NoEntry { index, length });
+    }
+    let signature = state.signature.ok_or(Error::NoEntry { index: first, length })?;
+    let scope = Scope { first, end, since: since.unwrap_or(0) };
+    let mut nodes = Vec::new();
+    for root in &state.roots {
+        cover(reader, root.index, scope, &mut nodes)?;
+    }
+    let entries = (first..end).zip(reader.range(first, end)).map(|(_, entry)| entry.map(EntryBytes));
+    let entries = entries.collect::<Result<Vec<_>>>()?;
+    let key = *reader.key().as_bytes();
+    Ok(Proof { key, fork: state.fork, length, signature, first, entries, since, nodes })
+}
+
+fn cover(reader: &Reader, index: u64, scope: Scope, nodes: &mut Vec<ProofNode>) -> Result<()> {
+    if scope.closed(index) {
+        let Node { index, size, hash } = reader.node(index)?;
+        nodes.push(ProofNode { index, size, hash });
+    } else if tree::level(index) > 0 {
+        let (left, right) = tree::children(index);
+        cover(reader, left, scope, nodes)?;
+        cover(reader, right, scope, nodes)?;
+    }
+    Ok(())
 }
 
 impl Proof {
-    pub(crate) fn new(
-        key: PublicKey,
-        index: u64,
-        state: &State,
-        siblings: Vec<Node>,
-        signature: [u8; 64],
-    ) -> Self {
-        let others = state.roots.iter().filter(|root| {
-            let (first, end) = tree::span(root.index);
-            !(first..end).contains(&index)
-        });
-        Self {
-            key: key.to_string(),
-            index,
-            length: state.length,
-            fork: state.fork,
-            siblings: siblings.iter().map(shown).collect(),
-            roots: others.map(shown).collect(),
-            signature: hex::encode(signature),
-        }
-    }
-
-    /// Checks that `entry` is the entry at this proof's index in the log of `key`.
+    /// Checks the proof against the key of the log it should be about.
     ///
     /// # Errors
     ///
-    /// [`Error::WrongKey`], [`Error::Damaged`] or [`Error::Corrupt`] with what does not hold.
-    pub fn verify(&self, key: &PublicKey, entry: &[u8]) -> Result<()> {
-        if self.key != key.to_string() {
+    /// [`Error::WrongKey`] for another log; [`Error::BadProof`] with what does not hold.
+    pub fn verify(&self, key: &PublicKey) -> Result<Proven> {
+        if self.key != *key.as_bytes() {
             return Err(Error::WrongKey);
         }
-        if self.index >= self.length
-            || self.length >= 1 << 40
-            || self.siblings.len() > 64
-            || self.roots.len() > 64
-        {
-            return Err(Error::corrupt("the proof has an impossible shape"));
+        let since = self.since.unwrap_or(0);
+        let end = self.first.checked_add(self.entries.len() as u64);
+        let end = end.filter(|end| *end <= self.length && since <= self.length && self.length < LENGTH_MAX);
+        let end = end.ok_or(Error::BadProof("it is about more than its log has"))?;
+        let mut walk = Walk {
+            proof: self,
+            scope: Scope { first: self.first, end, since },
+            nodes: self.nodes.iter(),
+            since_roots: tree::roots_of(since),
+            found: Vec::new(),
+        };
+        let roots = tree::roots_of(self.length).into_iter();
+        let roots = roots.map(|index| walk.node(index)).collect::<Result<Vec<_>>>()?;
+        if walk.nodes.next().is_some() {
+            return Err(Error::BadProof("it has nodes that it does not need"));
         }
-        let mut node = Node::of_entry(self.index, entry);
-        for sibling in &self.siblings {
-            let sibling = read(sibling)?;
-            if tree::level(sibling.index) != tree::level(node.index) || sibling.index == node.index {
-                return Err(Error::corrupt("a sibling of the proof is on another level"));
-            }
-            let (left, right) = if sibling.index < node.index { (sibling, node) } else { (node, sibling) };
-            node = Node::parent_of(&left, &right);
+        let tree_hash = hash::tree(&roots);
+        if !key.verify(&hash::signable(&tree_hash, self.length, self.fork), &self.signature) {
+            return Err(Error::BadProof("it leads to a tree that its key has not signed"));
         }
-        let mut roots: Vec<Node> = self.roots.iter().map(read).collect::<Result<_>>()?;
-        roots.push(node);
-        roots.sort_by_key(|root| root.index);
-        if roots.iter().map(|root| root.index).collect::<Vec<_>>() != tree::roots_of(self.length) {
-            return Err(Error::corrupt("the proof's roots are not those of its length"));
+        let byte_length = roots.iter().map(|root| root.size).try_fold(0u64, u64::checked_add);
+        Ok(Proven {
+            byte_length: byte_length.ok_or(Error::BadProof("its sizes overflow"))?,
+            tree_hash,
+            tree_hash_since: self.since.map(|_| hash::tree(&walk.found)),
+        })
+    }
+
+    /// The proof as CBOR.
+    pub fn to_cbor(&self) -> Vec<u8> {
+        minicbor::to_vec(self).unwrap_or_else(|never: minicbor::encode::Error<std::convert::Infallible>| {
+            unreachable!("memory takes everything: {never}")
+        })
+    }
+
+    /// Reads a proof back from CBOR; nothing may follow it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadProof`].
+    pub fn from_cbor(bytes: &[u8]) -> Result<Self> {
+        let mut decoder = minicbor::Decoder::new(bytes);
+        let proof = decoder.decode().map_err(|_| Error::BadProof("it is not CBOR of this shape"))?;
+        if decoder.position() < bytes.len() {
+            return Err(Error::BadProof("something follows it"));
         }
-        let mut signature = [0; 64];
-        hex::decode_to_slice(&self.signature, &mut signature)
-            .map_err(|_| Error::corrupt("the proof's signature is not hex"))?;
-        let message = hash::signable(&hash::tree(&roots), self.length, self.fork);
-        if key.verify(&message, &signature) { Ok(()) } else { Err(Error::Damaged { index: self.index }) }
+        Ok(proof)
     }
 }
 
-fn shown(node: &Node) -> ProofNode {
-    ProofNode { index: node.index, size: node.size, hash: hex::encode(node.hash) }
+struct Walk<'a> {
+    proof: &'a Proof,
+    scope: Scope,
+    nodes: std::slice::Iter<'a, ProofNode>,
+    since_roots: Vec<u64>,
+    /// The roots of the shorter log, as they were met.
+    found: Vec<Node>,
 }
 
-fn read(node: &ProofNode) -> Result<Node> {
-    let mut hash = [0; 32];
-    hex::decode_to_slice(&node.hash, &mut hash)
-        .map_err(|_| Error::corrupt("a hash of the proof is not hex"))?;
-    Ok(Node { index: node.index, size: node.size, hash })
+impl Walk<'_> {
+    fn node(&mut self, index: u64) -> Result<Node> {
+        let node = if self.scope.closed(index) {
+            let given = self.nodes.next().filter(|node| node.index == index);
+            let given = given.ok_or(Error::BadProof("it lacks a node that it needs"))?;
+            Node { index, size: given.size, hash: given.hash }
+        } else if tree::level(index) == 0 {
+            // Below an open leaf lies one of the entries: the scope was made of them.
+            let place = usize::try_from(index / 2 - self.scope.first).unwrap_or(usize::MAX);
+            let entry = self.proof.entries.get(place).ok_or(Error::BadProof("it lacks an entry"))?;
+            Node::of_entry(index / 2, &entry.0)
+        } else {
+            let (left, right) = tree::children(index);
+            let (left, right) = (self.node(left)?, self.node(right)?);
+            left.size.checked_add(right.size).ok_or(Error::BadProof("its sizes overflow"))?;
+            Node::parent_of(&left, &right)
+        };
+        if self.since_roots.contains(&index) {
+            self.found.push(node);
+        }
+        Ok(node)
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use crate::error::{Error, Result};
 use crate::hash::{self, Digest};
 use crate::key::PublicKey;
-use crate::proof::Proof;
+use crate::proof::{self, Proof};
 use crate::recover::{self, State, read_node};
 use crate::storage::{File, ReadOnlyDisk, ReadStorage};
 use crate::tree::{self, NODE_BYTES, Node};
@@ -145,25 +145,53 @@ impl Reader {
         }
     }
 
-    /// A proof that one entry is in this log.
+    /// A proof that one entry is in this log, with the entry.
     ///
     /// # Errors
     ///
-    /// [`Error::NoEntry`], or those of reading the tree.
+    /// As [`Reader::prove_range`].
     pub fn prove(&self, index: u64) -> Result<Proof> {
+        self.prove_range(index, index.saturating_add(1), None)
+    }
+
+    /// A proof that the entries from `first` up to `end` (excluded, may be none) are in this log, and that
+    /// it has grown out of the log that it was at the length `since`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoEntry`] past the end and for an empty log, [`Error::Cleared`], those of reading.
+    pub fn prove_range(&self, first: u64, end: u64, since: Option<u64>) -> Result<Proof> {
+        proof::prove(self, first, end, since)
+    }
+
+    /// Which entry a byte of the data belongs to, and which of its bytes it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoByte`] past the end, [`Error::Corrupt`] if a node is missing.
+    pub fn seek(&self, byte: u64) -> Result<(u64, u64)> {
         let state = self.state();
-        self.leaf(index)?;
-        let mut siblings = Vec::new();
-        let mut node = self.root_above(&state, index)?;
-        while node.index != index * 2 {
-            let (left, right) = tree::children(node.index);
-            let (toward, other) = if index < tree::span(left).1 { (left, right) } else { (right, left) };
-            siblings.push(self.node(other)?);
-            node = self.node(toward)?;
+        let mut rest = byte;
+        let mut at = None;
+        for root in state.roots {
+            if rest < root.size {
+                at = Some(root);
+                break;
+            }
+            rest -= root.size;
         }
-        siblings.reverse();
-        let signature = state.signature.ok_or_else(|| Error::corrupt("the log is not signed"))?;
-        Ok(Proof::new(self.0.key, index, &state, siblings, signature))
+        let mut node = at.ok_or(Error::NoByte { byte, bytes: state.byte_length })?;
+        while tree::level(node.index) > 0 {
+            let (left, right) = tree::children(node.index);
+            let left = self.node(left)?;
+            node = if rest < left.size {
+                left
+            } else {
+                rest -= left.size;
+                self.node(right)?
+            };
+        }
+        Ok((node.index / 2, rest))
     }
 
     /// Checks every entry, every node, the roots and the signature. `progress` is told how many
@@ -279,11 +307,6 @@ impl Reader {
             };
         }
         Ok(offset)
-    }
-
-    fn root_above(&self, state: &State, index: u64) -> Result<Node> {
-        let root = state.roots.iter().find(|root| index < tree::span(root.index).1);
-        root.copied().ok_or(Error::NoEntry { index, length: state.length })
     }
 
     fn read_state(&self) -> RwLockReadGuard<'_, State> {

@@ -36,6 +36,8 @@ const RUNNING: &[&[&str]] = &[
     &["journal", "verify"],
     &["journal", "verify", "nucleus"],
     &["journal", "prove", "nucleus", "0"],
+    &["journal", "prove", "nucleus", "0", "--to", "2", "--since", "1"],
+    &["journal", "prove", "nucleus", "--since", "1"],
     &[
         "tx",
         "submit",
@@ -82,6 +84,41 @@ const RUNNING: &[&[&str]] = &[
     &["peers", "remove", "bob"],
 ];
 
+/// A proof is checked by whoever has the journal's key, with no cell and no journal; nothing else passes.
+#[test]
+fn a_journals_proof_is_checked_anywhere() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut cell = Cell::init(&dir.path().join("alice"), "alice");
+    cell.start();
+    let journals = cell.ok(&["journal", "list"]);
+    let key = |name: &str| {
+        let journals = journals["items"].as_array().expect("a list");
+        let journal = journals.iter().find(|journal| journal["name"] == name).expect("listed");
+        journal["key"].as_str().expect("a key").to_owned()
+    };
+    let (file, cbor) = (dir.path().join("proof.json"), dir.path().join("proof.cbor"));
+    let (file, cbor) = (file.display().to_string(), cbor.display().to_string());
+    let asked = ["journal", "prove", "nucleus", "0", "--to", "2", "--since", "1"];
+    let mut proof = cell.ok(&asked);
+    std::fs::write(&file, proof.to_string()).expect("written");
+    cell.ok(&[&asked[..], &["--out", &cbor]].concat());
+    // A folder that holds no cell.
+    let nobody = Cell::adopt(&dir.path().join("nobody"));
+    for of in [&file, &cbor] {
+        let shown = nobody.ok(&["journal", "verify", "--proof", of, "--key", &key("nucleus")]);
+        assert_eq!(shown["ok"], true);
+        assert_eq!(shown["entries"].as_array().map(Vec::len), Some(2));
+        assert_eq!(shown["since"]["length"], 1);
+        let (exit, code) = nobody.refused(&["journal", "verify", "--proof", of, "--key", &key("state")]);
+        assert_eq!((exit, code.as_str()), (1, "journal.bad_proof"));
+    }
+    let entry = proof["proof"]["entries"][1].as_str().expect("hex").to_owned();
+    proof["proof"]["entries"][1] = format!("{entry}00").into();
+    std::fs::write(&file, proof.to_string()).expect("written");
+    let (exit, code) = nobody.refused(&["journal", "verify", "--proof", &file, "--key", &key("nucleus")]);
+    assert_eq!((exit, code.as_str()), (1, "journal.bad_proof"));
+}
+
 /// One wrong input for each group of commands: exit code and the code's room.
 const WRONG: &[(&[&str], i32, &str)] = &[
     (&["peers", "add", "nonsense"], 1, "network.bad_address"),
@@ -96,7 +133,12 @@ const WRONG: &[(&[&str], i32, &str)] = &[
     (&["message", "list", "--cursor", "x"], 1, "message.bad_cursor"),
     (&["journal", "cat", "nothing"], 1, "id.bad_service"),
     (&["journal", "verify", "nothing"], 1, "id.bad_service"),
-    (&["journal", "prove", "nucleus", "999999"], 1, "journal."),
+    (&["journal", "prove", "nucleus", "999999"], 1, "journal.no_entry"),
+    (&["journal", "prove", "nucleus", "0", "--to", "99999"], 1, "journal.proof_too_long"),
+    (&["journal", "prove", "nucleus"], 2, "cli.usage"),
+    (&["journal", "verify", "--proof", "/nowhere", "--key", ZEROS], 1, "cli.unreadable"),
+    (&["journal", "verify", "--proof", "/nowhere", "--key", "zz"], 1, "journal.bad_key"),
+    (&["journal", "verify", "--proof", "/dev/null", "--key", ZEROS], 1, "journal.bad_proof"),
     (&["state", "get", "nokey"], 1, "state.bad_key"),
     (&["state", "root", "--at", "999"], 1, "state.no_such_block"),
     (&["state", "verify", "/nowhere", "--root", ZEROS], 1, "cli.unreadable"),

@@ -208,9 +208,13 @@ pub fn journal_problem(service: Service, error: &Error) -> Problem {
         Error::Unsupported(_) => {
             (ProblemKind::Invalid, "journal.unsupported", "open it with the program that wrote it")
         }
-        Error::NoEntry { .. } => {
+        Error::NoEntry { .. } | Error::NoByte { .. } => {
             (ProblemKind::NotFound, "journal.no_entry", "cell journal list shows the lengths")
         }
+        Error::Cleared { .. } => {
+            (ProblemKind::NotFound, "journal.cleared", "ask a replica that keeps the whole journal")
+        }
+        Error::BadProof(_) => (ProblemKind::Invalid, "journal.bad_proof", "have the proof made again"),
         Error::Faulted | Error::Io { .. } => {
             (ProblemKind::Fault, "journal.fault", "check the disk (space, health, permissions)")
         }

@@ -296,18 +296,37 @@ pub(super) enum Journal {
         #[arg(long, default_value_t = 100)]
         limit: u64,
     },
-    /// Check every entry, every hash and the signature; exit 5 when something is damaged
+    /// Check every entry, every hash and the signature; exit 5 when something is damaged. Or a proof
     Verify {
         /// One journal; all unless told
         name: Option<String>,
+        /// Check a proof instead, with no cell; - for standard input
+        #[arg(long, value_name = "FILE", conflicts_with = "name", requires = "key")]
+        proof: Option<String>,
+        /// The key of the journal that the proof should be of, 64 hex digits
+        #[arg(long, requires = "proof")]
+        key: Option<String>,
     },
-    /// A proof of one entry that anybody can check with the journal's key
-    Prove {
-        /// Which journal
-        name: String,
-        /// Which entry
-        index: u64,
-    },
+    /// A proof of entries, or of growth, that anybody can check with the journal's key alone
+    Prove(JournalProve),
+}
+
+#[derive(clap::Args, Debug)]
+pub(super) struct JournalProve {
+    /// nucleus, identity, message, state, consensus or market
+    pub(super) name: String,
+    /// The first entry
+    #[arg(required_unless_present = "since")]
+    pub(super) index: Option<u64>,
+    /// Up to this entry, without it; only the first unless told
+    #[arg(long, value_name = "INDEX", requires = "index")]
+    pub(super) to: Option<u64>,
+    /// Also that the journal has grown out of the one it was at this length
+    #[arg(long, value_name = "LENGTH")]
+    pub(super) since: Option<u64>,
+    /// Write the proof to this file, as CBOR, instead of printing it as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
 }
 
 #[derive(Subcommand, Debug)]

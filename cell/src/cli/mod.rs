@@ -7,6 +7,7 @@
 mod args;
 mod client;
 mod doctor;
+mod journals;
 mod offline;
 mod online;
 mod output;
@@ -118,7 +119,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode, Problem> {
         Command::Doctor => doctor::doctor(context),
         Command::Testnet { command } => testnet::run(context, command),
         Command::Watch(watch) => watch::watch(context, watch),
-        Command::Journal { command } => offline::journal(context, command),
+        Command::Journal { command } => journals::run(context, command),
         Command::Config { command } => offline::config(context, command),
         Command::Completion { shell } => {
             let mut command = Args::command();

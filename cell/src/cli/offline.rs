@@ -4,14 +4,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use journal::Reader;
-use machine::Machine;
-use protocol::{Problem, ProblemKind, Service};
+use protocol::{Problem, ProblemKind};
 use serde_json::{Value, json};
 
-use super::args::{Config, Init, Journal};
-use super::{Context, unhealthy};
-use crate::actor::{describe, journal_problem};
+use super::Context;
+use super::args::{Config, Init};
 use crate::folder::{self, InitOptions, read_genesis};
 use crate::network::peer_id_of;
 use crate::{keys, node, settings};
@@ -52,92 +49,6 @@ pub(super) fn identity(context: &Context) -> Result<ExitCode, Problem> {
     context.output.value(&json!({
         "cell": cell, "name": settings.cell.name, "peer_id": peer_id_of(&cell), "genesis": folder.genesis()?.hash(),
     }))
-}
-
-pub(super) fn journal(context: &Context, command: Journal) -> Result<ExitCode, Problem> {
-    match command {
-        Journal::List => {
-            let items: Result<Vec<Value>, Problem> =
-                Service::ALL.into_iter().map(|service| summary(context, service)).collect();
-            context.output.value(&json!({ "items": items?, "next": null }))
-        }
-        Journal::Cat { name, from, limit } => cat(context, name.parse()?, from, limit),
-        Journal::Verify { name: Some(name) } => verify(context, &[name.parse()?]),
-        Journal::Verify { name: None } => verify(context, &Service::ALL),
-        Journal::Prove { name, index } => prove(context, name.parse()?, index),
-    }
-}
-
-fn reader(context: &Context, service: Service) -> Result<Reader, Problem> {
-    Reader::open(&context.folder()?.journal(service)).map_err(|error| journal_problem(service, &error))
-}
-
-fn summary(context: &Context, service: Service) -> Result<Value, Problem> {
-    let reader = reader(context, service)?;
-    Ok(json!({
-        "name": service.name(), "entries": reader.length(), "bytes": reader.byte_length(), "fork": reader.fork(),
-        "key": reader.key().to_string(), "tree_hash": hex::encode(reader.tree_hash()), "generation": 0,
-    }))
-}
-
-fn cat(context: &Context, service: Service, from: u64, limit: u64) -> Result<ExitCode, Problem> {
-    let reader = reader(context, service)?;
-    let to = from.saturating_add(limit).min(reader.length());
-    let mut items = Vec::new();
-    for (index, bytes) in (from..to).zip(reader.range(from, to)) {
-        let bytes = bytes.map_err(|error| journal_problem(service, &error))?;
-        let (time_ms, epoch, record) = shown(service, &bytes)?;
-        items.push(json!({ "index": index, "time_ms": time_ms, "epoch": epoch, "bytes": bytes.len(), "record": record }));
-    }
-    let next = (to < reader.length()).then(|| to.to_string());
-    if context.output.is_json() {
-        return context.output.value(&json!({ "items": items, "next": next }));
-    }
-    for item in items {
-        context.output.text(&item.to_string());
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn shown(service: Service, bytes: &[u8]) -> Result<(u64, u64, Value), Problem> {
-    match service {
-        Service::Nucleus => describe::<<nucleus::NucleusMachine as Machine>::Record>(bytes),
-        Service::Identity => describe::<<::identity::IdentityMachine as Machine>::Record>(bytes),
-        Service::Message => describe::<<message::MessageMachine as Machine>::Record>(bytes),
-        Service::State => describe::<<state::StateMachine as Machine>::Record>(bytes),
-        Service::Consensus => describe::<<consensus::ConsensusMachine as Machine>::Record>(bytes),
-        Service::Market => describe::<<market::MarketMachine as Machine>::Record>(bytes),
-    }
-}
-
-fn verify(context: &Context, services: &[Service]) -> Result<ExitCode, Problem> {
-    let mut items = Vec::new();
-    let mut clean = true;
-    for service in services {
-        let mut progress = Progress::new(service.name());
-        let checked = reader(context, *service).and_then(|reader| {
-            reader
-                .verify(&mut |done, total| progress.at(done, total))
-                .map_err(|error| journal_problem(*service, &error))
-        });
-        items.push(match checked {
-            Ok(report) => json!({ "name": service.name(), "ok": true, "entries": report.entries, "bytes": report.bytes, "tree_hash": hex::encode(report.tree_hash) }),
-            Err(problem) => {
-                clean = false;
-                json!({ "name": service.name(), "ok": false, "code": problem.code, "cause": problem.cause, "try": problem.hint })
-            }
-        });
-    }
-    context.output.value(&json!({ "items": items, "next": null }))?;
-    Ok(if clean { ExitCode::SUCCESS } else { unhealthy() })
-}
-
-fn prove(context: &Context, service: Service, index: u64) -> Result<ExitCode, Problem> {
-    let reader = reader(context, service)?;
-    let failed = |error| journal_problem(service, &error);
-    let proof = reader.prove(index).map_err(failed)?;
-    let entry = reader.get(index).map_err(failed)?;
-    context.output.bare(&json!({ "journal": service.name(), "entry": hex::encode(entry), "proof": proof }))
 }
 
 pub(super) fn config(context: &Context, command: Config) -> Result<ExitCode, Problem> {

@@ -1,4 +1,5 @@
-//! What a fresh machine lacks: libclang and a C++ compiler, for the RocksDB bindings.
+//! What a fresh machine lacks: libclang and a C++ compiler, for the RocksDB bindings; for the tests, Node.js
+//! and npm, whose `hypercore` package journals are tested against.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +10,7 @@ use crate::{Done, run};
 const PLACES: [&str; 5] =
     ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib"];
 
-/// Installs what is missing where that is possible, and says what to do elsewhere.
+/// Installs what building needs and is missing, where that is possible, and says what to do elsewhere.
 pub(crate) fn prepare() -> Done {
     let mut missing = Vec::new();
     if !has_libclang() {
@@ -18,11 +19,28 @@ pub(crate) fn prepare() -> Done {
     if !works("c++") {
         missing.push("g++");
     }
+    install(missing)
+}
+
+/// What testing needs as well.
+pub(crate) fn prepare_tests() -> Done {
+    prepare()?;
+    let mut missing = Vec::new();
+    if !works("node") {
+        missing.push("nodejs");
+    }
+    if !works("npm") {
+        missing.push("npm");
+    }
+    install(missing)
+}
+
+fn install(missing: Vec<&str>) -> Done {
     if missing.is_empty() {
         return Ok(());
     }
     let tell = format!(
-        "the build needs {}: install them by hand (Debian: apt-get install {}; Fedora: dnf install clang-devel gcc-c++; macOS: xcode-select --install)",
+        "this needs {}: install them by hand (Debian: apt-get install {}; Fedora: dnf install clang-devel gcc-c++ nodejs; macOS: xcode-select --install, brew install node)",
         missing.join(" and "),
         missing.join(" ")
     );

@@ -3,7 +3,7 @@
 //! - `up [--cells N] [--once]`: builds, makes a local network, starts it, sends one message of each
 //!   type, shows what happened, stays up. `--once` ends after the show.
 //! - `test`: formatting, lints, docs, all tests. What continuous integration runs.
-//! - `bench`: the measured tables of `docs/benchmarks.md`.
+//! - `bench [bus] [messages] [cells] [journal]`: the measured tables of `docs/benchmarks.md`.
 //! - `verify`: the quick half of `test` (formatting and lints); `fix`: repairs what can be repaired.
 //! - `campaign`: the crash test with many more kills.
 //!
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let done =
         match arguments.first().map(String::as_str) {
             Some("up") => machine::prepare().and_then(|()| tour::up(rest)),
-            Some("test") => machine::prepare().and_then(|()| test()),
+            Some("test") => machine::prepare_tests().and_then(|()| test()),
             Some("bench") => machine::prepare().and_then(|()| bench(rest)),
             Some("verify") => machine::prepare().and_then(|()| verify()),
             Some("fix") => fix(),
@@ -59,6 +59,14 @@ fn test() -> Done {
 }
 
 fn bench(rest: &[String]) -> Done {
+    let whole = rest.is_empty();
+    if whole || rest.iter().any(|part| part == "journal") {
+        cargo(&["bench", "--locked", "-p", "journal", "--bench", "journal"])?;
+    }
+    let rest: Vec<&String> = rest.iter().filter(|part| *part != "journal").collect();
+    if rest.is_empty() && !whole {
+        return Ok(());
+    }
     let mut command = Command::new("cargo");
     command.args(["run", "--release", "--locked", "-p", "celluler-tests", "--bin", "bench", "--"]).args(rest);
     run(&mut command)

@@ -1,0 +1,179 @@
+//! `cell journal`: a cell's journals by their files, whether it runs or not; and proofs of them, which need
+//! no cell.
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use journal::{Proof, PublicKey, Reader};
+use machine::Machine;
+use protocol::{Problem, ProblemKind, Service};
+use serde_json::{Value, json};
+
+use super::args::{Journal, JournalProve};
+use super::offline::Progress;
+use super::{Context, unhealthy};
+use crate::actor::{describe, journal_problem};
+
+/// The most entries of one proof.
+const PROOF_ENTRIES_MAX: u64 = 10_000;
+/// The largest proof that is read.
+const PROOF_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+pub(super) fn run(context: &Context, command: Journal) -> Result<ExitCode, Problem> {
+    match command {
+        Journal::List => {
+            let items: Result<Vec<Value>, Problem> =
+                Service::ALL.into_iter().map(|service| summary(context, service)).collect();
+            context.output.value(&json!({ "items": items?, "next": null }))
+        }
+        Journal::Cat { name, from, limit } => cat(context, name.parse()?, from, limit),
+        Journal::Verify { proof: Some(file), key: Some(key), .. } => check(context, &file, &key),
+        Journal::Verify { name: Some(name), .. } => verify(context, &[name.parse()?]),
+        Journal::Verify { .. } => verify(context, &Service::ALL),
+        Journal::Prove(asked) => prove(context, &asked),
+    }
+}
+
+fn reader(context: &Context, service: Service) -> Result<Reader, Problem> {
+    Reader::open(&context.folder()?.journal(service)).map_err(|error| journal_problem(service, &error))
+}
+
+fn summary(context: &Context, service: Service) -> Result<Value, Problem> {
+    let reader = reader(context, service)?;
+    Ok(json!({
+        "name": service.name(), "entries": reader.length(), "bytes": reader.byte_length(), "fork": reader.fork(),
+        "key": reader.key().to_string(), "tree_hash": hex::encode(reader.tree_hash()), "generation": 0,
+    }))
+}
+
+fn cat(context: &Context, service: Service, from: u64, limit: u64) -> Result<ExitCode, Problem> {
+    let reader = reader(context, service)?;
+    let to = from.saturating_add(limit).min(reader.length());
+    let mut items = Vec::new();
+    for (index, bytes) in (from..to).zip(reader.range(from, to)) {
+        let bytes = bytes.map_err(|error| journal_problem(service, &error))?;
+        let (time_ms, epoch, record) = shown(service, &bytes)?;
+        items.push(json!({ "index": index, "time_ms": time_ms, "epoch": epoch, "bytes": bytes.len(), "record": record }));
+    }
+    let next = (to < reader.length()).then(|| to.to_string());
+    if context.output.is_json() {
+        return context.output.value(&json!({ "items": items, "next": next }));
+    }
+    for item in items {
+        context.output.text(&item.to_string());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn shown(service: Service, bytes: &[u8]) -> Result<(u64, u64, Value), Problem> {
+    match service {
+        Service::Nucleus => describe::<<nucleus::NucleusMachine as Machine>::Record>(bytes),
+        Service::Identity => describe::<<::identity::IdentityMachine as Machine>::Record>(bytes),
+        Service::Message => describe::<<message::MessageMachine as Machine>::Record>(bytes),
+        Service::State => describe::<<state::StateMachine as Machine>::Record>(bytes),
+        Service::Consensus => describe::<<consensus::ConsensusMachine as Machine>::Record>(bytes),
+        Service::Market => describe::<<market::MarketMachine as Machine>::Record>(bytes),
+    }
+}
+
+fn verify(context: &Context, services: &[Service]) -> Result<ExitCode, Problem> {
+    let mut items = Vec::new();
+    let mut clean = true;
+    for service in services {
+        let mut progress = Progress::new(service.name());
+        let checked = reader(context, *service).and_then(|reader| {
+            reader
+                .verify(&mut |done, total| progress.at(done, total))
+                .map_err(|error| journal_problem(*service, &error))
+        });
+        items.push(match checked {
+            Ok(report) => json!({ "name": service.name(), "ok": true, "entries": report.entries, "cleared": report.cleared, "bytes": report.bytes, "tree_hash": hex::encode(report.tree_hash) }),
+            Err(problem) => {
+                clean = false;
+                json!({ "name": service.name(), "ok": false, "code": problem.code, "cause": problem.cause, "try": problem.hint })
+            }
+        });
+    }
+    context.output.value(&json!({ "items": items, "next": null }))?;
+    Ok(if clean { ExitCode::SUCCESS } else { unhealthy() })
+}
+
+fn prove(context: &Context, asked: &JournalProve) -> Result<ExitCode, Problem> {
+    let service = asked.name.parse()?;
+    let (first, end) = match asked.index {
+        Some(first) => (first, asked.to.unwrap_or(first.saturating_add(1))),
+        None => (0, 0),
+    };
+    if end.saturating_sub(first) > PROOF_ENTRIES_MAX {
+        let cause = format!("a proof takes up to {PROOF_ENTRIES_MAX} entries");
+        return Err(Problem::new(ProblemKind::Invalid, "journal.proof_too_long", cause)
+            .hint("make several proofs, of a part of the range each"));
+    }
+    let reader = reader(context, service)?;
+    let proof =
+        reader.prove_range(first, end, asked.since).map_err(|error| journal_problem(service, &error))?;
+    let Some(file) = &asked.out else {
+        return context.output.bare(&json!({ "journal": service.name(), "proof": proof }));
+    };
+    let bytes = proof.to_cbor();
+    std::fs::write(file, &bytes).map_err(|error| {
+        let cause = format!("{} cannot be written: {error}", file.display());
+        Problem::new(ProblemKind::Invalid, "cli.unwritable", cause).hint("choose another file")
+    })?;
+    context.output.value(&json!({
+        "journal": service.name(), "file": file, "bytes": bytes.len(), "entries": proof.entries.len(),
+        "length": proof.length, "key": hex::encode(proof.key),
+    }))
+}
+
+/// Checks a proof against a key: no cell, no journal.
+fn check(context: &Context, file: &str, key: &str) -> Result<ExitCode, Problem> {
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(key, &mut bytes).map_err(|_| {
+        Problem::new(ProblemKind::Invalid, "journal.bad_key", format!("{key:?} is no journal's key"))
+            .hint("give 64 hex digits; cell journal list shows the keys")
+    })?;
+    let bad = |cause: String| {
+        Problem::new(ProblemKind::Invalid, "journal.bad_proof", format!("{file}: {cause}"))
+            .hint("have it made again: cell journal prove NAME INDEX")
+    };
+    let proof = parse(&read(file)?).map_err(bad)?;
+    let proven = proof.verify(&PublicKey::from_bytes(bytes)).map_err(|error| bad(error.to_string()))?;
+    let entries: Vec<Value> = (proof.first..)
+        .zip(&proof.entries)
+        .map(|(index, entry)| json!({ "index": index, "bytes": entry.0.len(), "entry": hex::encode(&entry.0) }))
+        .collect();
+    let since = proof.since.zip(proven.tree_hash_since);
+    context.output.value(&json!({
+        "ok": true, "key": key, "fork": proof.fork, "length": proof.length, "bytes": proven.byte_length,
+        "tree_hash": hex::encode(proven.tree_hash), "entries": entries,
+        "since": since.map(|(length, hash)| json!({ "length": length, "tree_hash": hex::encode(hash) })),
+    }))
+}
+
+fn read(file: &str) -> Result<Vec<u8>, Problem> {
+    let mut bytes = Vec::new();
+    let read = if file == "-" {
+        std::io::stdin().take(PROOF_BYTES_MAX).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(file).and_then(|file| file.take(PROOF_BYTES_MAX).read_to_end(&mut bytes))
+    };
+    read.map_err(|error| {
+        Problem::new(ProblemKind::Invalid, "cli.unreadable", format!("{file} cannot be read: {error}"))
+            .hint("give a file that cell journal prove has made, or - for standard input")
+    })?;
+    Ok(bytes)
+}
+
+/// A proof as JSON, alone or as `cell journal prove` prints it, or as CBOR.
+fn parse(bytes: &[u8]) -> Result<Proof, String> {
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Proof::from_cbor(bytes).map_err(|error| error.to_string());
+    }
+    let mut document: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let proof = match document.get_mut("proof") {
+        Some(proof) => proof.take(),
+        None => document,
+    };
+    serde_json::from_value(proof).map_err(|error| error.to_string())
+}
