@@ -24,6 +24,7 @@ mod error;
 pub mod hash;
 mod journal;
 mod key;
+mod nodes;
 mod oplog;
 mod proof;
 mod reader;

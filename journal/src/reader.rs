@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::error::{Error, Result};
 use crate::hash::{self, Digest};
 use crate::key::PublicKey;
+use crate::nodes::Nodes;
 use crate::proof::{self, Proof};
-use crate::recover::{self, State, read_node};
+use crate::recover::{self, State};
 use crate::storage::{File, ReadOnlyDisk, ReadStorage};
 use crate::tree::{self, NODE_BYTES, Node};
 use crate::verify::{self, Report};
@@ -27,12 +28,18 @@ pub struct Reader(Arc<Inner>);
 struct Inner {
     key: PublicKey,
     state: RwLock<State>,
-    storage: Mutex<Box<dyn ReadStorage>>,
+    files: Mutex<Files>,
+}
+
+struct Files {
+    storage: Box<dyn ReadStorage>,
+    nodes: Nodes,
 }
 
 impl Reader {
     pub(crate) fn new(storage: Box<dyn ReadStorage>, key: PublicKey, state: State) -> Self {
-        Self(Arc::new(Inner { key, state: RwLock::new(state), storage: Mutex::new(storage) }))
+        let files = Mutex::new(Files { storage, nodes: Nodes::default() });
+        Self(Arc::new(Inner { key, state: RwLock::new(state), files }))
     }
 
     /// Opens the journal of a folder as it stands now: no lock, nothing changed, whether another
@@ -126,8 +133,7 @@ impl Reader {
                 return Ok(false);
             }
         }
-        let mut storage = self.0.storage.lock().unwrap_or_else(PoisonError::into_inner);
-        match storage.read(File::Bitfield, index / 8, 1) {
+        match self.files().storage.read(File::Bitfield, index / 8, 1) {
             Ok(byte) => Ok(byte[0] & 1 << (index % 8) == 0),
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(true),
             Err(error) => Err(Error::io("reading the bitfield")(error)),
@@ -227,6 +233,8 @@ impl Reader {
 
     /// All nodes are in the `tree` file.
     pub(crate) fn checkpointed(&self) {
+        // The chunk first: who finds a node no more among those that wait reads it anew.
+        self.files().nodes.written();
         let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
         state.nodes.clear();
         state.went.clear();
@@ -236,8 +244,10 @@ impl Reader {
         if let Some(node) = self.read_state().nodes.get(&index) {
             return Ok(*node);
         }
-        let mut storage = self.0.storage.lock().unwrap_or_else(PoisonError::into_inner);
-        read_node(&mut **storage, index)?
+        let mut files = self.files();
+        let Files { storage, nodes } = &mut *files;
+        nodes
+            .get(&mut **storage, index)?
             .ok_or_else(|| Error::corrupt(format!("the tree lacks its node {index}")))
     }
 
@@ -247,6 +257,24 @@ impl Reader {
             return Err(Error::NoEntry { index, length });
         }
         self.node(index * 2)
+    }
+
+    /// The nodes from the leaf of `from` up to the leaf before `to`, as they lie in the file; `None` where some
+    /// are not checkpointed, or the file ends.
+    pub(crate) fn run(&self, from: u64, to: u64) -> Result<Option<Vec<Option<Node>>>> {
+        if self.read_state().nodes.range(from * 2..to * 2).next().is_some() {
+            return Ok(None);
+        }
+        let bytes = (2 * (to - from) - 1) * NODE_BYTES;
+        let read = self.files().storage.read(File::Tree, from * 2 * NODE_BYTES, bytes);
+        match read {
+            Ok(bytes) => {
+                let nodes = (from * 2..).zip(bytes.chunks(NODE_BYTES as usize));
+                Ok(Some(nodes.map(|(index, node)| Node::from_bytes(index, node)).collect()))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(Error::io("reading the tree")(error)),
+        }
     }
 
     /// The leaves of a run of entries, in as few reads as there are places they lie in.
@@ -273,8 +301,7 @@ impl Reader {
     }
 
     pub(crate) fn read(&self, file: File, offset: u64, length: u64, index: u64) -> Result<Vec<u8>> {
-        let mut storage = self.0.storage.lock().unwrap_or_else(PoisonError::into_inner);
-        storage.read(file, offset, length).map_err(|error| match error.kind() {
+        self.files().storage.read(file, offset, length).map_err(|error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof if file == File::Data => Error::Damaged { index },
             std::io::ErrorKind::UnexpectedEof => {
                 Error::corrupt(format!("the {} file is too short", file.name()))
@@ -295,18 +322,27 @@ impl Reader {
             }
             offset += root.size;
         }
-        let mut node = node.ok_or(Error::NoEntry { index, length: state.length })?;
-        while node.index != index * 2 {
-            let (left, right) = tree::children(node.index);
-            let left = self.node(left)?;
-            node = if index < tree::span(left.index).1 {
+        let mut at = node.ok_or(Error::NoEntry { index, length: state.length })?.index;
+        while at != index * 2 {
+            let (left, right) = tree::children(at);
+            at = if index < tree::span(left).1 {
                 left
             } else {
+                let left = self.node(left)?;
                 offset = offset.checked_add(left.size).ok_or_else(|| Error::corrupt("sizes overflow"))?;
-                self.node(right)?
+                right
             };
         }
         Ok(offset)
+    }
+
+    /// Nodes were taken out of the tree.
+    pub(crate) fn forget_nodes(&self) {
+        self.files().nodes.forget();
+    }
+
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.0.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read_state(&self) -> RwLockReadGuard<'_, State> {
@@ -324,7 +360,7 @@ pub struct Range {
     next: u64,
     end: u64,
     offset: Option<u64>,
-    ahead: VecDeque<Result<Vec<u8>>>,
+    ahead: VecDeque<Result<(Node, Vec<u8>)>>,
 }
 
 impl Range {
@@ -349,8 +385,9 @@ impl Range {
         let bytes = match self.reader.read(File::Data, offset, total, from) {
             // The file ends within what was read ahead: one by one, up to there.
             Err(Error::Damaged { .. }) => {
-                let entries = (from..to).take(count).map(|index| self.reader.get(index));
-                self.ahead.extend(entries);
+                for (index, leaf) in (from..).zip(leaves) {
+                    self.ahead.push_back(self.reader.get(index).map(|entry| (leaf, entry)));
+                }
                 self.offset = Some(offset + total);
                 return Ok(());
             }
@@ -360,7 +397,8 @@ impl Range {
         for (index, leaf) in (from..).zip(&leaves) {
             let (entry, after) = rest.split_at(leaf.size as usize);
             rest = after;
-            self.ahead.push_back(self.reader.or_cleared(check(index, leaf, entry.to_vec())));
+            let entry = self.reader.or_cleared(check(index, leaf, entry.to_vec()));
+            self.ahead.push_back(entry.map(|entry| (*leaf, entry)));
         }
         self.offset = Some(offset + total);
         Ok(())
@@ -371,6 +409,13 @@ impl Iterator for Range {
     type Item = Result<Vec<u8>>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        self.next_with_leaf().map(|next| next.map(|(_, entry)| entry))
+    }
+}
+
+impl Range {
+    /// The next entry, and its leaf, which it hashes to.
+    pub(crate) fn next_with_leaf(&mut self) -> Option<Result<(Node, Vec<u8>)>> {
         if self.next >= self.end {
             return None;
         }

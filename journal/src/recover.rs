@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 use crate::hash;
 use crate::key::PublicKey;
+use crate::nodes::read_node;
 use crate::oplog::{BitfieldUpdate, ENTRIES_AT, Header, OplogEntry, SlotPayload, Slots, entries};
 use crate::storage::{File, ReadStorage};
-use crate::tree::{self, NODE_BYTES, Node};
+use crate::tree::{self, Node};
 
 /// What opening found at the end of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,14 +138,6 @@ fn checkpointed(storage: &mut dyn ReadStorage, header: &Header) -> Result<State>
         return Err(Error::corrupt("the roots of the tree are not the ones the header names"));
     }
     Ok(state)
-}
-
-pub(crate) fn read_node(storage: &mut dyn ReadStorage, index: u64) -> Result<Option<Node>> {
-    match storage.read(File::Tree, index * NODE_BYTES, NODE_BYTES) {
-        Ok(bytes) => Ok(Node::from_bytes(index, &bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(Error::io("reading the tree")(error)),
-    }
 }
 
 fn replay(storage: &mut dyn ReadStorage, loaded: &mut Loaded, found: Vec<(u64, OplogEntry)>) -> Result<()> {

@@ -98,6 +98,7 @@ impl Journal {
                     .map_err(Error::io("writing the tree"))?;
             }
         }
+        self.reader.forget_nodes();
         self.storage.sync(File::Tree).map_err(Error::io("syncing the tree"))
     }
 

@@ -3,10 +3,13 @@
 use crate::error::{Error, Result};
 use crate::hash;
 use crate::reader::Reader;
-use crate::tree;
+use crate::tree::{self, Node};
 
 /// How many entries are checked between two reports of progress.
 const PROGRESS_ENTRIES: u64 = 4096;
+
+/// How many entries' nodes are read together.
+const RUN_ENTRIES: u64 = 1024;
 
 /// What a check found in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,12 +26,18 @@ pub struct Report {
 
 pub(crate) fn verify(reader: &Reader, progress: &mut dyn FnMut(u64, u64)) -> Result<Report> {
     let state = reader.state();
-    let mut roots = Vec::new();
+    let (mut roots, mut completed) = (Vec::new(), Vec::new());
     let mut report = Report { entries: state.length, cleared: 0, bytes: 0, tree_hash: [0; 32] };
     let mut range = reader.range(0, state.length);
+    // The stored nodes of the entries around the one that is checked.
+    let mut run: (u64, Vec<Option<Node>>) = (0, Vec::new());
     for index in 0..state.length {
-        let leaf = match range.next() {
-            Some(Ok(entry)) => tree::Node::of_entry(index, &entry),
+        if index % RUN_ENTRIES == 0 {
+            let to = state.length.min(index + RUN_ENTRIES);
+            run = (index * 2, reader.run(index, to)?.unwrap_or_default());
+        }
+        let leaf = match range.next_with_leaf() {
+            Some(Ok((leaf, _))) => leaf,
             Some(Err(Error::Cleared { .. })) => {
                 report.cleared += 1;
                 reader.leaf(index)?
@@ -37,11 +46,17 @@ pub(crate) fn verify(reader: &Reader, progress: &mut dyn FnMut(u64, u64)) -> Res
             None => return Err(Error::corrupt("the journal was cut while it was checked")),
         };
         report.bytes += leaf.size;
-        let mut completed = Vec::new();
         // The range has checked the leaf; the parents it completes are compared with the stored ones.
+        completed.clear();
         tree::push(&mut roots, leaf, |node| completed.push(node));
         for node in &completed[1..] {
-            if reader.node(node.index)? != *node {
+            let near =
+                node.index.checked_sub(run.0).and_then(|place| run.1.get(usize::try_from(place).ok()?));
+            let stored = match near.copied().flatten() {
+                Some(stored) => stored,
+                None => reader.node(node.index)?,
+            };
+            if stored != *node {
                 return Err(Error::corrupt(format!(
                     "the node {} above entry {index} is damaged",
                     node.index
