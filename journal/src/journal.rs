@@ -19,7 +19,7 @@ use crate::verify::Report;
 /// time at open.
 const CHECKPOINT_BYTES: u64 = 1024 * 1024;
 /// Bytes of a bitfield page: 32 768 entries.
-const PAGE_BYTES: u64 = 4096;
+pub(crate) const PAGE_BYTES: u64 = 4096;
 
 /// A journal open for writing: the only one.
 pub struct Journal {
@@ -373,7 +373,7 @@ fn pages_of(storage: &mut dyn Storage, updates: &[BitfieldUpdate]) -> Result<BTr
 }
 
 /// Nodes as runs of neighbouring ones: fewer, larger writes.
-fn runs(nodes: &BTreeMap<u64, Node>) -> Vec<(u64, Vec<u8>)> {
+pub(crate) fn runs(nodes: &BTreeMap<u64, Node>) -> Vec<(u64, Vec<u8>)> {
     let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
     for (index, node) in nodes {
         match runs.last_mut() {

@@ -57,6 +57,11 @@ impl KeyPair {
         PublicKey(self.0.verifying_key().to_bytes())
     }
 
+    /// Seed and public key, 64 bytes, as other programs keep them.
+    pub(crate) fn secret_bytes(&self) -> zeroize::Zeroizing<[u8; 64]> {
+        zeroize::Zeroizing::new(self.0.to_keypair_bytes())
+    }
+
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
         self.0.sign(message).to_bytes()
     }

@@ -21,6 +21,7 @@
 
 mod codec;
 mod error;
+mod export;
 pub mod hash;
 mod journal;
 mod key;

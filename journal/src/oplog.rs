@@ -8,7 +8,7 @@
 use crate::codec::{self, FRAME_HEAD_BYTES, Reader, put_bytes, put_uint};
 use crate::error::{Error, Result};
 use crate::hash::{DEFAULT_SIGNER, Digest};
-use crate::key::PublicKey;
+use crate::key::{KeyPair, PublicKey};
 use crate::tree::Node;
 
 /// Bytes of one header slot.
@@ -43,11 +43,20 @@ pub(crate) enum SlotPayload {
 impl Header {
     /// The payload of a compat core with a version 0 manifest. No key pair: the secret stays out.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![1, 2];
+        self.encode_with(None)
+    }
+
+    /// The same with a key pair in it: for copies that other programs read.
+    pub(crate) fn encode_with(&self, key_pair: Option<&KeyPair>) -> Vec<u8> {
+        let mut out = vec![1, 2 | u8::from(key_pair.is_some()) << 2];
         out.extend_from_slice(self.key.as_bytes());
         out.extend_from_slice(&[0, 0, 1, 0]);
         out.extend_from_slice(&DEFAULT_SIGNER);
         out.extend_from_slice(self.key.as_bytes());
+        if let Some(key_pair) = key_pair {
+            put_bytes(&mut out, self.key.as_bytes());
+            put_bytes(&mut out, &*key_pair.secret_bytes());
+        }
         put_uint(&mut out, 0);
         put_uint(&mut out, self.fork);
         put_uint(&mut out, self.length);

@@ -136,6 +136,7 @@ const WRONG: &[(&[&str], i32, &str)] = &[
     (&["journal", "prove", "nucleus", "999999"], 1, "journal.no_entry"),
     (&["journal", "prove", "nucleus", "0", "--to", "99999"], 1, "journal.proof_too_long"),
     (&["journal", "prove", "nucleus"], 2, "cli.usage"),
+    (&["journal", "export", "nothing", "/nowhere"], 1, "id.bad_service"),
     (&["journal", "verify", "--proof", "/nowhere", "--key", ZEROS], 1, "cli.unreadable"),
     (&["journal", "verify", "--proof", "/nowhere", "--key", "zz"], 1, "journal.bad_key"),
     (&["journal", "verify", "--proof", "/dev/null", "--key", ZEROS], 1, "journal.bad_proof"),
@@ -224,12 +225,15 @@ fn what_needs_no_running_cell_works_on_a_stopped_one() {
         path.display().to_string()
     };
     let (proof, block) = (file("proof.json", &proof), file("block.json", &block));
+    let copies = ["copy", "with-key"].map(|name| dir.path().join(name).display().to_string());
     let genesis = cell.dir().join("genesis.json").display().to_string();
     let stopped: &[&[&str]] = &[
         &["journal", "list"],
         &["journal", "cat", "state"],
         &["journal", "verify"],
         &["journal", "prove", "state", "0"],
+        &["journal", "export", "state", &copies[0]],
+        &["journal", "export", "state", &copies[1], "--with-secret-key"],
         &["state", "verify", &proof, "--root", &root],
         &["state", "verify", &proof, "--genesis", &genesis],
         &["block", "verify", &block, "--genesis", &genesis],

@@ -309,6 +309,16 @@ pub(super) enum Journal {
     },
     /// A proof of entries, or of growth, that anybody can check with the journal's key alone
     Prove(JournalProve),
+    /// Write a checked copy into a new folder, for other programs that read Hypercore 10
+    Export {
+        /// nucleus, identity, message, state, consensus or market
+        name: String,
+        /// The folder; made if need be
+        folder: PathBuf,
+        /// Put the journal's secret key into the copy's header: who has the copy can write to it
+        #[arg(long)]
+        with_secret_key: bool,
+    },
 }
 
 #[derive(clap::Args, Debug)]

@@ -2,6 +2,7 @@
 //! no cell.
 
 use std::io::Read;
+use std::path::Path;
 use std::process::ExitCode;
 
 use journal::{Proof, PublicKey, Reader};
@@ -13,6 +14,7 @@ use super::args::{Journal, JournalProve};
 use super::offline::Progress;
 use super::{Context, unhealthy};
 use crate::actor::{describe, journal_problem};
+use crate::keys;
 
 /// The most entries of one proof.
 const PROOF_ENTRIES_MAX: u64 = 10_000;
@@ -31,6 +33,9 @@ pub(super) fn run(context: &Context, command: Journal) -> Result<ExitCode, Probl
         Journal::Verify { name: Some(name), .. } => verify(context, &[name.parse()?]),
         Journal::Verify { .. } => verify(context, &Service::ALL),
         Journal::Prove(asked) => prove(context, &asked),
+        Journal::Export { name, folder, with_secret_key } => {
+            export(context, name.parse()?, &folder, with_secret_key)
+        }
     }
 }
 
@@ -123,6 +128,29 @@ fn prove(context: &Context, asked: &JournalProve) -> Result<ExitCode, Problem> {
     context.output.value(&json!({
         "journal": service.name(), "file": file, "bytes": bytes.len(), "entries": proof.entries.len(),
         "length": proof.length, "key": hex::encode(proof.key),
+    }))
+}
+
+fn export(
+    context: &Context,
+    service: Service,
+    folder: &Path,
+    with_secret_key: bool,
+) -> Result<ExitCode, Problem> {
+    let reader = reader(context, service)?;
+    let key_pair = if with_secret_key {
+        let keyring = keys::open(&context.dir, context.passphrase()?.as_deref())?;
+        Some(keyring.journal_key(service, 0))
+    } else {
+        None
+    };
+    let mut progress = Progress::new(service.name());
+    reader
+        .export(folder, key_pair.as_ref(), &mut |done, total| progress.at(done, total))
+        .map_err(|error| journal_problem(service, &error))?;
+    context.output.value(&json!({
+        "journal": service.name(), "folder": folder, "entries": reader.length(), "key": reader.key().to_string(),
+        "holds_secret_key": with_secret_key,
     }))
 }
 

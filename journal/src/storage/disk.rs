@@ -19,6 +19,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use random_access_disk::RandomAccessDisk;
@@ -84,7 +86,8 @@ impl Handle {
 pub struct Disk {
     folder: PathBuf,
     backend: Backend,
-    runtime: Runtime,
+    /// For a backend whose calls are done on another thread.
+    runtime: Option<Runtime>,
     handles: [Option<Handle>; 5],
     /// Holds the open-file-description lock on the whole oplog, as the JavaScript package does.
     _lock: fs::File,
@@ -138,10 +141,9 @@ impl Disk {
             nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES => Error::Locked,
             other => Error::io("locking the oplog")(other.into()),
         })?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .max_blocking_threads(1)
-            .build()
-            .map_err(Error::io("starting the journal's I/O"))?;
+        let start = || tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build();
+        let runtime = (backend == Backend::RandomAccessDisk).then(start).transpose();
+        let runtime = runtime.map_err(Error::io("starting the journal's I/O"))?;
         Ok(Self { folder: folder.to_owned(), backend, runtime, handles: [const { None }; 5], _lock: lock })
     }
 
@@ -152,15 +154,22 @@ impl Disk {
     ) -> io::Result<T> {
         let (folder, backend) = (&self.folder, self.backend);
         let handle = &mut self.handles[file as usize];
-        self.runtime
-            .block_on(async {
-                let handle = match handle {
-                    Some(handle) => handle,
-                    None => handle.insert(Handle::open(backend, folder.join(file.name())).await?),
-                };
-                operation(handle.access()).await
-            })
-            .map_err(system_error)
+        let done = async {
+            let handle = match handle {
+                Some(handle) => handle,
+                None => handle.insert(Handle::open(backend, folder.join(file.name())).await?),
+            };
+            operation(handle.access()).await
+        };
+        match &self.runtime {
+            Some(runtime) => runtime.block_on(done),
+            // Positioned calls are done when they return: there is nothing to wait for.
+            None => match pin!(done).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(result) => result,
+                Poll::Pending => Err(io::Error::other("a positioned call is not done").into()),
+            },
+        }
+        .map_err(system_error)
     }
 }
 
