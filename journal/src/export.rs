@@ -1,6 +1,8 @@
 //! A copy of a journal for other programs: checkpointed, with nothing in the oplog but the header.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::codec;
@@ -19,7 +21,7 @@ const RUN_ENTRIES: u64 = 4096;
 impl Reader {
     /// Writes the journal as it stands into a new folder. Every entry is checked on the way; cleared ones
     /// stay cleared. With its key pair the copy's header holds the secret, as the Rust crate `hypercore`
-    /// wants it. `progress` is told how many entries of how many are done.
+    /// wants it, and the folder is closed to everybody but its owner. `progress` is told how many entries of how many are done.
     ///
     /// # Errors
     ///
@@ -36,6 +38,10 @@ impl Reader {
         }
         let state = self.state();
         let mut disk = Disk::create(folder, Backend::default())?;
+        if key_pair.is_some() {
+            let owner = fs::Permissions::from_mode(0o700);
+            fs::set_permissions(folder, owner).map_err(Error::io("closing the copy's folder to others"))?;
+        }
         let (mut roots, mut nodes, mut pages) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         let (mut data, mut data_at, mut offset) = (Vec::new(), 0, 0);
         let mut first_gap = None;

@@ -2,6 +2,7 @@
 //! it; what it writes opens here. (It panics above 32 768 entries, cannot truncate, and its headers are
 //! broken after a truncation: those cases are for `interop_js.rs`.)
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use hypercore::{Hypercore, HypercoreBuilder, PartialKeypair, SigningKey, Storage, VerifyingKey};
@@ -125,5 +126,7 @@ fn no_secret_leaves_unless_asked() {
         journal.reader().export(&folder, with, &mut |_, _| {}).expect("exports");
         let oplog = std::fs::read(folder.join("oplog")).expect("there");
         assert_eq!(oplog.windows(32).any(|bytes| bytes == SEED), holds, "{name}");
+        let mode = std::fs::metadata(&folder).expect("there").permissions().mode();
+        assert!(!holds || mode & 0o077 == 0, "others can read the secret: {mode:o}");
     }
 }
