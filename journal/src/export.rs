@@ -8,8 +8,8 @@ use std::path::Path;
 use crate::codec;
 use crate::error::{Error, Result};
 use crate::hash;
-use crate::journal::{PAGE_BYTES, mark, runs};
 use crate::key::KeyPair;
+use crate::log::{PAGE_BYTES, mark, runs};
 use crate::oplog::{BitfieldUpdate, Header, SLOT_BYTES, Slots};
 use crate::reader::Reader;
 use crate::storage::{Backend, Disk, File, Storage};
@@ -53,7 +53,7 @@ impl Reader {
                     mark(&mut disk, &mut pages, BitfieldUpdate { drop: false, start: index, length: 1 })?;
                     leaf
                 }
-                Some(Err(Error::Cleared { .. })) => {
+                Some(Err(Error::Absent { .. })) => {
                     let leaf = self.leaf(index)?;
                     first_gap.get_or_insert(index);
                     write(&mut disk, File::Data, data_at, &data)?;

@@ -25,6 +25,7 @@ mod export;
 pub mod hash;
 mod journal;
 mod key;
+mod log;
 mod nodes;
 mod oplog;
 mod proof;

@@ -16,10 +16,7 @@ use crate::error::{Error, Result};
 use crate::hash::{self, Digest};
 use crate::key::PublicKey;
 use crate::reader::Reader;
-use crate::tree::{self, Node};
-
-/// No log is longer.
-const LENGTH_MAX: u64 = 1 << 40;
+use crate::tree::{self, LENGTH_MAX, Node};
 
 /// An entry's bytes: hex in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
