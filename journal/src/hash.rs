@@ -27,6 +27,17 @@ fn blake2b(parts: &[&[u8]]) -> Digest {
     digest
 }
 
+/// A 32-byte digest of the parts end to end, under a key.
+pub(crate) fn keyed(key: &Digest, parts: &[&[u8]]) -> Digest {
+    let mut state = blake2b_simd::Params::new().hash_length(32).key(key).to_state();
+    for part in parts {
+        state.update(part);
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(state.finalize().as_bytes());
+    digest
+}
+
 /// `hash(00 || u64 length || entry)`.
 pub fn leaf(entry: &[u8]) -> Digest {
     blake2b(&[&[0], &(entry.len() as u64).to_le_bytes(), entry])
@@ -61,8 +72,5 @@ pub fn signable(tree_hash: &Digest, length: u64, fork: u64) -> [u8; 80] {
 
 /// BLAKE2b-256 of `"hypercore"`, keyed with the core key.
 pub fn discovery_key(key: &Digest) -> Digest {
-    let hash = blake2b_simd::Params::new().hash_length(32).key(key).hash(b"hypercore");
-    let mut digest = [0; 32];
-    digest.copy_from_slice(hash.as_bytes());
-    digest
+    keyed(key, &[b"hypercore"])
 }

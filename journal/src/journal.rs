@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::codec;
+use crate::encryption::{EncryptionKey, Seal};
 use crate::error::{Error, Result};
+use crate::external::{self, Place};
 use crate::hash::{self, Digest};
 use crate::key::{KeyPair, PublicKey};
 use crate::oplog::{BitfieldUpdate, ENTRIES_AT, Header, OplogEntry, SLOT_BYTES, Slots, Upgrade};
@@ -13,6 +15,7 @@ use crate::reader::Reader;
 use crate::recover::{self, Recovery, State};
 use crate::storage::{Backend, Disk, File, Storage};
 use crate::tree::{self, NODE_BYTES, Node};
+use crate::user_data::UserData;
 use crate::verify::Report;
 
 /// Oplog entries beyond which a checkpoint is due. Smaller ones cost speed, larger ones memory and
@@ -26,6 +29,8 @@ pub struct Journal {
     pub(crate) storage: Box<dyn Storage>,
     pub(crate) key_pair: KeyPair,
     pub(crate) slots: Slots,
+    /// Where the current header lies, if not in its slot.
+    external: Option<Place>,
     /// The last truncations: fork before, fork after, length.
     pub(crate) hints: Vec<[u64; 3]>,
     /// Entries present from the first on without a gap, as far as is known.
@@ -63,14 +68,32 @@ impl Journal {
     /// # Errors
     ///
     /// As [`Journal::create`].
-    pub fn create_on(mut storage: Box<dyn Storage>, key_pair: KeyPair) -> Result<Self> {
+    pub fn create_on(storage: Box<dyn Storage>, key_pair: KeyPair) -> Result<Self> {
+        Self::create_with(storage, key_pair, None)
+    }
+
+    /// [`Journal::create_on`] with an encryption key: from then on it is needed to append and to read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::create`].
+    pub fn create_with(
+        mut storage: Box<dyn Storage>,
+        key_pair: KeyPair,
+        encryption_key: Option<&EncryptionKey>,
+    ) -> Result<Self> {
         let there = storage.len(File::Oplog).map_err(Error::io("looking at the oplog"))?;
         if there >= ENTRIES_AT {
             return Err(Error::Exists);
         }
+        let mut user_data = UserData::default();
+        if let Some(encryption_key) = encryption_key {
+            encryption_key.cipher(&key_pair.public()).mark(&mut user_data);
+        }
         let header = Header {
             key: key_pair.public(),
             signer: Some(key_pair.public()),
+            user_data,
             fork: 0,
             length: 0,
             tree_hash: None,
@@ -87,7 +110,7 @@ impl Journal {
         storage.write(File::Oplog, 0, &bytes).map_err(Error::io("writing the header"))?;
         storage.sync(File::Oplog).map_err(Error::io("syncing the header"))?;
         storage.sync_directory().map_err(Error::io("syncing the folder"))?;
-        Self::open_on(storage, key_pair, 0).map(|(journal, _)| journal)
+        Self::open_with(storage, key_pair, 0, encryption_key).map(|(journal, _)| journal)
     }
 
     /// [`Journal::open`] on any storage.
@@ -95,25 +118,42 @@ impl Journal {
     /// # Errors
     ///
     /// As [`Journal::open`].
-    pub fn open_on(
+    pub fn open_on(storage: Box<dyn Storage>, key_pair: KeyPair, witnessed: u64) -> Result<(Self, Recovery)> {
+        Self::open_with(storage, key_pair, witnessed, None)
+    }
+
+    /// [`Journal::open_on`] with the encryption key, if there is one. The journal knows whether it is
+    /// encrypted: if it is not, the key is not used.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::open`]; and [`Error::Encrypted`], [`Error::WrongEncryptionKey`], with nothing on disk
+    /// changed.
+    pub fn open_with(
         mut storage: Box<dyn Storage>,
         key_pair: KeyPair,
         witnessed: u64,
+        encryption_key: Option<&EncryptionKey>,
     ) -> Result<(Self, Recovery)> {
         let loaded = recover::load(&mut *storage)?;
         if loaded.key != key_pair.public() {
             return Err(Error::WrongKey);
         }
+        let seal = Seal::of(&loaded.user_data, &loaded.key, encryption_key)?;
+        if matches!(seal, Seal::Closed) {
+            return Err(Error::Encrypted);
+        }
         if loaded.state.length < witnessed {
             return Err(Error::ShorterThanWitnessed { length: loaded.state.length, witnessed });
         }
         let dirty_pages = pages_of(&mut *storage, &loaded.bitfield)?;
-        let reader =
-            Reader::new(storage.reader().map_err(Error::io("opening a reader"))?, loaded.key, loaded.state);
+        let files = storage.reader().map_err(Error::io("opening a reader"))?;
+        let reader = Reader::new(files, loaded.key, loaded.state, loaded.user_data, seal);
         let mut journal = Self {
             storage,
             key_pair,
             slots: loaded.slots,
+            external: loaded.external,
             hints: loaded.hints,
             contiguous: loaded.contiguous,
             oplog_end: loaded.oplog_end,
@@ -128,7 +168,8 @@ impl Journal {
         Ok((journal, loaded.recovery))
     }
 
-    /// Appends a batch: all of it or nothing. Durable when it returns; gives the index of the first.
+    /// Appends a batch: all of it or nothing. Durable when it returns; gives the index of the first. In an
+    /// encrypted journal they are encrypted here.
     ///
     /// # Errors
     ///
@@ -142,7 +183,16 @@ impl Journal {
         if entries.is_empty() {
             return Ok(first);
         }
-        let result = self.append_to(state, entries);
+        let result = match self.reader.cipher() {
+            None => self.append_to(state, entries),
+            Some(cipher) => {
+                let stored: Vec<Vec<u8>> = (first..)
+                    .zip(entries)
+                    .map(|(index, entry)| cipher.encrypt(index, state.fork, entry.as_ref()))
+                    .collect();
+                self.append_to(state, &stored)
+            }
+        };
         self.faulted |= result.is_err();
         result.map(|()| first)
     }
@@ -195,6 +245,7 @@ impl Journal {
             }),
             bitfield: Some(BitfieldUpdate { drop: false, start: state.length, length: entries.len() as u64 }),
             nodes,
+            user_data: None,
         };
         let frame = codec::frame(&entry.encode(), self.slots.current());
         next.nodes = entry.nodes.into_iter().map(|node| (node.index, node)).collect();
@@ -236,6 +287,7 @@ impl Journal {
         let header = Header {
             key: self.key_pair.public(),
             signer: Some(self.key_pair.public()),
+            user_data: self.reader.user_data().clone(),
             fork: state.fork,
             length: state.length,
             tree_hash: Some(state.tree_hash()),
@@ -244,12 +296,14 @@ impl Journal {
             contiguous: self.contiguous,
         };
         let (slot, bit) = self.slots.next();
-        let mut bytes = codec::frame(&header.encode(), bit);
+        let (payload, external) = external::placed(&mut *self.storage, self.external, header.encode())?;
+        let mut bytes = codec::frame(&payload, bit);
         bytes.resize(SLOT_BYTES, 0);
         let at = (slot * SLOT_BYTES) as u64;
         self.storage.write(File::Oplog, at, &bytes).map_err(Error::io("writing the header"))?;
         self.storage.sync(File::Oplog).map_err(Error::io("syncing the header"))?;
         self.slots = self.slots.advanced();
+        self.external = external;
         // Not optional: the header's bit tells only two neighbouring generations of entries apart.
         self.storage.truncate(File::Oplog, ENTRIES_AT).map_err(Error::io("cutting the oplog"))?;
         self.storage.sync(File::Oplog).map_err(Error::io("syncing the oplog"))?;
@@ -286,7 +340,7 @@ impl Journal {
         self.reader.length()
     }
 
-    /// Bytes of all entries.
+    /// Bytes of all entries, as they are stored.
     pub fn byte_length(&self) -> u64 {
         self.reader.byte_length()
     }
@@ -304,6 +358,11 @@ impl Journal {
     /// The journal's key.
     pub fn key(&self) -> PublicKey {
         self.key_pair.public()
+    }
+
+    /// Whether its entries are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.reader.is_encrypted()
     }
 
     /// One entry; see [`Reader::get`].

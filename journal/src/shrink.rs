@@ -42,7 +42,7 @@ impl Journal {
             .then(|| self.key_pair.sign(&hash::signable(&next.tree_hash(), next.length, next.fork)));
         let upgrade = Upgrade { fork: next.fork, ancestors: length, length, signature: next.signature };
         let gone = BitfieldUpdate { drop: true, start: length, length: state.length - length };
-        self.log(&OplogEntry { nodes: Vec::new(), upgrade: Some(upgrade), bitfield: Some(gone) })?;
+        self.log(&OplogEntry { upgrade: Some(upgrade), bitfield: Some(gone), ..OplogEntry::default() })?;
         self.hints.push([state.fork, next.fork, length]);
         self.reader.advance(next);
         self.write_shrunk()
@@ -71,7 +71,7 @@ impl Journal {
         let start = self.reader.offset(from)?;
         let end = self.reader.offset(to - 1)? + self.reader.node((to - 1) * 2)?.size;
         let gone = BitfieldUpdate { drop: true, start: from, length: to - from };
-        self.log(&OplogEntry { nodes: Vec::new(), upgrade: None, bitfield: Some(gone) })?;
+        self.log(&OplogEntry { bitfield: Some(gone), ..OplogEntry::default() })?;
         self.contiguous = self.contiguous.min(from);
         self.write_checkpoint()?;
         // Only now: whoever opens the journal knows that these bytes are gone.
