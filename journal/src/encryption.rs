@@ -19,6 +19,9 @@
 //! fork and entry: another entry has another keystream. Of the same entry at the same place the same bytes
 //! are written, which shows that it is the same, and no more.
 //!
+//! A journal that JavaScript has made has no such hash. Its key is known by the forks that its entries begin
+//! with: under another key they are random numbers, and larger than the journal's fork but once in 2^64.
+//!
 //! Not given: authentication (the signed tree gives it), and secrecy of an entry's length (it is stored
 //! with 8 bytes more).
 //!
@@ -33,8 +36,9 @@ use salsa20::cipher::{KeyIvInit, StreamCipher};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::hash::{Digest, keyed};
+use crate::hash::{Digest, blake2b, keyed};
 use crate::key::PublicKey;
+use crate::reader::Reader;
 use crate::user_data::UserData;
 
 /// Bytes that an encrypted entry is longer than the plain one.
@@ -71,8 +75,10 @@ impl EncryptionKey {
     /// ```
     pub fn cipher(&self, journal: &PublicKey) -> EntryCipher {
         let derived = |context: &[u8]| keyed(&self.0, &[context, journal.as_bytes()]);
+        let block = Zeroizing::new(keyed(journal.as_bytes(), &[&*self.0]));
         EntryCipher {
-            block: Zeroizing::new(keyed(journal.as_bytes(), &[&*self.0])),
+            blinding: Zeroizing::new(blake2b(&[&*block])),
+            block,
             nonce: Zeroizing::new(derived(NONCE_CONTEXT)),
             check: derived(CHECK_CONTEXT),
         }
@@ -89,6 +95,8 @@ impl fmt::Debug for EncryptionKey {
 #[derive(Clone)]
 pub struct EntryCipher {
     block: Zeroizing<Digest>,
+    /// Under which JavaScript blinds the fork.
+    blinding: Zeroizing<Digest>,
     nonce: Zeroizing<Digest>,
     /// By which a journal knows its key: no secret.
     check: Digest,
@@ -123,10 +131,14 @@ impl EntryCipher {
     /// XORs what follows the first bytes with the keystream that they and the index select.
     fn apply(&self, index: u64, stored: &mut [u8]) {
         let (front, entry) = stored.split_at_mut(ENCRYPTION_BYTES);
-        let mut nonce = [0; 24];
-        nonce[..8].copy_from_slice(&index.to_le_bytes());
-        nonce[8..16].copy_from_slice(front);
-        XSalsa20::new((&*self.block).into(), (&nonce).into()).apply_keystream(entry);
+        keystream(&self.block, index, front).apply_keystream(entry);
+    }
+
+    /// Whether what is stored begins with a fork up to `fork_max`, blinded under this key.
+    fn has_blinded_fork(&self, index: u64, stored: &[u8], fork_max: u64) -> bool {
+        let Some(mut fork) = stored.first_chunk::<ENCRYPTION_BYTES>().copied() else { return false };
+        keystream(&self.blinding, index, &[0; ENCRYPTION_BYTES]).apply_keystream(&mut fork);
+        u64::from_le_bytes(fork) <= fork_max
     }
 
     /// Writes into a header's pairs that the journal is encrypted, and with which key.
@@ -139,6 +151,24 @@ impl fmt::Debug for EntryCipher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("EntryCipher(secret)")
     }
+}
+
+fn keystream(key: &Digest, index: u64, front: &[u8]) -> XSalsa20 {
+    let mut nonce = [0; 24];
+    nonce[..8].copy_from_slice(&index.to_le_bytes());
+    nonce[8..16].copy_from_slice(front);
+    XSalsa20::new(key.into(), (&nonce).into())
+}
+
+/// The cipher of a journal without our hash whose entries JavaScript has encrypted with this key; the last
+/// entry that is there tells.
+pub(crate) fn recognise(reader: &Reader, encryption_key: &EncryptionKey) -> Option<EntryCipher> {
+    let cipher = encryption_key.cipher(&reader.key());
+    let last = (0..reader.length()).rev().find_map(|index| match reader.stored(index) {
+        Err(Error::Cleared { .. }) => None,
+        stored => Some(stored.map(|stored| cipher.has_blinded_fork(index, &stored, reader.fork()))),
+    });
+    matches!(last, Some(Ok(true))).then_some(cipher)
 }
 
 /// How the entries of an open journal are to be read and written.
@@ -187,8 +217,8 @@ mod tests {
         EncryptionKey::from_bytes(&[0x07; 32]).cipher(&KeyPair::from_seed(&[0x2a; 32]).public())
     }
 
-    /// Made by `lib/block-encryption.js` of `hypercore` 10.38.2, compat, with the keys above: index, fork,
-    /// entry, what is stored.
+    /// Made by `lib/block-encryption.js` of `hypercore` 10.38.2, compat, with the keys above: index, entry,
+    /// what is stored; and the forks.
     #[test]
     fn what_javascript_has_encrypted_is_decrypted() {
         let x70 = "x".repeat(70);
@@ -204,8 +234,11 @@ mod tests {
             ),
             (8_589_934_597, "far", "4bbac0fc571ba708968a55"),
         ];
-        for (index, entry, stored) in vectors {
+        for ((index, entry, stored), fork) in vectors.into_iter().zip([0, 1, 0, 2, 7]) {
             let stored = hex::decode(stored).expect("hex");
+            assert!(cipher().has_blinded_fork(index, &stored, fork), "{index}");
+            assert!(fork == 0 || !cipher().has_blinded_fork(index, &stored, fork - 1), "{index}");
+            assert!(!cipher().has_blinded_fork(index + 1, &stored, 1 << 32), "{index}");
             assert_eq!(cipher().decrypt(index, stored).expect("decrypts"), entry.as_bytes(), "{index}");
         }
         assert!(matches!(cipher().decrypt(0, vec![0; 7]), Err(Error::Corrupt(_))));

@@ -17,7 +17,7 @@ pub(crate) const DEFAULT_SIGNER: Digest = [
     0x35, 0x53, 0x43, 0xff, 0x6f, 0xcb, 0x0f, 0x00, 0x52, 0x00, 0xe1, 0x2c, 0xd7, 0x47, 0xcb,
 ];
 
-fn blake2b(parts: &[&[u8]]) -> Digest {
+pub(crate) fn blake2b(parts: &[&[u8]]) -> Digest {
     let mut state = blake2b_simd::Params::new().hash_length(32).to_state();
     for part in parts {
         state.update(part);

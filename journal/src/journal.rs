@@ -123,7 +123,7 @@ impl Journal {
     }
 
     /// [`Journal::open_on`] with the encryption key, if there is one. The journal knows whether it is
-    /// encrypted: if it is not, the key is not used.
+    /// encrypted: if it is not, the key is not used; see [`Reader::open_with`].
     ///
     /// # Errors
     ///
@@ -140,15 +140,18 @@ impl Journal {
             return Err(Error::WrongKey);
         }
         let seal = Seal::of(&loaded.user_data, &loaded.key, encryption_key)?;
-        if matches!(seal, Seal::Closed) {
-            return Err(Error::Encrypted);
-        }
+        let marked = match seal {
+            Seal::Closed => return Err(Error::Encrypted),
+            Seal::Open(_) => true,
+            Seal::Plain => false,
+        };
         if loaded.state.length < witnessed {
             return Err(Error::ShorterThanWitnessed { length: loaded.state.length, witnessed });
         }
         let dirty_pages = pages_of(&mut *storage, &loaded.bitfield)?;
         let files = storage.reader().map_err(Error::io("opening a reader"))?;
         let reader = Reader::new(files, loaded.key, loaded.state, loaded.user_data, seal);
+        let reader = reader.recognised(encryption_key);
         let mut journal = Self {
             storage,
             key_pair,
@@ -164,6 +167,9 @@ impl Journal {
         journal.cut_torn_tail(&loaded.recovery)?;
         if loaded.shrunk {
             journal.write_shrunk()?;
+        } else if journal.is_encrypted() && !marked {
+            // Before the first entry of ours, by which JavaScript's key is not known.
+            journal.write_checkpoint()?;
         }
         Ok((journal, loaded.recovery))
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use crate::encryption::{EncryptionKey, EntryCipher, Seal};
+use crate::encryption::{self, EncryptionKey, EntryCipher, Seal};
 use crate::error::{Error, Result};
 use crate::hash::{self, Digest};
 use crate::key::PublicKey;
@@ -52,6 +52,18 @@ impl Reader {
         Self(Arc::new(Inner { key, user_data, seal, state: RwLock::new(state), files }))
     }
 
+    /// The same, before it is shared, with the key of a journal that JavaScript may have encrypted.
+    pub(crate) fn recognised(mut self, encryption_key: Option<&EncryptionKey>) -> Self {
+        if !self.is_encrypted()
+            && let Some(cipher) = encryption_key.and_then(|key| encryption::recognise(&self, key))
+            && let Some(inner) = Arc::get_mut(&mut self.0)
+        {
+            cipher.mark(&mut inner.user_data);
+            inner.seal = Seal::Open(cipher);
+        }
+        self
+    }
+
     /// Opens the journal of a folder as it stands now: no lock, nothing changed, whether another
     /// process writes it or not. Of an encrypted journal everything can be had but the entries.
     ///
@@ -63,7 +75,8 @@ impl Reader {
     }
 
     /// [`Reader::open`] with the encryption key, if there is one. The journal knows whether it is encrypted:
-    /// if it is not, the key is not used.
+    /// if it is not, the key is not used. One that JavaScript has encrypted is known by its entries; with
+    /// another key than its own, it passes for one that is not encrypted.
     ///
     /// # Errors
     ///
@@ -76,13 +89,9 @@ impl Reader {
             match recover::load(&mut storage) {
                 Ok(loaded) => {
                     let seal = Seal::of(&loaded.user_data, &loaded.key, encryption_key)?;
-                    return Ok(Self::new(
-                        Box::new(storage),
-                        loaded.key,
-                        loaded.state,
-                        loaded.user_data,
-                        seal,
-                    ));
+                    let reader =
+                        Self::new(Box::new(storage), loaded.key, loaded.state, loaded.user_data, seal);
+                    return Ok(reader.recognised(encryption_key));
                 }
                 Err(Error::NotCreated) => return Err(Error::NotCreated),
                 Err(_) if tries < OPEN_TRIES_MAX => tries += 1,
