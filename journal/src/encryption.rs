@@ -164,9 +164,9 @@ fn keystream(key: &Digest, index: u64, front: &[u8]) -> XSalsa20 {
 /// entry that is there tells.
 pub(crate) fn recognise(reader: &Reader, encryption_key: &EncryptionKey) -> Option<EntryCipher> {
     let cipher = encryption_key.cipher(&reader.key());
-    let last = (0..reader.length()).rev().find_map(|index| match reader.stored(index) {
-        Err(Error::Cleared { .. }) => None,
-        stored => Some(stored.map(|stored| cipher.has_blinded_fork(index, &stored, reader.fork()))),
+    let last = (0..reader.length()).rev().find_map(|index| match reader.get_with_leaf(index) {
+        Err(Error::Absent { .. }) => None,
+        stored => Some(stored.map(|(_, stored)| cipher.has_blinded_fork(index, &stored, reader.fork()))),
     });
     matches!(last, Some(Ok(true))).then_some(cipher)
 }

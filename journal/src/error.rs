@@ -35,9 +35,9 @@ pub enum Error {
         /// The entry.
         index: u64,
     },
-    /// An entry's bytes were cleared.
-    #[error("entry {index} was cleared: its bytes are no longer kept here")]
-    Cleared {
+    /// An entry's bytes are not kept here.
+    #[error("entry {index} is not kept here: it was cleared, or not replicated yet")]
+    Absent {
         /// The entry.
         index: u64,
     },

@@ -9,8 +9,8 @@ use crate::codec;
 use crate::error::{Error, Result};
 use crate::external;
 use crate::hash;
-use crate::journal::{PAGE_BYTES, mark, runs};
 use crate::key::KeyPair;
+use crate::log::{PAGE_BYTES, mark, runs};
 use crate::oplog::{BitfieldUpdate, Header, SLOT_BYTES, Slots};
 use crate::reader::Reader;
 use crate::storage::{Backend, Disk, File, Storage};
@@ -54,7 +54,7 @@ impl Reader {
                     mark(&mut disk, &mut pages, BitfieldUpdate { drop: false, start: index, length: 1 })?;
                     leaf
                 }
-                Some(Err(Error::Cleared { .. })) => {
+                Some(Err(Error::Absent { .. })) => {
                     let leaf = self.leaf(index)?;
                     first_gap.get_or_insert(index);
                     write(&mut disk, File::Data, data_at, &data)?;

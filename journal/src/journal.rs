@@ -1,45 +1,25 @@
 //! The writer: create, open, append, checkpoint. What takes entries away is in `shrink`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::codec;
 use crate::encryption::{EncryptionKey, Seal};
 use crate::error::{Error, Result};
-use crate::external::{self, Place};
 use crate::hash::{self, Digest};
 use crate::key::{KeyPair, PublicKey};
-use crate::oplog::{BitfieldUpdate, ENTRIES_AT, Header, OplogEntry, SLOT_BYTES, Slots, Upgrade};
+use crate::log::Log;
+use crate::oplog::{BitfieldUpdate, OplogEntry, Upgrade};
 use crate::proof::Proof;
 use crate::reader::Reader;
 use crate::recover::{self, Recovery, State};
-use crate::storage::{Backend, Disk, File, Storage};
-use crate::tree::{self, NODE_BYTES, Node};
+use crate::storage::{Backend, Disk, Storage};
+use crate::tree::{self, Node};
 use crate::user_data::UserData;
 use crate::verify::Report;
 
-/// Oplog entries beyond which a checkpoint is due. Smaller ones cost speed, larger ones memory and
-/// time at open.
-const CHECKPOINT_BYTES: u64 = 1024 * 1024;
-/// Bytes of a bitfield page: 32 768 entries.
-pub(crate) const PAGE_BYTES: u64 = 4096;
-
 /// A journal open for writing: the only one.
 pub struct Journal {
-    pub(crate) storage: Box<dyn Storage>,
+    pub(crate) log: Log,
     pub(crate) key_pair: KeyPair,
-    pub(crate) slots: Slots,
-    /// Where the current header lies, if not in its slot.
-    external: Option<Place>,
-    /// The last truncations: fork before, fork after, length.
-    pub(crate) hints: Vec<[u64; 3]>,
-    /// Entries present from the first on without a gap, as far as is known.
-    pub(crate) contiguous: u64,
-    pub(crate) oplog_end: u64,
-    pub(crate) reader: Reader,
-    /// Entries present, as pages by number; only pages that changed since the last checkpoint.
-    pub(crate) dirty_pages: BTreeMap<u64, Vec<u8>>,
-    pub(crate) faulted: bool,
 }
 
 impl Journal {
@@ -82,34 +62,11 @@ impl Journal {
         key_pair: KeyPair,
         encryption_key: Option<&EncryptionKey>,
     ) -> Result<Self> {
-        let there = storage.len(File::Oplog).map_err(Error::io("looking at the oplog"))?;
-        if there >= ENTRIES_AT {
-            return Err(Error::Exists);
-        }
         let mut user_data = UserData::default();
         if let Some(encryption_key) = encryption_key {
             encryption_key.cipher(&key_pair.public()).mark(&mut user_data);
         }
-        let header = Header {
-            key: key_pair.public(),
-            signer: Some(key_pair.public()),
-            user_data,
-            fork: 0,
-            length: 0,
-            tree_hash: None,
-            signature: None,
-            hints: Vec::new(),
-            contiguous: 0,
-        };
-        // Both slots in one write and a sync before the key is handed out: a shorter file would count
-        // as "no journal here", to us and to others.
-        let (_, bit) = Slots::EMPTY.next();
-        let mut bytes = codec::frame(&header.encode(), bit);
-        bytes.resize(2 * SLOT_BYTES, 0);
-        storage.truncate(File::Oplog, 0).map_err(Error::io("clearing the oplog"))?;
-        storage.write(File::Oplog, 0, &bytes).map_err(Error::io("writing the header"))?;
-        storage.sync(File::Oplog).map_err(Error::io("syncing the header"))?;
-        storage.sync_directory().map_err(Error::io("syncing the folder"))?;
+        Log::create(&mut *storage, key_pair.public(), user_data)?;
         Self::open_with(storage, key_pair, 0, encryption_key).map(|(journal, _)| journal)
     }
 
@@ -140,38 +97,15 @@ impl Journal {
             return Err(Error::WrongKey);
         }
         let seal = Seal::of(&loaded.user_data, &loaded.key, encryption_key)?;
-        let marked = match seal {
-            Seal::Closed => return Err(Error::Encrypted),
-            Seal::Open(_) => true,
-            Seal::Plain => false,
-        };
+        if matches!(seal, Seal::Closed) {
+            return Err(Error::Encrypted);
+        }
         if loaded.state.length < witnessed {
             return Err(Error::ShorterThanWitnessed { length: loaded.state.length, witnessed });
         }
-        let dirty_pages = pages_of(&mut *storage, &loaded.bitfield)?;
-        let files = storage.reader().map_err(Error::io("opening a reader"))?;
-        let reader = Reader::new(files, loaded.key, loaded.state, loaded.user_data, seal);
-        let reader = reader.recognised(encryption_key);
-        let mut journal = Self {
-            storage,
-            key_pair,
-            slots: loaded.slots,
-            external: loaded.external,
-            hints: loaded.hints,
-            contiguous: loaded.contiguous,
-            oplog_end: loaded.oplog_end,
-            reader,
-            dirty_pages,
-            faulted: false,
-        };
-        journal.cut_torn_tail(&loaded.recovery)?;
-        if loaded.shrunk {
-            journal.write_shrunk()?;
-        } else if journal.is_encrypted() && !marked {
-            // Before the first entry of ours, by which JavaScript's key is not known.
-            journal.write_checkpoint()?;
-        }
-        Ok((journal, loaded.recovery))
+        let (log, recovery) = Log::open(storage, loaded, seal)?;
+        let log = log.recognised(encryption_key)?;
+        Ok((Self { log, key_pair }, recovery))
     }
 
     /// Appends a batch: all of it or nothing. Durable when it returns; gives the index of the first. In an
@@ -181,81 +115,10 @@ impl Journal {
     ///
     /// [`Error::Io`] if the disk says no, and from then on [`Error::Faulted`].
     pub fn append<E: AsRef<[u8]>>(&mut self, entries: &[E]) -> Result<u64> {
-        if self.faulted {
-            return Err(Error::Faulted);
-        }
-        let state = self.reader.state();
-        let first = state.length;
-        if entries.is_empty() {
-            return Ok(first);
-        }
-        let result = match self.reader.cipher() {
-            None => self.append_to(state, entries),
-            Some(cipher) => {
-                let stored: Vec<Vec<u8>> = (first..)
-                    .zip(entries)
-                    .map(|(index, entry)| cipher.encrypt(index, state.fork, entry.as_ref()))
-                    .collect();
-                self.append_to(state, &stored)
-            }
-        };
-        self.faulted |= result.is_err();
-        result.map(|()| first)
-    }
-
-    fn append_to(&mut self, state: State, entries: &[impl AsRef<[u8]>]) -> Result<()> {
-        let (next, frame) = self.batch(&state, entries);
-        let mut data = Vec::with_capacity((next.byte_length - state.byte_length) as usize);
-        entries.iter().for_each(|entry| data.extend_from_slice(entry.as_ref()));
-        self.storage.write(File::Data, state.byte_length, &data).map_err(Error::io("writing entries"))?;
-        self.storage.sync(File::Data).map_err(Error::io("syncing entries"))?;
-        // The oplog entry makes the batch count: it goes out after the data is safe.
-        self.storage.write(File::Oplog, self.oplog_end, &frame).map_err(Error::io("writing the oplog"))?;
-        self.storage.sync(File::Oplog).map_err(Error::io("syncing the oplog"))?;
-        if self.oplog_end == ENTRIES_AT && state.length == 0 {
-            // The first entry may have created `data`.
-            self.storage.sync_directory().map_err(Error::io("syncing the folder"))?;
-        }
-        self.oplog_end += frame.len() as u64;
-        let added = BitfieldUpdate { drop: false, start: state.length, length: next.length - state.length };
-        mark(&mut *self.storage, &mut self.dirty_pages, added)?;
-        if self.contiguous == state.length {
-            self.contiguous = next.length;
-        }
-        self.reader.advance(next);
-        if self.oplog_end - ENTRIES_AT >= CHECKPOINT_BYTES {
-            self.write_checkpoint()?;
-        }
-        Ok(())
-    }
-
-    /// The state after a batch, and the oplog frame that brings it about.
-    fn batch(&self, state: &State, entries: &[impl AsRef<[u8]>]) -> (State, Vec<u8>) {
-        let mut next = state.clone();
-        let mut nodes = Vec::with_capacity(entries.len() * 2);
-        for (index, entry) in (state.length..).zip(entries) {
-            let leaf = Node::of_entry(index, entry.as_ref());
-            next.byte_length += leaf.size;
-            tree::push(&mut next.roots, leaf, |node| nodes.push(node));
-        }
-        next.length += entries.len() as u64;
-        next.nodes.clear();
-        let message = hash::signable(&next.tree_hash(), next.length, next.fork);
-        next.signature = Some(self.key_pair.sign(&message));
-        let entry = OplogEntry {
-            upgrade: Some(Upgrade {
-                fork: next.fork,
-                ancestors: state.length,
-                length: next.length,
-                signature: next.signature,
-            }),
-            bitfield: Some(BitfieldUpdate { drop: false, start: state.length, length: entries.len() as u64 }),
-            nodes,
-            user_data: None,
-        };
-        let frame = codec::frame(&entry.encode(), self.slots.current());
-        next.nodes = entry.nodes.into_iter().map(|node| (node.index, node)).collect();
-        (next, frame)
+        let first = self.length();
+        self.log
+            .guarded(|log| if entries.is_empty() { Ok(()) } else { append(log, &self.key_pair, entries) })?;
+        Ok(first)
     }
 
     /// Writes tree and bitfield, then the header, then cuts the oplog: each step durable before the next.
@@ -264,67 +127,7 @@ impl Journal {
     ///
     /// As [`Journal::append`].
     pub fn checkpoint(&mut self) -> Result<()> {
-        if self.faulted {
-            return Err(Error::Faulted);
-        }
-        if self.oplog_end == ENTRIES_AT {
-            return Ok(());
-        }
-        let result = self.write_checkpoint();
-        self.faulted |= result.is_err();
-        result
-    }
-
-    pub(crate) fn write_checkpoint(&mut self) -> Result<()> {
-        let state = self.reader.state_with_nodes();
-        for (first, run) in runs(&state.nodes) {
-            self.storage
-                .write(File::Tree, first * NODE_BYTES, &run)
-                .map_err(Error::io("writing the tree"))?;
-        }
-        for (page, bytes) in &self.dirty_pages {
-            self.storage
-                .write(File::Bitfield, page * PAGE_BYTES, bytes)
-                .map_err(Error::io("writing the bitfield"))?;
-        }
-        self.storage.sync(File::Tree).map_err(Error::io("syncing the tree"))?;
-        self.storage.sync(File::Bitfield).map_err(Error::io("syncing the bitfield"))?;
-        self.storage.sync_directory().map_err(Error::io("syncing the folder"))?;
-        let header = Header {
-            key: self.key_pair.public(),
-            signer: Some(self.key_pair.public()),
-            user_data: self.reader.user_data().clone(),
-            fork: state.fork,
-            length: state.length,
-            tree_hash: Some(state.tree_hash()),
-            signature: state.signature,
-            hints: self.hints.clone(),
-            contiguous: self.contiguous,
-        };
-        let (slot, bit) = self.slots.next();
-        let (payload, external) = external::placed(&mut *self.storage, self.external, header.encode())?;
-        let mut bytes = codec::frame(&payload, bit);
-        bytes.resize(SLOT_BYTES, 0);
-        let at = (slot * SLOT_BYTES) as u64;
-        self.storage.write(File::Oplog, at, &bytes).map_err(Error::io("writing the header"))?;
-        self.storage.sync(File::Oplog).map_err(Error::io("syncing the header"))?;
-        self.slots = self.slots.advanced();
-        self.external = external;
-        // Not optional: the header's bit tells only two neighbouring generations of entries apart.
-        self.storage.truncate(File::Oplog, ENTRIES_AT).map_err(Error::io("cutting the oplog"))?;
-        self.storage.sync(File::Oplog).map_err(Error::io("syncing the oplog"))?;
-        self.oplog_end = ENTRIES_AT;
-        self.dirty_pages.clear();
-        self.reader.checkpointed();
-        Ok(())
-    }
-
-    fn cut_torn_tail(&mut self, recovery: &Recovery) -> Result<()> {
-        if recovery.tail_unproven {
-            self.storage.truncate(File::Oplog, self.oplog_end).map_err(Error::io("cutting the torn tail"))?;
-            self.storage.sync(File::Oplog).map_err(Error::io("syncing the oplog"))?;
-        }
-        Ok(())
+        self.log.guarded(Log::checkpoint_if_due)
     }
 
     /// Checkpoints, so that the next open has nothing to replay, and closes.
@@ -338,27 +141,27 @@ impl Journal {
 
     /// A handle for reading, from any thread, while this one writes.
     pub fn reader(&self) -> Reader {
-        self.reader.clone()
+        self.log.reader.clone()
     }
 
     /// Entries.
     pub fn length(&self) -> u64 {
-        self.reader.length()
+        self.log.reader.length()
     }
 
     /// Bytes of all entries, as they are stored.
     pub fn byte_length(&self) -> u64 {
-        self.reader.byte_length()
+        self.log.reader.byte_length()
     }
 
     /// The fork: rises when the log's past is changed.
     pub fn fork(&self) -> u64 {
-        self.reader.fork()
+        self.log.reader.fork()
     }
 
     /// The hash that is signed.
     pub fn tree_hash(&self) -> Digest {
-        self.reader.tree_hash()
+        self.log.reader.tree_hash()
     }
 
     /// The journal's key.
@@ -368,7 +171,7 @@ impl Journal {
 
     /// Whether its entries are encrypted.
     pub fn is_encrypted(&self) -> bool {
-        self.reader.is_encrypted()
+        self.log.reader.is_encrypted()
     }
 
     /// One entry; see [`Reader::get`].
@@ -377,7 +180,7 @@ impl Journal {
     ///
     /// As [`Reader::get`].
     pub fn get(&self, index: u64) -> Result<Vec<u8>> {
-        self.reader.get(index)
+        self.log.reader.get(index)
     }
 
     /// A proof of one entry; see [`Reader::prove`].
@@ -386,7 +189,7 @@ impl Journal {
     ///
     /// As [`Reader::prove`].
     pub fn prove(&self, index: u64) -> Result<Proof> {
-        self.reader.prove(index)
+        self.log.reader.prove(index)
     }
 
     /// Checks everything; see [`Reader::verify`].
@@ -395,58 +198,50 @@ impl Journal {
     ///
     /// As [`Reader::verify`].
     pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<Report> {
-        self.reader.verify(progress)
+        self.log.reader.verify(progress)
     }
 }
 
-/// Sets or clears a range in the pages, reading those that are not in memory yet.
-pub(crate) fn mark(
-    storage: &mut dyn Storage,
-    pages: &mut BTreeMap<u64, Vec<u8>>,
-    update: BitfieldUpdate,
+fn append(log: &mut Log, key_pair: &KeyPair, entries: &[impl AsRef<[u8]>]) -> Result<()> {
+    let state = log.reader.state();
+    match log.reader.cipher() {
+        None => append_stored(log, key_pair, &state, entries),
+        Some(cipher) => {
+            let encrypt = |(index, entry): (u64, &_)| cipher.encrypt(index, state.fork, AsRef::as_ref(entry));
+            let stored: Vec<Vec<u8>> = (state.length..).zip(entries).map(encrypt).collect();
+            append_stored(log, key_pair, &state, &stored)
+        }
+    }
+}
+
+fn append_stored(
+    log: &mut Log,
+    key_pair: &KeyPair,
+    state: &State,
+    entries: &[impl AsRef<[u8]>],
 ) -> Result<()> {
-    for index in update.start..update.start.saturating_add(update.length) {
-        let (page, bit) = (index / (PAGE_BYTES * 8), index % (PAGE_BYTES * 8));
-        let bytes = match pages.entry(page) {
-            std::collections::btree_map::Entry::Occupied(there) => there.into_mut(),
-            std::collections::btree_map::Entry::Vacant(place) => place.insert(read_page(storage, page)?),
-        };
-        let (byte, mask) = ((bit / 8) as usize, 1 << (bit % 8));
-        if update.drop {
-            bytes[byte] &= !mask;
-        } else {
-            bytes[byte] |= mask;
-        }
-    }
-    Ok(())
+    let (next, entry) = batch(key_pair, state, entries);
+    let mut data = Vec::with_capacity((next.byte_length - state.byte_length) as usize);
+    entries.iter().for_each(|entry| data.extend_from_slice(entry.as_ref()));
+    log.commit(Some((state.byte_length, &data)), &entry, next)?;
+    log.checkpoint_if_long()
 }
 
-fn read_page(storage: &mut dyn Storage, page: u64) -> Result<Vec<u8>> {
-    match storage.read(File::Bitfield, page * PAGE_BYTES, PAGE_BYTES) {
-        Ok(bytes) => Ok(bytes),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(vec![0; PAGE_BYTES as usize]),
-        Err(error) => Err(Error::io("reading the bitfield")(error)),
+/// The state after a batch, and the oplog entry that brings it about.
+fn batch(key_pair: &KeyPair, state: &State, entries: &[impl AsRef<[u8]>]) -> (State, OplogEntry) {
+    let mut next = state.clone();
+    let mut nodes = Vec::with_capacity(entries.len() * 2);
+    for (index, entry) in (state.length..).zip(entries) {
+        let leaf = Node::of_entry(index, entry.as_ref());
+        next.byte_length += leaf.size;
+        tree::push(&mut next.roots, leaf, |node| nodes.push(node));
     }
-}
-
-fn pages_of(storage: &mut dyn Storage, updates: &[BitfieldUpdate]) -> Result<BTreeMap<u64, Vec<u8>>> {
-    let mut pages = BTreeMap::new();
-    for update in updates {
-        mark(storage, &mut pages, *update)?;
-    }
-    Ok(pages)
-}
-
-/// Nodes as runs of neighbouring ones: fewer, larger writes.
-pub(crate) fn runs(nodes: &BTreeMap<u64, Node>) -> Vec<(u64, Vec<u8>)> {
-    let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
-    for (index, node) in nodes {
-        match runs.last_mut() {
-            Some((first, run)) if *first + run.len() as u64 / NODE_BYTES == *index => {
-                run.extend_from_slice(&node.to_bytes());
-            }
-            _ => runs.push((*index, node.to_bytes().to_vec())),
-        }
-    }
-    runs
+    next.length += entries.len() as u64;
+    let message = hash::signable(&next.tree_hash(), next.length, next.fork);
+    next.signature = Some(key_pair.sign(&message));
+    next.nodes = nodes.iter().map(|node| (node.index, *node)).collect();
+    let upgrade =
+        Upgrade { fork: next.fork, ancestors: state.length, length: next.length, signature: next.signature };
+    let added = BitfieldUpdate { drop: false, start: state.length, length: entries.len() as u64 };
+    (next, OplogEntry { upgrade: Some(upgrade), bitfield: Some(added), nodes, ..OplogEntry::default() })
 }

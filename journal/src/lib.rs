@@ -29,6 +29,7 @@ mod external;
 pub mod hash;
 mod journal;
 mod key;
+mod log;
 mod nodes;
 mod oplog;
 mod proof;

@@ -16,10 +16,7 @@ use crate::error::{Error, Result};
 use crate::hash::{self, Digest};
 use crate::key::PublicKey;
 use crate::reader::Reader;
-use crate::tree::{self, Node};
-
-/// No log is longer.
-const LENGTH_MAX: u64 = 1 << 40;
+use crate::tree::{self, LENGTH_MAX, Node};
 
 /// An entry's bytes: hex in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
@@ -126,9 +123,8 @@ pub(crate) fn prove(reader: &Reader, first: u64, end: u64, since: Option<u64>) -
     for root in &state.roots {
         cover(reader, root.index, scope, &mut nodes)?;
     }
-    let mut range = reader.range(first, end);
-    let stored = std::iter::from_fn(|| range.next_with_leaf()).map(|next| next.map(|(_, entry)| entry));
-    let entries = stored.map(|entry| entry.map(EntryBytes)).collect::<Result<Vec<_>>>()?;
+    let entries = reader.stored_range(first, end).map(|entry| entry.map(EntryBytes));
+    let entries = entries.collect::<Result<Vec<_>>>()?;
     let key = *reader.key().as_bytes();
     Ok(Proof { key, fork: state.fork, length, signature, first, entries, since, nodes })
 }

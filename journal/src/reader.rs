@@ -1,6 +1,6 @@
 //! Reading: from any thread, while the writer appends. A reader sees only what is durable.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -157,36 +157,41 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`Error::NoEntry`], [`Error::Cleared`], [`Error::Damaged`], [`Error::Encrypted`] without the key,
+    /// [`Error::NoEntry`], [`Error::Absent`], [`Error::Damaged`], [`Error::Encrypted`] without the key,
     /// [`Error::Io`].
     pub fn get(&self, index: u64) -> Result<Vec<u8>> {
-        self.stored(index).and_then(|stored| self.0.seal.read(index, stored))
+        self.get_with_leaf(index).and_then(|(_, stored)| self.0.seal.read(index, stored))
     }
 
-    /// One entry as it is stored, hashed and compared with the leaf that was signed.
-    pub(crate) fn stored(&self, index: u64) -> Result<Vec<u8>> {
-        let leaf = self.leaf(index)?;
-        let offset = self.offset(index)?;
-        let read = self.read(File::Data, offset, leaf.size, index);
-        self.or_cleared(read.and_then(|bytes| check(index, &leaf, bytes)))
+    /// One entry as it is stored, and its leaf, which it hashes to.
+    pub(crate) fn get_with_leaf(&self, index: u64) -> Result<(Node, Vec<u8>)> {
+        let read = || {
+            let leaf = self.leaf(index)?;
+            let bytes = self.read(File::Data, self.offset(index)?, leaf.size, index)?;
+            Ok((leaf, check(index, &leaf, bytes)?))
+        };
+        self.or_absent(index, read())
     }
 
-    /// An entry that is damaged because its bytes were cleared is cleared.
-    fn or_cleared<T>(&self, read: Result<T>) -> Result<T> {
+    /// What is missing or damaged because the entry is absent is no damage.
+    fn or_absent<T>(&self, index: u64, read: Result<T>) -> Result<T> {
         match read {
-            Err(Error::Damaged { index }) if self.is_cleared(index)? => Err(Error::Cleared { index }),
+            Err(Error::Damaged { .. } | Error::Corrupt(_)) if self.is_absent(index)? => {
+                Err(Error::Absent { index })
+            }
             read => read,
         }
     }
 
-    /// Whether the bytes of an entry were given up.
-    pub(crate) fn is_cleared(&self, index: u64) -> Result<bool> {
+    /// Whether the bytes of an entry are not kept here.
+    pub(crate) fn is_absent(&self, index: u64) -> Result<bool> {
         {
             let state = self.read_state();
-            if let Some(last) = state.went.iter().rev().find(|update| update.holds(index)) {
+            if let Some(last) = state.changes.iter().rev().find(|update| update.holds(index)) {
                 return Ok(last.drop);
             }
-            if state.nodes.contains_key(&(index * 2)) {
+            // Whoever appends only keeps no list: what is not checkpointed is there.
+            if !state.sparse && state.nodes.contains_key(&(index * 2)) {
                 return Ok(false);
             }
         }
@@ -208,6 +213,12 @@ impl Reader {
         }
     }
 
+    /// [`Reader::range`] of the entries as they are stored.
+    pub(crate) fn stored_range(&self, from: u64, to: u64) -> impl Iterator<Item = Result<Vec<u8>>> {
+        let mut range = self.range(from, to);
+        std::iter::from_fn(move || range.next_with_leaf()).map(|next| next.map(|(_, stored)| stored))
+    }
+
     /// A proof that one entry is in this log, with the entry as it is stored.
     ///
     /// # Errors
@@ -222,7 +233,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`Error::NoEntry`] past the end and for an empty log, [`Error::Cleared`], those of reading.
+    /// [`Error::NoEntry`] past the end and for an empty log, [`Error::Absent`], those of reading.
     pub fn prove_range(&self, first: u64, end: u64, since: Option<u64>) -> Result<Proof> {
         proof::prove(self, first, end, since)
     }
@@ -269,22 +280,23 @@ impl Reader {
 
     /// The state without the nodes that are not checkpointed.
     pub(crate) fn state(&self) -> State {
-        let state = self.read_state();
-        State { nodes: BTreeMap::new(), went: Vec::new(), roots: state.roots.clone(), ..*state }
+        self.read_state().without_nodes()
     }
 
     pub(crate) fn state_with_nodes(&self) -> State {
         self.read_state().clone()
     }
 
-    /// A batch became durable: `next` holds the nodes it added.
+    /// A change became durable: `next` holds the nodes it added, and if the log is sparse what came and went.
     pub(crate) fn advance(&self, mut next: State) {
         let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
         let mut nodes = std::mem::take(&mut state.nodes);
         // Not `append`: that walks all nodes that are there, and few are new.
         nodes.extend(std::mem::take(&mut next.nodes));
         next.nodes = nodes;
-        next.went = std::mem::take(&mut state.went);
+        let mut changes = std::mem::take(&mut state.changes);
+        changes.append(&mut next.changes);
+        next.changes = changes;
         *state = next;
     }
 
@@ -294,7 +306,7 @@ impl Reader {
         self.files().nodes.written();
         let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
         state.nodes.clear();
-        state.went.clear();
+        state.changes.clear();
     }
 
     pub(crate) fn node(&self, index: u64) -> Result<Node> {
@@ -367,30 +379,14 @@ impl Reader {
         })
     }
 
-    /// Where an entry's bytes begin: the sizes of all subtrees to its left.
+    /// Where an entry's bytes begin.
     pub(crate) fn offset(&self, index: u64) -> Result<u64> {
         let state = self.state();
-        let mut offset = 0u64;
-        let mut node = None;
-        for root in &state.roots {
-            if index < tree::span(root.index).1 {
-                node = Some(*root);
-                break;
-            }
-            offset += root.size;
+        if index >= state.length {
+            return Err(Error::NoEntry { index, length: state.length });
         }
-        let mut at = node.ok_or(Error::NoEntry { index, length: state.length })?.index;
-        while at != index * 2 {
-            let (left, right) = tree::children(at);
-            at = if index < tree::span(left).1 {
-                left
-            } else {
-                let left = self.node(left)?;
-                offset = offset.checked_add(left.size).ok_or_else(|| Error::corrupt("sizes overflow"))?;
-                right
-            };
-        }
-        Ok(offset)
+        let offset = tree::offset(&state.roots, index, |left| self.node(left))?;
+        offset.ok_or_else(|| Error::corrupt("the sizes of the tree overflow"))
     }
 
     /// Nodes were taken out of the tree.
@@ -411,7 +407,7 @@ fn check(index: u64, leaf: &Node, bytes: Vec<u8>) -> Result<Vec<u8>> {
     if hash::leaf(&bytes) == leaf.hash { Ok(bytes) } else { Err(Error::Damaged { index }) }
 }
 
-/// Entries in order, [`Error::Cleared`] in place of cleared ones. After another error it ends.
+/// Entries in order, [`Error::Absent`] in place of those that are not kept here. After another error it ends.
 pub struct Range {
     reader: Reader,
     next: u64,
@@ -424,6 +420,26 @@ impl Range {
     fn read_ahead(&mut self) -> Result<()> {
         let from = self.next;
         let to = self.end.min(from + READ_AHEAD_ENTRIES);
+        match self.read_run(from, to) {
+            // The file ends within the run, or some of it was never here: one by one.
+            Err(Error::Damaged { .. } | Error::Corrupt(_)) => {
+                let mut total = 0;
+                for index in from..to {
+                    let entry = self.reader.get_with_leaf(index);
+                    total += entry.as_ref().map_or(0, |(leaf, _)| leaf.size);
+                    self.ahead.push_back(entry);
+                    if total > READ_AHEAD_BYTES {
+                        break;
+                    }
+                }
+                self.offset = None;
+                Ok(())
+            }
+            read => read,
+        }
+    }
+
+    fn read_run(&mut self, from: u64, to: u64) -> Result<()> {
         let offset = match self.offset {
             Some(offset) => offset,
             None => self.reader.offset(from)?,
@@ -439,22 +455,12 @@ impl Range {
             count += 1;
         }
         leaves.truncate(count);
-        let bytes = match self.reader.read(File::Data, offset, total, from) {
-            // The file ends within what was read ahead: one by one, up to there.
-            Err(Error::Damaged { .. }) => {
-                for (index, leaf) in (from..).zip(leaves) {
-                    self.ahead.push_back(self.reader.stored(index).map(|entry| (leaf, entry)));
-                }
-                self.offset = Some(offset + total);
-                return Ok(());
-            }
-            read => read?,
-        };
+        let bytes = self.reader.read(File::Data, offset, total, from)?;
         let mut rest = &bytes[..];
         for (index, leaf) in (from..).zip(&leaves) {
             let (entry, after) = rest.split_at(leaf.size as usize);
             rest = after;
-            let entry = self.reader.or_cleared(check(index, leaf, entry.to_vec()));
+            let entry = self.reader.or_absent(index, check(index, leaf, entry.to_vec()));
             self.ahead.push_back(entry.map(|entry| (*leaf, entry)));
         }
         self.offset = Some(offset + total);
@@ -493,7 +499,7 @@ impl Range {
         }
         let entry = self.ahead.pop_front();
         self.next += 1;
-        if matches!(&entry, Some(Err(error)) if !matches!(error, Error::Cleared { .. })) {
+        if matches!(&entry, Some(Err(error)) if !matches!(error, Error::Absent { .. })) {
             self.end = self.next;
         }
         entry

@@ -12,9 +12,9 @@ use crate::external::Place;
 use crate::hash;
 use crate::key::PublicKey;
 use crate::nodes::read_node;
-use crate::oplog::{BitfieldUpdate, ENTRIES_AT, Header, OplogEntry, SlotPayload, Slots, entries};
+use crate::oplog::{BitfieldUpdate, ENTRIES_AT, Header, OplogEntry, SlotPayload, Slots, Upgrade, entries};
 use crate::storage::{File, ReadStorage};
-use crate::tree::{self, Node};
+use crate::tree::{self, LENGTH_MAX, Node};
 use crate::user_data::UserData;
 
 /// What opening found at the end of the log.
@@ -59,11 +59,18 @@ pub(crate) struct State {
     pub(crate) signature: Option<[u8; 64]>,
     /// Nodes that are not in the `tree` file yet.
     pub(crate) nodes: BTreeMap<u64, Node>,
-    /// What came and went since the checkpoint, where anything went.
-    pub(crate) went: Vec<BitfieldUpdate>,
+    /// Whether entries came in other ways than at the end, or went, since the checkpoint.
+    pub(crate) sparse: bool,
+    /// If so, what came and went since then.
+    pub(crate) changes: Vec<BitfieldUpdate>,
 }
 
 impl State {
+    /// All but what is not checkpointed: cheap at any length.
+    pub(crate) fn without_nodes(&self) -> Self {
+        Self { nodes: BTreeMap::new(), changes: Vec::new(), roots: self.roots.clone(), ..*self }
+    }
+
     pub(crate) fn tree_hash(&self) -> hash::Digest {
         hash::tree(&self.roots)
     }
@@ -121,7 +128,7 @@ fn external(storage: &mut dyn ReadStorage, start: u64, length: u64) -> Result<He
 
 /// The state of the last checkpoint: its roots are read from the `tree` file.
 fn checkpointed(storage: &mut dyn ReadStorage, header: &Header) -> Result<State> {
-    if header.length >= 1 << 40 {
+    if header.length >= LENGTH_MAX {
         return Err(Error::corrupt("the header names more entries than there can be"));
     }
     let mut roots = Vec::new();
@@ -141,7 +148,8 @@ fn checkpointed(storage: &mut dyn ReadStorage, header: &Header) -> Result<State>
         roots,
         signature: header.signature,
         nodes: BTreeMap::new(),
-        went: Vec::new(),
+        sparse: false,
+        changes: Vec::new(),
     };
     if header.length > 0 && header.tree_hash != Some(state.tree_hash()) {
         return Err(Error::corrupt("the roots of the tree are not the ones the header names"));
@@ -163,8 +171,9 @@ fn replay(storage: &mut dyn ReadStorage, loaded: &mut Loaded, found: Vec<(u64, O
         loaded.oplog_end = *end;
     }
     loaded.shrunk = loaded.bitfield.iter().any(|update| update.drop);
-    if loaded.shrunk {
-        loaded.state.went.clone_from(&loaded.bitfield);
+    loaded.state.sparse |= loaded.shrunk;
+    if loaded.state.sparse {
+        loaded.state.changes.clone_from(&loaded.bitfield);
     }
     Ok(())
 }
@@ -177,83 +186,169 @@ fn apply(
     entry: &OplogEntry,
     goes_later: &dyn Fn(u64) -> bool,
 ) -> Result<bool> {
-    if let Some(upgrade) = &entry.upgrade {
-        let before = loaded.state.length;
-        if upgrade.ancestors > before || upgrade.length < upgrade.ancestors {
-            return Err(Error::corrupt("an oplog entry does not follow its predecessor"));
-        }
-        let whole = loaded.contiguous >= before;
-        let mut base = loaded.state.clone();
-        if upgrade.ancestors < before {
-            cut(storage, &mut base, upgrade.ancestors)?;
-        }
-        let Some(next) = grown(storage, base, entry, upgrade, goes_later)? else { return Ok(false) };
-        if upgrade.ancestors < before {
-            loaded.hints.push([loaded.state.fork, upgrade.fork, upgrade.ancestors]);
-        }
-        loaded.contiguous = if whole { next.length } else { loaded.contiguous.min(next.length) };
-        loaded.state = next;
+    let before = loaded.state.without_nodes();
+    let mut next = std::mem::replace(&mut loaded.state, before);
+    let kept = entry.upgrade.as_ref().filter(|upgrade| upgrade.ancestors < next.length).map(|_| next.clone());
+    if !change(storage, &mut next, entry, goes_later)? {
+        let length = loaded.state.length;
+        loaded.state.nodes = kept.unwrap_or(next).nodes;
+        loaded.state.nodes.retain(|index, _| tree::span(*index).1 <= length);
+        return Ok(false);
+    }
+    if let (Some(upgrade), Some(_)) = (&entry.upgrade, kept) {
+        loaded.hints.push([loaded.state.fork, upgrade.fork, upgrade.ancestors]);
+        loaded.contiguous = loaded.contiguous.min(upgrade.ancestors);
     }
     if let Some(update) = entry.bitfield {
-        if update.drop {
-            loaded.contiguous = loaded.contiguous.min(update.start);
+        let end = update.start.saturating_add(update.length);
+        match update.drop {
+            true => loaded.contiguous = loaded.contiguous.min(update.start),
+            false if loaded.contiguous >= update.start => loaded.contiguous = loaded.contiguous.max(end),
+            false => {}
         }
         loaded.bitfield.push(update);
     }
     if let Some((name, value)) = &entry.user_data {
         loaded.user_data.set(name, value);
     }
+    loaded.state = next;
     Ok(true)
+}
+
+/// The state after one oplog entry; false if its data is not there.
+fn change(
+    storage: &mut dyn ReadStorage,
+    state: &mut State,
+    entry: &OplogEntry,
+    goes_later: &dyn Fn(u64) -> bool,
+) -> Result<bool> {
+    let added = entry.bitfield.filter(|update| !update.drop);
+    let Some(upgrade) = &entry.upgrade else {
+        let Some(added) = added else { return Ok(true) };
+        state.sparse = true;
+        state.nodes.extend(entry.nodes.iter().map(|node| (node.index, *node)));
+        return is_there(storage, state, added, goes_later);
+    };
+    if upgrade.ancestors > state.length || upgrade.length < upgrade.ancestors {
+        return Err(Error::corrupt("an oplog entry does not follow its predecessor"));
+    }
+    if upgrade.ancestors < state.length {
+        cut(storage, state, upgrade.ancestors)?;
+    }
+    let appended =
+        BitfieldUpdate { drop: false, start: upgrade.ancestors, length: upgrade.length - upgrade.ancestors };
+    if appended.length == 0 || added == Some(appended) {
+        if !grow(storage, state, entry, upgrade, goes_later)? {
+            return Ok(false);
+        }
+    } else {
+        grow_sparse(storage, state, entry, upgrade)?;
+        if let Some(added) = added {
+            return is_there(storage, state, added, goes_later);
+        }
+    }
+    Ok(true)
+}
+
+/// A node that is among those not checkpointed, or in the file.
+fn node(storage: &mut dyn ReadStorage, state: &State, index: u64) -> Result<Node> {
+    let node = match state.nodes.get(&index) {
+        Some(node) => Some(*node),
+        None => read_node(storage, index)?,
+    };
+    node.ok_or_else(|| Error::corrupt(format!("the node {index} of the tree is missing")))
 }
 
 /// Takes the entries from `length` on away.
 fn cut(storage: &mut dyn ReadStorage, state: &mut State, length: u64) -> Result<()> {
-    let mut roots = Vec::new();
-    for index in tree::roots_of(length) {
-        let root = match state.nodes.get(&index) {
-            Some(node) => Some(*node),
-            None => read_node(storage, index)?,
-        };
-        roots.push(root.ok_or_else(|| Error::corrupt(format!("the root {index} of the tree is missing")))?);
-    }
-    state.byte_length = roots.iter().map(|root| root.size).sum();
+    let roots = tree::roots_of(length).into_iter().map(|index| node(storage, state, index));
+    state.roots = roots.collect::<Result<_>>()?;
+    state.byte_length = state.roots.iter().map(|root| root.size).sum();
     state.nodes.retain(|index, _| tree::span(*index).1 <= length);
-    state.roots = roots;
     state.length = length;
     Ok(())
 }
 
-/// The state after a batch, rebuilt from its data; `None` if the data does not hash to its leaves.
-fn grown(
+/// The state of a replica that knows that the log has grown and has none of what came.
+fn grow_sparse(
     storage: &mut dyn ReadStorage,
-    mut next: State,
+    state: &mut State,
     entry: &OplogEntry,
-    upgrade: &crate::oplog::Upgrade,
+    upgrade: &Upgrade,
+) -> Result<()> {
+    if upgrade.length >= LENGTH_MAX {
+        return Err(Error::corrupt("an oplog entry names more entries than there can be"));
+    }
+    state.nodes.extend(entry.nodes.iter().map(|node| (node.index, *node)));
+    let roots = tree::roots_of(upgrade.length).into_iter().map(|index| node(storage, state, index));
+    state.roots = roots.collect::<Result<Vec<_>>>()?;
+    let byte_length = state.roots.iter().try_fold(0u64, |sum, root| sum.checked_add(root.size));
+    state.byte_length = byte_length.ok_or_else(|| Error::corrupt("the sizes of the tree overflow"))?;
+    state.length = upgrade.length;
+    state.fork = upgrade.fork;
+    state.signature = upgrade.signature;
+    state.sparse = true;
+    Ok(())
+}
+
+/// Whether the data of entries that came is there, and is theirs.
+fn is_there(
+    storage: &mut dyn ReadStorage,
+    state: &State,
+    added: BitfieldUpdate,
     goes_later: &dyn Fn(u64) -> bool,
-) -> Result<Option<State>> {
+) -> Result<bool> {
+    if added.start.checked_add(added.length).is_none_or(|end| end > state.length) {
+        return Err(Error::corrupt("an oplog entry names entries past the end"));
+    }
+    let mut offset = tree::offset(&state.roots, added.start, |index| node(storage, state, index))?
+        .ok_or_else(|| Error::corrupt("the sizes of the tree overflow"))?;
+    for index in added.start..added.start + added.length {
+        let leaf = node(storage, state, index * 2)?;
+        if !is_entry(storage, offset, &leaf)? && !goes_later(index) {
+            return Ok(false);
+        }
+        offset = offset.saturating_add(leaf.size);
+    }
+    Ok(true)
+}
+
+/// Whether the bytes at an offset are the ones a leaf was made of.
+fn is_entry(storage: &mut dyn ReadStorage, offset: u64, leaf: &Node) -> Result<bool> {
+    match storage.read(File::Data, offset, leaf.size) {
+        Ok(bytes) => Ok(hash::leaf(&bytes) == leaf.hash),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(Error::io("reading entries")(error)),
+    }
+}
+
+/// The state after a batch, rebuilt from its data; false if the data does not hash to its leaves.
+fn grow(
+    storage: &mut dyn ReadStorage,
+    state: &mut State,
+    entry: &OplogEntry,
+    upgrade: &Upgrade,
+    goes_later: &dyn Fn(u64) -> bool,
+) -> Result<bool> {
     let named: BTreeMap<u64, &Node> = entry.nodes.iter().map(|node| (node.index, node)).collect();
     for index in upgrade.ancestors..upgrade.length {
         let Some(leaf) = named.get(&(index * 2)) else {
             return Err(Error::corrupt(format!("an oplog entry lacks the leaf of entry {index}")));
         };
-        let there = match storage.read(File::Data, next.byte_length, leaf.size) {
-            Ok(bytes) => hash::leaf(&bytes) == leaf.hash,
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => false,
-            Err(error) => return Err(Error::io("reading entries")(error)),
-        };
-        if !there && !goes_later(index) {
-            return Ok(None);
+        if !is_entry(storage, state.byte_length, leaf)? && !goes_later(index) {
+            return Ok(false);
         }
-        next.byte_length += leaf.size;
-        let State { roots, nodes, .. } = &mut next;
+        let size = state.byte_length.checked_add(leaf.size);
+        state.byte_length = size.ok_or_else(|| Error::corrupt("the sizes of the tree overflow"))?;
+        let State { roots, nodes, .. } = state;
         tree::push(roots, **leaf, |node| {
             nodes.insert(node.index, node);
         });
     }
-    next.length = upgrade.length;
-    next.fork = upgrade.fork;
-    next.signature = upgrade.signature;
-    Ok(Some(next))
+    state.length = upgrade.length;
+    state.fork = upgrade.fork;
+    state.signature = upgrade.signature;
+    Ok(true)
 }
 
 fn check_signature(loaded: &Loaded) -> Result<()> {

@@ -17,6 +17,9 @@ pub struct Node {
     pub hash: hash::Digest,
 }
 
+/// No log is longer.
+pub(crate) const LENGTH_MAX: u64 = 1 << 40;
+
 /// Bytes of a node in the `tree` file: u64 size, 32-byte hash.
 pub(crate) const NODE_BYTES: u64 = 40;
 
@@ -79,6 +82,37 @@ pub(crate) fn roots_of(length: u64) -> Vec<u64> {
         }
     }
     roots
+}
+
+/// Where an entry's bytes begin: the sizes of all subtrees to its left. `None` past the end, or if the sizes
+/// overflow.
+pub(crate) fn offset<E>(
+    roots: &[Node],
+    entry: u64,
+    mut node: impl FnMut(u64) -> Result<Node, E>,
+) -> Result<Option<u64>, E> {
+    let mut offset = 0u64;
+    let mut at = None;
+    for root in roots {
+        if entry < span(root.index).1 {
+            at = Some(root.index);
+            break;
+        }
+        let Some(sum) = offset.checked_add(root.size) else { return Ok(None) };
+        offset = sum;
+    }
+    let Some(mut at) = at else { return Ok(None) };
+    while at != entry * 2 {
+        let (left, right) = children(at);
+        at = if entry < span(left).1 {
+            left
+        } else {
+            let Some(sum) = offset.checked_add(node(left)?.size) else { return Ok(None) };
+            offset = sum;
+            right
+        };
+    }
+    Ok(Some(offset))
 }
 
 /// The nodes above both the last entry of a log of this length and the one after it: what a longer log

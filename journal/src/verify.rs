@@ -16,8 +16,8 @@ const RUN_ENTRIES: u64 = 1024;
 pub struct Report {
     /// Entries checked.
     pub entries: u64,
-    /// Of those, entries whose bytes were cleared: of them only the tree was checked.
-    pub cleared: u64,
+    /// Of those, entries whose bytes are not kept here: of them only the tree was checked, as far as it is known.
+    pub absent: u64,
     /// Bytes of the entries.
     pub bytes: u64,
     /// The tree hash they lead to.
@@ -27,7 +27,7 @@ pub struct Report {
 pub(crate) fn verify(reader: &Reader, progress: &mut dyn FnMut(u64, u64)) -> Result<Report> {
     let state = reader.state();
     let (mut roots, mut completed) = (Vec::new(), Vec::new());
-    let mut report = Report { entries: state.length, cleared: 0, bytes: 0, tree_hash: [0; 32] };
+    let mut report = Report { entries: state.length, absent: 0, bytes: 0, tree_hash: [0; 32] };
     let mut range = reader.range(0, state.length);
     // The stored nodes of the entries around the one that is checked.
     let mut run: (u64, Vec<Option<Node>>) = (0, Vec::new());
@@ -38,8 +38,8 @@ pub(crate) fn verify(reader: &Reader, progress: &mut dyn FnMut(u64, u64)) -> Res
         }
         let leaf = match range.next_with_leaf() {
             Some(Ok((leaf, _))) => leaf,
-            Some(Err(Error::Cleared { .. })) => {
-                report.cleared += 1;
+            Some(Err(Error::Absent { .. })) => {
+                report.absent += 1;
                 reader.leaf(index)?
             }
             Some(Err(error)) => return Err(error),

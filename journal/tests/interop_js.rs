@@ -175,7 +175,7 @@ impl Model {
                 (Ok(read), Some(expected)) => assert_eq!(&read, expected, "entry {index}"),
                 // Nothing to free, nothing gone: an empty entry, or zeros.
                 (Ok(read), None) => assert!(read.iter().all(|byte| *byte == 0), "entry {index}"),
-                (Err(Error::Cleared { .. }), None) => {}
+                (Err(Error::Absent { .. }), None) => {}
                 (Err(error), _) => panic!("entry {index}: {error}"),
             }
         }

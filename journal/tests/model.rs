@@ -93,7 +93,7 @@ impl Model {
             for read in [journal.get(index), ranged] {
                 match read {
                     Ok(read) => assert_eq!((&read, index), (entry, index)),
-                    Err(Error::Cleared { index: named }) => assert!(*cleared && named == index),
+                    Err(Error::Absent { index: named }) => assert!(*cleared && named == index),
                     Err(error) => panic!("entry {index}: {error}"),
                 }
             }
@@ -108,14 +108,14 @@ impl Model {
                     };
                     assert_eq!(&proven, entry);
                 }
-                Err(Error::Cleared { .. }) => assert!(*cleared),
+                Err(Error::Absent { .. }) => assert!(*cleared),
                 Err(error) => panic!("entry {index}: {error}"),
             }
         }
         let report = journal.verify(&mut |_, _| {}).expect("in order");
         assert_eq!(report.tree_hash, journal.tree_hash());
         // Zeros that were cleared are zeros still, and count as there.
-        assert!(report.cleared <= self.entries.iter().filter(|(_, cleared)| *cleared).count() as u64);
+        assert!(report.absent <= self.entries.iter().filter(|(_, cleared)| *cleared).count() as u64);
     }
 }
 

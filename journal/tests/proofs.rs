@@ -96,7 +96,7 @@ fn what_cannot_be_proven_is_refused() {
     assert!(matches!(huge.verify(&pair().public()), Err(Error::BadProof(_))));
     journal.checkpoint().expect("checkpoints");
     journal.clear(4, 5).expect("clears");
-    assert!(matches!(reader.prove(4), Err(Error::Cleared { index: 4 })));
+    assert!(matches!(reader.prove(4), Err(Error::Absent { index: 4 })));
     reader.prove(3).expect("its neighbour is proven still").verify(&pair().public()).expect("holds");
 }
 

@@ -211,8 +211,8 @@ pub fn journal_problem(service: Service, error: &Error) -> Problem {
         Error::NoEntry { .. } | Error::NoByte { .. } => {
             (ProblemKind::NotFound, "journal.no_entry", "cell journal list shows the lengths")
         }
-        Error::Cleared { .. } => {
-            (ProblemKind::NotFound, "journal.cleared", "ask a replica that keeps the whole journal")
+        Error::Absent { .. } => {
+            (ProblemKind::NotFound, "journal.absent", "ask a replica that keeps the whole journal")
         }
         Error::BadProof(_) => (ProblemKind::Invalid, "journal.bad_proof", "have the proof made again"),
         Error::Faulted | Error::Io { .. } => {

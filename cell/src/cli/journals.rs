@@ -92,7 +92,7 @@ fn verify(context: &Context, services: &[Service]) -> Result<ExitCode, Problem> 
                 .map_err(|error| journal_problem(*service, &error))
         });
         items.push(match checked {
-            Ok(report) => json!({ "name": service.name(), "ok": true, "entries": report.entries, "cleared": report.cleared, "bytes": report.bytes, "tree_hash": hex::encode(report.tree_hash) }),
+            Ok(report) => json!({ "name": service.name(), "ok": true, "entries": report.entries, "absent": report.absent, "bytes": report.bytes, "tree_hash": hex::encode(report.tree_hash) }),
             Err(problem) => {
                 clean = false;
                 json!({ "name": service.name(), "ok": false, "code": problem.code, "cause": problem.cause, "try": problem.hint })
