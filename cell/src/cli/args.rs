@@ -145,6 +145,9 @@ pub(super) struct Init {
     /// Where peers are listened for; 7401 unless told, 0 for any free port at each start
     #[arg(long, value_name = "P")]
     pub(super) peer_port: Option<u16>,
+    /// Journals to encrypt, with a key of the cell's key; all for all of them
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub(super) encrypt: Vec<String>,
 }
 
 #[derive(Subcommand, Debug)]

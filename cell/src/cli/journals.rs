@@ -48,11 +48,18 @@ fn summary(context: &Context, service: Service) -> Result<Value, Problem> {
     Ok(json!({
         "name": service.name(), "entries": reader.length(), "bytes": reader.byte_length(), "fork": reader.fork(),
         "key": reader.key().to_string(), "tree_hash": hex::encode(reader.tree_hash()), "generation": 0,
+        "encrypted": reader.is_encrypted(),
     }))
 }
 
 fn cat(context: &Context, service: Service, from: u64, limit: u64) -> Result<ExitCode, Problem> {
-    let reader = reader(context, service)?;
+    let mut reader = reader(context, service)?;
+    if reader.is_encrypted() {
+        let keyring = keys::open(&context.dir, context.passphrase()?.as_deref())?;
+        let folder = context.folder()?.journal(service);
+        reader = Reader::open_with(&folder, Some(&keyring.encryption_key(service, 0)))
+            .map_err(|error| journal_problem(service, &error))?;
+    }
     let to = from.saturating_add(limit).min(reader.length());
     let mut items = Vec::new();
     for (index, bytes) in (from..to).zip(reader.range(from, to)) {
