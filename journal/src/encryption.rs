@@ -61,6 +61,11 @@ impl EncryptionKey {
         Self(Zeroizing::new(*bytes))
     }
 
+    /// The 32 bytes, for a program that is to read the journal.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// What encrypts and decrypts the entries of one journal.
     ///
     /// ```

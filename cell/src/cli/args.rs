@@ -321,6 +321,9 @@ pub(super) enum Journal {
         /// Put the journal's secret key into the copy's header: who has the copy can write to it
         #[arg(long)]
         with_secret_key: bool,
+        /// Put the key that the entries are encrypted with beside the copy, as encryption.key
+        #[arg(long)]
+        with_encryption_key: bool,
     },
 }
 

@@ -9,12 +9,13 @@ use journal::{Proof, PublicKey, Reader};
 use machine::Machine;
 use protocol::{Problem, ProblemKind, Service};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::args::{Journal, JournalProve};
 use super::offline::Progress;
 use super::{Context, unhealthy};
 use crate::actor::{describe, journal_problem};
-use crate::keys;
+use crate::keys::{self, Keyring};
 
 /// The most entries of one proof.
 const PROOF_ENTRIES_MAX: u64 = 10_000;
@@ -33,14 +34,18 @@ pub(super) fn run(context: &Context, command: Journal) -> Result<ExitCode, Probl
         Journal::Verify { name: Some(name), .. } => verify(context, &[name.parse()?]),
         Journal::Verify { .. } => verify(context, &Service::ALL),
         Journal::Prove(asked) => prove(context, &asked),
-        Journal::Export { name, folder, with_secret_key } => {
-            export(context, name.parse()?, &folder, with_secret_key)
+        Journal::Export { name, folder, with_secret_key, with_encryption_key } => {
+            export(context, name.parse()?, &folder, (with_secret_key, with_encryption_key))
         }
     }
 }
 
 fn reader(context: &Context, service: Service) -> Result<Reader, Problem> {
     Reader::open(&context.folder()?.journal(service)).map_err(|error| journal_problem(service, &error))
+}
+
+fn keyring(context: &Context) -> Result<Keyring, Problem> {
+    keys::open(&context.dir, context.passphrase()?.as_deref())
 }
 
 fn summary(context: &Context, service: Service) -> Result<Value, Problem> {
@@ -55,9 +60,8 @@ fn summary(context: &Context, service: Service) -> Result<Value, Problem> {
 fn cat(context: &Context, service: Service, from: u64, limit: u64) -> Result<ExitCode, Problem> {
     let mut reader = reader(context, service)?;
     if reader.is_encrypted() {
-        let keyring = keys::open(&context.dir, context.passphrase()?.as_deref())?;
         let folder = context.folder()?.journal(service);
-        reader = Reader::open_with(&folder, Some(&keyring.encryption_key(service, 0)))
+        reader = Reader::open_with(&folder, Some(&keyring(context)?.encryption_key(service, 0)))
             .map_err(|error| journal_problem(service, &error))?;
     }
     let to = from.saturating_add(limit).min(reader.length());
@@ -142,22 +146,32 @@ fn export(
     context: &Context,
     service: Service,
     folder: &Path,
-    with_secret_key: bool,
+    (with_secret_key, with_encryption_key): (bool, bool),
 ) -> Result<ExitCode, Problem> {
     let reader = reader(context, service)?;
-    let key_pair = if with_secret_key {
-        let keyring = keys::open(&context.dir, context.passphrase()?.as_deref())?;
-        Some(keyring.journal_key(service, 0))
-    } else {
-        None
-    };
+    if with_encryption_key && !reader.is_encrypted() {
+        let cause = format!("the {service} journal is not encrypted");
+        return Err(Problem::new(ProblemKind::Invalid, "journal.not_encrypted", cause)
+            .hint("export it without --with-encryption-key"));
+    }
+    let keyring = (with_secret_key || with_encryption_key).then(|| keyring(context)).transpose()?;
+    let key_pair =
+        keyring.as_ref().filter(|_| with_secret_key).map(|keyring| keyring.journal_key(service, 0));
     let mut progress = Progress::new(service.name());
     reader
         .export(folder, key_pair.as_ref(), &mut |done, total| progress.at(done, total))
         .map_err(|error| journal_problem(service, &error))?;
+    if let Some(keyring) = keyring.filter(|_| with_encryption_key) {
+        let key = Zeroizing::new(hex::encode(keyring.encryption_key(service, 0).as_bytes()));
+        let path = folder.join("encryption.key");
+        keys::write_new(&path, key.as_bytes()).map_err(|error| {
+            let cause = format!("{} cannot be written: {error}", path.display());
+            Problem::new(ProblemKind::Invalid, "cli.unwritable", cause).hint("choose another folder")
+        })?;
+    }
     context.output.value(&json!({
         "journal": service.name(), "folder": folder, "entries": reader.length(), "key": reader.key().to_string(),
-        "holds_secret_key": with_secret_key,
+        "holds_secret_key": with_secret_key, "holds_encryption_key": with_encryption_key,
     }))
 }
 
