@@ -68,6 +68,19 @@ pub enum Error {
     /// A proof that proves nothing.
     #[error("the proof does not hold: {0}")]
     BadProof(&'static str),
+    /// A question of a replica, or an answer to it, that makes no sense.
+    #[error("the question or answer makes no sense: {0}")]
+    BadRequest(&'static str),
+    /// The writer has signed two histories.
+    #[error(
+        "the journal's key has signed two trees at fork {fork}: one of {length} entries contradicts what is here"
+    )]
+    Contradiction {
+        /// The fork of both.
+        fork: u64,
+        /// The length of the other one.
+        length: u64,
+    },
     /// A write failed before: what is on disk is known only after the journal is opened anew.
     #[error("an earlier write failed; open the journal anew")]
     Faulted,

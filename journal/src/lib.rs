@@ -35,6 +35,7 @@ mod oplog;
 mod proof;
 mod reader;
 mod recover;
+pub mod replica;
 mod shrink;
 pub mod storage;
 mod tree;

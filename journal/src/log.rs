@@ -157,6 +157,14 @@ impl Log {
         entry.bitfield.map_or(Ok(()), |update| mark(&mut *self.storage, &mut self.dirty_pages, update))
     }
 
+    /// A page of the bitfield as it is now.
+    pub(crate) fn bitfield_page(&mut self, page: u64) -> Result<Vec<u8>> {
+        match self.dirty_pages.get(&page) {
+            Some(bytes) => Ok(bytes.clone()),
+            None => read_page(&mut *self.storage, page),
+        }
+    }
+
     /// Writes a checkpoint once the oplog is long.
     pub(crate) fn checkpoint_if_long(&mut self) -> Result<()> {
         if self.oplog_end - ENTRIES_AT >= CHECKPOINT_BYTES { self.write_checkpoint() } else { Ok(()) }

@@ -6,8 +6,9 @@
 //! its children where something is. Both sides walk the same way, so a proof has one form, and one node
 //! too many or too few is refused.
 //!
-//! What a proof does not show: where entries begin in the data. A node's hash binds the sum of its
-//! children's sizes, not each of them.
+//! Sizes are bound too, though a node's hash binds only the sum of its children's: of each pair on the way
+//! from an entry up, one is computed from below and so is known, and the sum gives the other. In a proof of
+//! growth alone the shorter log's roots take that place, once their tree hash was compared.
 
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
@@ -94,10 +95,10 @@ pub struct Proven {
 
 /// What a proof is about.
 #[derive(Clone, Copy)]
-struct Scope {
-    first: u64,
-    end: u64,
-    since: u64,
+pub(crate) struct Scope {
+    pub(crate) first: u64,
+    pub(crate) end: u64,
+    pub(crate) since: u64,
 }
 
 impl Scope {
@@ -129,7 +130,8 @@ pub(crate) fn prove(reader: &Reader, first: u64, end: u64, since: Option<u64>) -
     Ok(Proof { key, fork: state.fork, length, signature, first, entries, since, nodes })
 }
 
-fn cover(reader: &Reader, index: u64, scope: Scope, nodes: &mut Vec<ProofNode>) -> Result<()> {
+/// The nodes that whoever checks cannot compute, from the left.
+pub(crate) fn cover(reader: &Reader, index: u64, scope: Scope, nodes: &mut Vec<ProofNode>) -> Result<()> {
     if scope.closed(index) {
         let Node { index, size, hash } = reader.node(index)?;
         nodes.push(ProofNode { index, size, hash });
@@ -148,6 +150,15 @@ impl Proof {
     ///
     /// [`Error::WrongKey`] for another log; [`Error::BadProof`] with what does not hold.
     pub fn verify(&self, key: &PublicKey) -> Result<Proven> {
+        let checked = self.check(key)?;
+        Ok(Proven {
+            byte_length: checked.byte_length,
+            tree_hash: hash::tree(&checked.roots),
+            tree_hash_since: self.since.map(|_| hash::tree(&checked.roots_since)),
+        })
+    }
+
+    pub(crate) fn check(&self, key: &PublicKey) -> Result<Checked> {
         if self.key != *key.as_bytes() {
             return Err(Error::WrongKey);
         }
@@ -155,28 +166,17 @@ impl Proof {
         let end = self.first.checked_add(self.entries.len() as u64);
         let end = end.filter(|end| *end <= self.length && since <= self.length && self.length < LENGTH_MAX);
         let end = end.ok_or(Error::BadProof("it is about more than its log has"))?;
-        let mut walk = Walk {
-            proof: self,
-            scope: Scope { first: self.first, end, since },
-            nodes: self.nodes.iter(),
-            since_roots: tree::roots_of(since),
-            found: Vec::new(),
-        };
+        let scope = Scope { first: self.first, end, since };
+        let mut walk = Walk::new(scope, &self.entries, &self.nodes);
         let roots = tree::roots_of(self.length).into_iter();
         let roots = roots.map(|index| walk.node(index)).collect::<Result<Vec<_>>>()?;
-        if walk.nodes.next().is_some() {
-            return Err(Error::BadProof("it has nodes that it does not need"));
-        }
-        let tree_hash = hash::tree(&roots);
-        if !key.verify(&hash::signable(&tree_hash, self.length, self.fork), &self.signature) {
+        let (nodes, roots_since) = walk.end()?;
+        if !key.verify(&hash::signable(&hash::tree(&roots), self.length, self.fork), &self.signature) {
             return Err(Error::BadProof("it leads to a tree that its key has not signed"));
         }
         let byte_length = roots.iter().map(|root| root.size).try_fold(0u64, u64::checked_add);
-        Ok(Proven {
-            byte_length: byte_length.ok_or(Error::BadProof("its sizes overflow"))?,
-            tree_hash,
-            tree_hash_since: self.since.map(|_| hash::tree(&walk.found)),
-        })
+        let byte_length = byte_length.ok_or(Error::BadProof("its sizes overflow"))?;
+        Ok(Checked { byte_length, roots, roots_since, nodes })
     }
 
     /// The proof as CBOR.
@@ -201,25 +201,43 @@ impl Proof {
     }
 }
 
-struct Walk<'a> {
-    proof: &'a Proof,
+/// What a proof was found to lead to.
+pub(crate) struct Checked {
+    pub(crate) byte_length: u64,
+    pub(crate) roots: Vec<Node>,
+    /// The roots of the shorter log.
+    pub(crate) roots_since: Vec<Node>,
+    /// Every node that was met.
+    pub(crate) nodes: Vec<Node>,
+}
+
+/// The way down from a node: given nodes are taken in their order, the others are computed.
+pub(crate) struct Walk<'a> {
     scope: Scope,
-    nodes: std::slice::Iter<'a, ProofNode>,
+    entries: &'a [EntryBytes],
+    given: std::slice::Iter<'a, ProofNode>,
     since_roots: Vec<u64>,
     /// The roots of the shorter log, as they were met.
     found: Vec<Node>,
+    met: Vec<Node>,
 }
 
-impl Walk<'_> {
-    fn node(&mut self, index: u64) -> Result<Node> {
+impl<'a> Walk<'a> {
+    /// `entries` are those from the scope's first on.
+    pub(crate) fn new(scope: Scope, entries: &'a [EntryBytes], given: &'a [ProofNode]) -> Self {
+        let since_roots = tree::roots_of(scope.since);
+        Self { scope, entries, given: given.iter(), since_roots, found: Vec::new(), met: Vec::new() }
+    }
+
+    pub(crate) fn node(&mut self, index: u64) -> Result<Node> {
         let node = if self.scope.closed(index) {
-            let given = self.nodes.next().filter(|node| node.index == index);
+            let given = self.given.next().filter(|node| node.index == index);
             let given = given.ok_or(Error::BadProof("it lacks a node that it needs"))?;
             Node { index, size: given.size, hash: given.hash }
         } else if tree::level(index) == 0 {
             // Below an open leaf lies one of the entries: the scope was made of them.
             let place = usize::try_from(index / 2 - self.scope.first).unwrap_or(usize::MAX);
-            let entry = self.proof.entries.get(place).ok_or(Error::BadProof("it lacks an entry"))?;
+            let entry = self.entries.get(place).ok_or(Error::BadProof("it lacks an entry"))?;
             Node::of_entry(index / 2, &entry.0)
         } else {
             let (left, right) = tree::children(index);
@@ -230,6 +248,15 @@ impl Walk<'_> {
         if self.since_roots.contains(&index) {
             self.found.push(node);
         }
+        self.met.push(node);
         Ok(node)
+    }
+
+    /// Every node that was met, and the roots of the shorter log; nothing may be left over.
+    pub(crate) fn end(mut self) -> Result<(Vec<Node>, Vec<Node>)> {
+        match self.given.next() {
+            Some(_) => Err(Error::BadProof("it has nodes that it does not need")),
+            None => Ok((self.met, self.found)),
+        }
     }
 }

@@ -20,6 +20,8 @@ use crate::verify::{self, Report};
 const READ_AHEAD_ENTRIES: u64 = 256;
 /// How many bytes a range reads ahead, unless one entry is larger.
 const READ_AHEAD_BYTES: u64 = 1024 * 1024;
+/// Entries whose presence is read at once.
+const BITS_AT_ONCE: u64 = 32 * 1024;
 /// How often opening a journal that is being written is tried again.
 const OPEN_TRIES_MAX: u32 = 20;
 
@@ -113,6 +115,12 @@ impl Reader {
     /// The fork.
     pub fn fork(&self) -> u64 {
         self.read_state().fork
+    }
+
+    /// Fork and length at one moment.
+    pub fn head(&self) -> (u64, u64) {
+        let state = self.read_state();
+        (state.fork, state.length)
     }
 
     /// The journal's key.
@@ -318,6 +326,37 @@ impl Reader {
         nodes
             .get(&mut **storage, index)?
             .ok_or_else(|| Error::corrupt(format!("the tree lacks its node {index}")))
+    }
+
+    /// A node, if it is known.
+    pub(crate) fn known_node(&self, index: u64) -> Result<Option<Node>> {
+        match self.node(index) {
+            Ok(node) => Ok(Some(node)),
+            Err(Error::Corrupt(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The first entry of a range that the bitfield's file names as kept.
+    pub(crate) fn first_kept(&self, from: u64, to: u64) -> Result<Option<u64>> {
+        let mut files = self.files();
+        let there = files.storage.len(File::Bitfield).map_err(Error::io("looking at the bitfield"))?;
+        let to = to.min(there.saturating_mul(8));
+        let mut from = from;
+        while from < to {
+            let end = to.min(from / BITS_AT_ONCE * BITS_AT_ONCE + BITS_AT_ONCE);
+            let bytes = files
+                .storage
+                .read(File::Bitfield, from / 8, end.div_ceil(8) - from / 8)
+                .map_err(Error::io("reading the bitfield"))?;
+            let first = from / 8;
+            let kept = |index: &u64| bytes[(index / 8 - first) as usize] & 1 << (index % 8) != 0;
+            if let Some(index) = (from..end).find(kept) {
+                return Ok(Some(index));
+            }
+            from = end;
+        }
+        Ok(None)
     }
 
     pub(crate) fn leaf(&self, index: u64) -> Result<Node> {

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::hash;
 use crate::reader::Reader;
+use crate::recover::State;
 use crate::tree::{self, Node};
 
 /// How many entries are checked between two reports of progress.
@@ -40,7 +41,12 @@ pub(crate) fn verify(reader: &Reader, progress: &mut dyn FnMut(u64, u64)) -> Res
             Some(Ok((leaf, _))) => leaf,
             Some(Err(Error::Absent { .. })) => {
                 report.absent += 1;
-                reader.leaf(index)?
+                match reader.leaf(index) {
+                    Ok(leaf) => leaf,
+                    // A replica does not know of it: from the roots down, as far as it does.
+                    Err(Error::Corrupt(_)) => return Sparse::new(reader, progress).verify(),
+                    Err(error) => return Err(error),
+                }
             }
             Some(Err(error)) => return Err(error),
             None => return Err(Error::corrupt("the journal was cut while it was checked")),
@@ -68,15 +74,80 @@ pub(crate) fn verify(reader: &Reader, progress: &mut dyn FnMut(u64, u64)) -> Res
         }
     }
     progress(state.length, state.length);
-    let tree_hash = hash::tree(&roots);
-    let message = hash::signable(&tree_hash, state.length, state.fork);
+    report.tree_hash = hash::tree(&roots);
+    check_signature(reader, &state, &report.tree_hash)?;
+    Ok(report)
+}
+
+fn check_signature(reader: &Reader, state: &State, tree_hash: &hash::Digest) -> Result<()> {
+    let message = hash::signable(tree_hash, state.length, state.fork);
     let signed = match &state.signature {
         Some(signature) => reader.key().verify(&message, signature),
         None => state.length == 0,
     };
-    if !signed {
-        return Err(Error::corrupt("the signature over the tree does not hold"));
+    if signed { Ok(()) } else { Err(Error::corrupt("the signature over the tree does not hold")) }
+}
+
+/// Checks a log of which not every node is known.
+struct Sparse<'a> {
+    reader: &'a Reader,
+    state: State,
+    report: Report,
+    progress: &'a mut dyn FnMut(u64, u64),
+}
+
+impl<'a> Sparse<'a> {
+    fn new(reader: &'a Reader, progress: &'a mut dyn FnMut(u64, u64)) -> Self {
+        let state = reader.state();
+        let report = Report {
+            entries: state.length,
+            absent: 0,
+            bytes: state.byte_length,
+            tree_hash: state.tree_hash(),
+        };
+        Self { reader, state, report, progress }
     }
-    report.tree_hash = tree_hash;
-    Ok(report)
+
+    fn verify(mut self) -> Result<Report> {
+        for root in self.state.roots.clone() {
+            self.check(&root)?;
+        }
+        (self.progress)(self.state.length, self.state.length);
+        check_signature(self.reader, &self.state, &self.report.tree_hash)?;
+        Ok(self.report)
+    }
+
+    /// Checks what is known below a node.
+    fn check(&mut self, node: &Node) -> Result<()> {
+        let (from, to) = tree::span(node.index);
+        if from % PROGRESS_ENTRIES == 0 {
+            (self.progress)(from, self.state.length);
+        }
+        if tree::level(node.index) == 0 {
+            return match self.reader.get(from) {
+                Ok(entry) if Node::of_entry(from, &entry) != *node => Err(Error::Damaged { index: from }),
+                Ok(_) => Ok(()),
+                Err(Error::Absent { .. }) => {
+                    self.report.absent += 1;
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            };
+        }
+        let (left, right) = tree::children(node.index);
+        match (self.reader.known_node(left)?, self.reader.known_node(right)?) {
+            (Some(left), Some(right)) if Node::parent_of(&left, &right) == *node => {
+                self.check(&left)?;
+                self.check(&right)
+            }
+            (None, None) => match self.reader.first_kept(from, to)? {
+                Some(index) => Err(Error::Damaged { index }),
+                None => {
+                    self.report.absent += to - from;
+                    Ok(())
+                }
+            },
+            _ => Err(Error::corrupt(format!("a node below {} is damaged", node.index))),
+        }
+    }
 }
