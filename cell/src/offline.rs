@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use journal::Journal;
+use journal::{Backend, Journal};
 use machine::{AnswerOf, At, Context, Decision, Entry, Machine, MemoryStore, Overlay, RequestOf, View};
 use protocol::action::ServiceWords;
 use protocol::{Caller, Problem, ProblemKind};
@@ -29,7 +29,11 @@ impl<M: Machine> Offline<M> {
     pub fn open(machine: M, dir: &Path, keyring: &Keyring) -> Result<Self, Problem> {
         let service = M::Words::SERVICE;
         let folder = dir.join("journals").join(service.name());
-        let (journal, _) = Journal::open(&folder, keyring.journal_key(service, 0), 0)
+        let (key_pair, encryption_key) =
+            (keyring.journal_key(service, 0), keyring.encryption_key(service, 0));
+        let (journal, _) = Backend::default()
+            .open(&folder)
+            .and_then(|storage| Journal::open_with(storage, key_pair, 0, Some(&encryption_key)))
             .map_err(|error| journal_problem(service, &error))?;
         let mut this = Self { machine, journal, view: MemoryStore::default(), epoch: 1 };
         for (index, bytes) in (0..).zip(this.journal.reader().range(0, u64::MAX)) {

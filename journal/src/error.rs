@@ -17,6 +17,12 @@ pub enum Error {
     /// The key pair does not belong to this journal.
     #[error("the journal belongs to another key")]
     WrongKey,
+    /// The entries are encrypted, and no key was given.
+    #[error("the entries are encrypted, and their key was not given")]
+    Encrypted,
+    /// The entries are encrypted with another key than the one that was given.
+    #[error("the entries are encrypted with another key")]
+    WrongEncryptionKey,
     /// A kind of core that this crate reads no further.
     #[error("the journal is of a kind that is not supported: {0}")]
     Unsupported(&'static str),

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::codec;
 use crate::error::{Error, Result};
+use crate::external;
 use crate::hash;
 use crate::key::KeyPair;
 use crate::log::{PAGE_BYTES, mark, runs};
@@ -20,7 +21,7 @@ const RUN_ENTRIES: u64 = 4096;
 
 impl Reader {
     /// Writes the journal as it stands into a new folder. Every entry is checked on the way; cleared ones
-    /// stay cleared. With its key pair the copy's header holds the secret, as the Rust crate `hypercore`
+    /// stay cleared, and encrypted ones encrypted. With its key pair the copy's header holds the secret, as the Rust crate `hypercore`
     /// wants it, and the folder is closed to everybody but its owner. `progress` is told how many entries of how many are done.
     ///
     /// # Errors
@@ -89,6 +90,7 @@ impl Reader {
         let header = Header {
             key: self.key(),
             signer: Some(self.key()),
+            user_data: self.user_data().clone(),
             fork: state.fork,
             length: state.length,
             tree_hash: (state.length > 0).then_some(tree_hash),
@@ -97,7 +99,8 @@ impl Reader {
             contiguous: first_gap.unwrap_or(state.length),
         };
         let (_, bit) = Slots::EMPTY.next();
-        let mut oplog = codec::frame(&header.encode_with(key_pair), bit);
+        let (payload, _) = external::placed(&mut disk, None, header.encode_with(key_pair))?;
+        let mut oplog = codec::frame(&payload, bit);
         oplog.resize(2 * SLOT_BYTES, 0);
         for file in [File::Data, File::Tree, File::Bitfield] {
             disk.sync(file).map_err(Error::io("syncing the copy"))?;

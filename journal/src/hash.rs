@@ -17,8 +17,19 @@ pub(crate) const DEFAULT_SIGNER: Digest = [
     0x35, 0x53, 0x43, 0xff, 0x6f, 0xcb, 0x0f, 0x00, 0x52, 0x00, 0xe1, 0x2c, 0xd7, 0x47, 0xcb,
 ];
 
-fn blake2b(parts: &[&[u8]]) -> Digest {
+pub(crate) fn blake2b(parts: &[&[u8]]) -> Digest {
     let mut state = blake2b_simd::Params::new().hash_length(32).to_state();
+    for part in parts {
+        state.update(part);
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(state.finalize().as_bytes());
+    digest
+}
+
+/// A 32-byte digest of the parts end to end, under a key.
+pub(crate) fn keyed(key: &Digest, parts: &[&[u8]]) -> Digest {
+    let mut state = blake2b_simd::Params::new().hash_length(32).key(key).to_state();
     for part in parts {
         state.update(part);
     }
@@ -61,8 +72,5 @@ pub fn signable(tree_hash: &Digest, length: u64, fork: u64) -> [u8; 80] {
 
 /// BLAKE2b-256 of `"hypercore"`, keyed with the core key.
 pub fn discovery_key(key: &Digest) -> Digest {
-    let hash = blake2b_simd::Params::new().hash_length(32).key(key).hash(b"hypercore");
-    let mut digest = [0; 32];
-    digest.copy_from_slice(hash.as_bytes());
-    digest
+    keyed(key, &[b"hypercore"])
 }

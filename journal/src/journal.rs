@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::encryption::{EncryptionKey, Seal};
 use crate::error::{Error, Result};
 use crate::hash::{self, Digest};
 use crate::key::{KeyPair, PublicKey};
@@ -12,6 +13,7 @@ use crate::reader::Reader;
 use crate::recover::{self, Recovery, State};
 use crate::storage::{Backend, Disk, Storage};
 use crate::tree::{self, Node};
+use crate::user_data::UserData;
 use crate::verify::Report;
 
 /// A journal open for writing: the only one.
@@ -46,9 +48,26 @@ impl Journal {
     /// # Errors
     ///
     /// As [`Journal::create`].
-    pub fn create_on(mut storage: Box<dyn Storage>, key_pair: KeyPair) -> Result<Self> {
-        Log::create(&mut *storage, key_pair.public())?;
-        Self::open_on(storage, key_pair, 0).map(|(journal, _)| journal)
+    pub fn create_on(storage: Box<dyn Storage>, key_pair: KeyPair) -> Result<Self> {
+        Self::create_with(storage, key_pair, None)
+    }
+
+    /// [`Journal::create_on`] with an encryption key: from then on it is needed to append and to read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::create`].
+    pub fn create_with(
+        mut storage: Box<dyn Storage>,
+        key_pair: KeyPair,
+        encryption_key: Option<&EncryptionKey>,
+    ) -> Result<Self> {
+        let mut user_data = UserData::default();
+        if let Some(encryption_key) = encryption_key {
+            encryption_key.cipher(&key_pair.public()).mark(&mut user_data);
+        }
+        Log::create(&mut *storage, key_pair.public(), user_data)?;
+        Self::open_with(storage, key_pair, 0, encryption_key).map(|(journal, _)| journal)
     }
 
     /// [`Journal::open`] on any storage.
@@ -56,23 +75,41 @@ impl Journal {
     /// # Errors
     ///
     /// As [`Journal::open`].
-    pub fn open_on(
+    pub fn open_on(storage: Box<dyn Storage>, key_pair: KeyPair, witnessed: u64) -> Result<(Self, Recovery)> {
+        Self::open_with(storage, key_pair, witnessed, None)
+    }
+
+    /// [`Journal::open_on`] with the encryption key, if there is one. The journal knows whether it is
+    /// encrypted: if it is not, the key is not used; see [`Reader::open_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::open`]; and [`Error::Encrypted`], [`Error::WrongEncryptionKey`], with nothing on disk
+    /// changed.
+    pub fn open_with(
         mut storage: Box<dyn Storage>,
         key_pair: KeyPair,
         witnessed: u64,
+        encryption_key: Option<&EncryptionKey>,
     ) -> Result<(Self, Recovery)> {
         let loaded = recover::load(&mut *storage)?;
         if loaded.key != key_pair.public() {
             return Err(Error::WrongKey);
         }
+        let seal = Seal::of(&loaded.user_data, &loaded.key, encryption_key)?;
+        if matches!(seal, Seal::Closed) {
+            return Err(Error::Encrypted);
+        }
         if loaded.state.length < witnessed {
             return Err(Error::ShorterThanWitnessed { length: loaded.state.length, witnessed });
         }
-        let (log, recovery) = Log::open(storage, loaded)?;
+        let (log, recovery) = Log::open(storage, loaded, seal)?;
+        let log = log.recognised(encryption_key)?;
         Ok((Self { log, key_pair }, recovery))
     }
 
-    /// Appends a batch: all of it or nothing. Durable when it returns; gives the index of the first.
+    /// Appends a batch: all of it or nothing. Durable when it returns; gives the index of the first. In an
+    /// encrypted journal they are encrypted here.
     ///
     /// # Errors
     ///
@@ -112,7 +149,7 @@ impl Journal {
         self.log.reader.length()
     }
 
-    /// Bytes of all entries.
+    /// Bytes of all entries, as they are stored.
     pub fn byte_length(&self) -> u64 {
         self.log.reader.byte_length()
     }
@@ -130,6 +167,11 @@ impl Journal {
     /// The journal's key.
     pub fn key(&self) -> PublicKey {
         self.key_pair.public()
+    }
+
+    /// Whether its entries are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.log.reader.is_encrypted()
     }
 
     /// One entry; see [`Reader::get`].
@@ -162,7 +204,23 @@ impl Journal {
 
 fn append(log: &mut Log, key_pair: &KeyPair, entries: &[impl AsRef<[u8]>]) -> Result<()> {
     let state = log.reader.state();
-    let (next, entry) = batch(key_pair, &state, entries);
+    match log.reader.cipher() {
+        None => append_stored(log, key_pair, &state, entries),
+        Some(cipher) => {
+            let encrypt = |(index, entry): (u64, &_)| cipher.encrypt(index, state.fork, AsRef::as_ref(entry));
+            let stored: Vec<Vec<u8>> = (state.length..).zip(entries).map(encrypt).collect();
+            append_stored(log, key_pair, &state, &stored)
+        }
+    }
+}
+
+fn append_stored(
+    log: &mut Log,
+    key_pair: &KeyPair,
+    state: &State,
+    entries: &[impl AsRef<[u8]>],
+) -> Result<()> {
+    let (next, entry) = batch(key_pair, state, entries);
     let mut data = Vec::with_capacity((next.byte_length - state.byte_length) as usize);
     entries.iter().for_each(|entry| data.extend_from_slice(entry.as_ref()));
     log.commit(Some((state.byte_length, &data)), &entry, next)?;
@@ -185,5 +243,5 @@ fn batch(key_pair: &KeyPair, state: &State, entries: &[impl AsRef<[u8]>]) -> (St
     let upgrade =
         Upgrade { fork: next.fork, ancestors: state.length, length: next.length, signature: next.signature };
     let added = BitfieldUpdate { drop: false, start: state.length, length: entries.len() as u64 };
-    (next, OplogEntry { upgrade: Some(upgrade), bitfield: Some(added), nodes })
+    (next, OplogEntry { upgrade: Some(upgrade), bitfield: Some(added), nodes, ..OplogEntry::default() })
 }

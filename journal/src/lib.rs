@@ -12,6 +12,8 @@
 //!   syncs it, and only then cuts the oplog. A crash between any two steps loses nothing.
 //! - Every entry that is read is hashed and compared with the leaf that was signed.
 //! - Headers hold no secret: the key pair is given when a journal is opened.
+//! - Entries may be encrypted: what is stored, hashed, signed and proven are the encrypted ones then
+//!   (`docs/adr/0009-encryption-at-rest.md`).
 //! - No length read from disk is trusted before it is checked against the bytes there are.
 //!
 //! Departures from the JavaScript package: it never syncs, does not hash what it reads, and does not
@@ -20,8 +22,10 @@
 //! Absent on purpose: any notion of what an entry means; threads; a clock.
 
 mod codec;
+mod encryption;
 mod error;
 mod export;
+mod external;
 pub mod hash;
 mod journal;
 mod key;
@@ -35,8 +39,10 @@ pub mod replica;
 mod shrink;
 pub mod storage;
 mod tree;
+mod user_data;
 mod verify;
 
+pub use encryption::{ENCRYPTION_BYTES, EncryptionKey, EntryCipher};
 pub use error::{Error, Result};
 pub use journal::Journal;
 pub use key::{KeyPair, PublicKey};

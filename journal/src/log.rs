@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use crate::codec;
+use crate::encryption::{EncryptionKey, Seal};
 use crate::error::{Error, Result};
+use crate::external::{self, Place};
 use crate::key::PublicKey;
 use crate::oplog::{BitfieldUpdate, ENTRIES_AT, HINTS_MAX, Header, OplogEntry, SLOT_BYTES, Slots};
 use crate::reader::Reader;
 use crate::recover::{Loaded, Recovery, State};
 use crate::storage::{File, Storage};
 use crate::tree::{self, NODE_BYTES, Node};
+use crate::user_data::UserData;
 
 /// Oplog entries beyond which a checkpoint is due. Smaller ones cost speed, larger ones memory and
 /// time at open.
@@ -21,6 +24,8 @@ pub(crate) const PAGE_BYTES: u64 = 4096;
 pub(crate) struct Log {
     pub(crate) storage: Box<dyn Storage>,
     pub(crate) slots: Slots,
+    /// Where the current header lies, if not in its slot.
+    external: Option<Place>,
     /// The last truncations: fork before, fork after, length.
     pub(crate) hints: Vec<[u64; 3]>,
     /// Entries present from the first on without a gap, as far as is known.
@@ -37,7 +42,7 @@ pub(crate) type Run<'a> = (u64, &'a [u8]);
 
 impl Log {
     /// Writes the header of an empty log. Durable when it returns.
-    pub(crate) fn create(storage: &mut dyn Storage, key: PublicKey) -> Result<()> {
+    pub(crate) fn create(storage: &mut dyn Storage, key: PublicKey, user_data: UserData) -> Result<()> {
         let there = storage.len(File::Oplog).map_err(Error::io("looking at the oplog"))?;
         if there >= ENTRIES_AT {
             return Err(Error::Exists);
@@ -45,6 +50,7 @@ impl Log {
         let header = Header {
             key,
             signer: Some(key),
+            user_data,
             fork: 0,
             length: 0,
             tree_hash: None,
@@ -64,13 +70,18 @@ impl Log {
     }
 
     /// Goes on from what was loaded; what it had to repair is repaired.
-    pub(crate) fn open(mut storage: Box<dyn Storage>, loaded: Loaded) -> Result<(Self, Recovery)> {
+    pub(crate) fn open(
+        mut storage: Box<dyn Storage>,
+        loaded: Loaded,
+        seal: Seal,
+    ) -> Result<(Self, Recovery)> {
         let dirty_pages = pages_of(&mut *storage, &loaded.bitfield)?;
-        let reader =
-            Reader::new(storage.reader().map_err(Error::io("opening a reader"))?, loaded.key, loaded.state);
+        let files = storage.reader().map_err(Error::io("opening a reader"))?;
+        let reader = Reader::new(files, loaded.key, loaded.state, loaded.user_data, seal);
         let mut log = Self {
             storage,
             slots: loaded.slots,
+            external: loaded.external,
             hints: loaded.hints,
             contiguous: loaded.contiguous,
             oplog_end: loaded.oplog_end,
@@ -83,6 +94,17 @@ impl Log {
             log.write_shrunk()?;
         }
         Ok((log, loaded.recovery))
+    }
+
+    /// The same; if JavaScript has encrypted it with this key, its header says so from now on.
+    pub(crate) fn recognised(mut self, encryption_key: Option<&EncryptionKey>) -> Result<Self> {
+        let known = self.reader.is_encrypted();
+        self.reader = self.reader.recognised(encryption_key);
+        if self.reader.is_encrypted() && !known {
+            // Before the first entry of ours, by which JavaScript's key is not known.
+            self.write_checkpoint()?;
+        }
+        Ok(self)
     }
 
     fn cut_torn_tail(&mut self, recovery: &Recovery) -> Result<()> {
@@ -172,6 +194,7 @@ impl Log {
         let header = Header {
             key,
             signer: Some(key),
+            user_data: self.reader.user_data().clone(),
             fork: state.fork,
             length: state.length,
             tree_hash: Some(state.tree_hash()),
@@ -180,12 +203,14 @@ impl Log {
             contiguous: self.contiguous,
         };
         let (slot, bit) = self.slots.next();
-        let mut bytes = codec::frame(&header.encode(), bit);
+        let (payload, external) = external::placed(&mut *self.storage, self.external, header.encode())?;
+        let mut bytes = codec::frame(&payload, bit);
         bytes.resize(SLOT_BYTES, 0);
         let at = (slot * SLOT_BYTES) as u64;
         self.storage.write(File::Oplog, at, &bytes).map_err(Error::io("writing the header"))?;
         self.storage.sync(File::Oplog).map_err(Error::io("syncing the header"))?;
         self.slots = self.slots.advanced();
+        self.external = external;
         // Not optional: the header's bit tells only two neighbouring generations of entries apart.
         self.storage.truncate(File::Oplog, ENTRIES_AT).map_err(Error::io("cutting the oplog"))?;
         self.storage.sync(File::Oplog).map_err(Error::io("syncing the oplog"))?;

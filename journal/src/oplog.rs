@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::hash::{DEFAULT_SIGNER, Digest};
 use crate::key::{KeyPair, PublicKey};
 use crate::tree::Node;
+use crate::user_data::{self, Pair, UserData};
 
 /// Bytes of one header slot.
 pub(crate) const SLOT_BYTES: usize = 4096;
@@ -25,6 +26,7 @@ pub(crate) struct Header {
     pub(crate) key: PublicKey,
     /// The one signer of a compat core; others are not written here.
     pub(crate) signer: Option<PublicKey>,
+    pub(crate) user_data: UserData,
     pub(crate) fork: u64,
     pub(crate) length: u64,
     pub(crate) tree_hash: Option<Digest>,
@@ -36,7 +38,7 @@ pub(crate) struct Header {
 
 /// A header as it lies in a slot: in place, or a pointer into the file `header`.
 pub(crate) enum SlotPayload {
-    InPlace(Header),
+    InPlace(Box<Header>),
     External { start: u64, length: u64 },
 }
 
@@ -57,7 +59,7 @@ impl Header {
             put_bytes(&mut out, self.key.as_bytes());
             put_bytes(&mut out, &*key_pair.secret_bytes());
         }
-        put_uint(&mut out, 0);
+        self.user_data.encode(&mut out);
         put_uint(&mut out, self.fork);
         put_uint(&mut out, self.length);
         put_bytes(&mut out, self.tree_hash.as_ref().map_or(&[], |hash| &hash[..]));
@@ -85,10 +87,7 @@ impl Header {
             reader.bytes()?;
             reader.bytes()?;
         }
-        for _ in 0..reader.uint()? {
-            reader.bytes()?;
-            reader.bytes()?;
-        }
+        let user_data = UserData::decode(&mut reader)?;
         let (fork, length) = (reader.uint()?, reader.uint()?);
         let tree_hash = optional(reader.bytes()?, "a tree hash")?;
         let signature = match reader.bytes()? {
@@ -101,7 +100,17 @@ impl Header {
             hints.push([reader.uint()?, reader.uint()?, reader.uint()?]);
         }
         let contiguous = if reader.is_empty() { 0 } else { reader.uint()? };
-        Ok(SlotPayload::InPlace(Self { key, signer, fork, length, tree_hash, signature, hints, contiguous }))
+        Ok(SlotPayload::InPlace(Box::new(Self {
+            key,
+            signer,
+            user_data,
+            fork,
+            length,
+            tree_hash,
+            signature,
+            hints,
+            contiguous,
+        })))
     }
 }
 
@@ -207,6 +216,8 @@ impl Slots {
 /// One oplog entry: what changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OplogEntry {
+    /// A pair of the header that changed. Read only: none is changed here.
+    pub(crate) user_data: Option<Pair>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) upgrade: Option<Upgrade>,
     pub(crate) bitfield: Option<BitfieldUpdate>,
@@ -262,11 +273,10 @@ impl OplogEntry {
     pub(crate) fn decode(payload: &[u8]) -> Result<Self> {
         let mut reader = Reader(payload);
         let flags = reader.byte()?;
-        if flags & 1 == 1 {
-            reader.bytes()?;
-            reader.bytes()?;
-        }
         let mut entry = Self::default();
+        if flags & 1 == 1 {
+            entry.user_data = Some(user_data::pair(&mut reader)?);
+        }
         if flags & 2 == 2 {
             for _ in 0..reader.uint()? {
                 entry.nodes.push(Node { index: reader.uint()?, size: reader.uint()?, hash: reader.array()? });

@@ -69,7 +69,8 @@ pub struct Proof {
     /// The index of the first of the entries.
     #[n(4)]
     pub first: u64,
-    /// The entries that are shown to be there, in order; may be none.
+    /// The entries that are shown to be there, in order; may be none. Those of an encrypted journal are as
+    /// they are stored: [`crate::EntryCipher::decrypt`] reads them.
     #[n(5)]
     pub entries: Vec<EntryBytes>,
     /// The shorter log that this one is shown to have grown out of, by its length.
@@ -123,7 +124,7 @@ pub(crate) fn prove(reader: &Reader, first: u64, end: u64, since: Option<u64>) -
     for root in &state.roots {
         cover(reader, root.index, scope, &mut nodes)?;
     }
-    let entries = (first..end).zip(reader.range(first, end)).map(|(_, entry)| entry.map(EntryBytes));
+    let entries = reader.stored_range(first, end).map(|entry| entry.map(EntryBytes));
     let entries = entries.collect::<Result<Vec<_>>>()?;
     let key = *reader.key().as_bytes();
     Ok(Proof { key, fork: state.fork, length, signature, first, entries, since, nodes })

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use crate::encryption::{self, EncryptionKey, EntryCipher, Seal};
 use crate::error::{Error, Result};
 use crate::hash::{self, Digest};
 use crate::key::PublicKey;
@@ -13,6 +14,7 @@ use crate::proof::{self, Proof};
 use crate::recover::{self, State};
 use crate::storage::{File, ReadOnlyDisk, ReadStorage};
 use crate::tree::{self, NODE_BYTES, Node};
+use crate::user_data::UserData;
 use crate::verify::{self, Report};
 
 /// How many entries a range reads ahead.
@@ -30,6 +32,8 @@ pub struct Reader(Arc<Inner>);
 
 struct Inner {
     key: PublicKey,
+    user_data: UserData,
+    seal: Seal,
     state: RwLock<State>,
     files: Mutex<Files>,
 }
@@ -47,24 +51,58 @@ impl fmt::Debug for Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(storage: Box<dyn ReadStorage>, key: PublicKey, state: State) -> Self {
+    pub(crate) fn new(
+        storage: Box<dyn ReadStorage>,
+        key: PublicKey,
+        state: State,
+        user_data: UserData,
+        seal: Seal,
+    ) -> Self {
         let files = Mutex::new(Files { storage, nodes: Nodes::default() });
-        Self(Arc::new(Inner { key, state: RwLock::new(state), files }))
+        Self(Arc::new(Inner { key, user_data, seal, state: RwLock::new(state), files }))
+    }
+
+    /// The same, before it is shared, with the key of a journal that JavaScript may have encrypted.
+    pub(crate) fn recognised(mut self, encryption_key: Option<&EncryptionKey>) -> Self {
+        if !self.is_encrypted()
+            && let Some(cipher) = encryption_key.and_then(|key| encryption::recognise(&self, key))
+            && let Some(inner) = Arc::get_mut(&mut self.0)
+        {
+            cipher.mark(&mut inner.user_data);
+            inner.seal = Seal::Open(cipher);
+        }
+        self
     }
 
     /// Opens the journal of a folder as it stands now: no lock, nothing changed, whether another
-    /// process writes it or not.
+    /// process writes it or not. Of an encrypted journal everything can be had but the entries.
     ///
     /// # Errors
     ///
     /// [`Error::NotCreated`], [`Error::Corrupt`], [`Error::Io`].
     pub fn open(folder: &Path) -> Result<Self> {
+        Self::open_with(folder, None)
+    }
+
+    /// [`Reader::open`] with the encryption key, if there is one. The journal knows whether it is encrypted:
+    /// if it is not, the key is not used. One that JavaScript has encrypted is known by its entries; with
+    /// another key than its own, it passes for one that is not encrypted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::open`]; and [`Error::WrongEncryptionKey`].
+    pub fn open_with(folder: &Path, encryption_key: Option<&EncryptionKey>) -> Result<Self> {
         let mut tries = 0;
         loop {
             // A checkpoint between two of the reads makes files contradict each other for a moment.
             let mut storage = ReadOnlyDisk::new(folder);
             match recover::load(&mut storage) {
-                Ok(loaded) => return Ok(Self::new(Box::new(storage), loaded.key, loaded.state)),
+                Ok(loaded) => {
+                    let seal = Seal::of(&loaded.user_data, &loaded.key, encryption_key)?;
+                    let reader =
+                        Self::new(Box::new(storage), loaded.key, loaded.state, loaded.user_data, seal);
+                    return Ok(reader.recognised(encryption_key));
+                }
                 Err(Error::NotCreated) => return Err(Error::NotCreated),
                 Err(_) if tries < OPEN_TRIES_MAX => tries += 1,
                 Err(error) => return Err(error),
@@ -77,7 +115,7 @@ impl Reader {
         self.read_state().length
     }
 
-    /// Bytes of all entries.
+    /// Bytes of all entries, as they are stored.
     pub fn byte_length(&self) -> u64 {
         self.read_state().byte_length
     }
@@ -96,6 +134,19 @@ impl Reader {
     /// The journal's key.
     pub fn key(&self) -> PublicKey {
         self.0.key
+    }
+
+    /// Whether the entries are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        !matches!(self.0.seal, Seal::Plain)
+    }
+
+    pub(crate) fn cipher(&self) -> Option<&EntryCipher> {
+        if let Seal::Open(cipher) = &self.0.seal { Some(cipher) } else { None }
+    }
+
+    pub(crate) fn user_data(&self) -> &UserData {
+        &self.0.user_data
     }
 
     /// The hash that is signed.
@@ -118,16 +169,18 @@ impl Reader {
         Ok(hash::tree(&roots?))
     }
 
-    /// One entry, hashed and compared with the leaf that was signed.
+    /// One entry, hashed and compared with the leaf that was signed, then decrypted if it is encrypted.
     ///
     /// # Errors
     ///
-    /// [`Error::NoEntry`], [`Error::Absent`], [`Error::Damaged`], [`Error::Io`].
+    /// [`Error::NoEntry`], [`Error::Absent`], [`Error::Damaged`], [`Error::Encrypted`] without the key,
+    /// [`Error::Io`].
     pub fn get(&self, index: u64) -> Result<Vec<u8>> {
-        self.get_with_leaf(index).map(|(_, entry)| entry)
+        self.get_with_leaf(index).and_then(|(_, stored)| self.0.seal.read(index, stored))
     }
 
-    fn get_with_leaf(&self, index: u64) -> Result<(Node, Vec<u8>)> {
+    /// One entry as it is stored, and its leaf, which it hashes to.
+    pub(crate) fn get_with_leaf(&self, index: u64) -> Result<(Node, Vec<u8>)> {
         let read = || {
             let leaf = self.leaf(index)?;
             let bytes = self.read(File::Data, self.offset(index)?, leaf.size, index)?;
@@ -165,7 +218,7 @@ impl Reader {
         }
     }
 
-    /// Entries in order, read ahead and checked like [`Reader::get`]. Ends where the log ends now.
+    /// Entries in order, read ahead, checked and decrypted like [`Reader::get`]. Ends where the log ends now.
     pub fn range(&self, from: u64, to: u64) -> Range {
         Range {
             reader: self.clone(),
@@ -176,7 +229,13 @@ impl Reader {
         }
     }
 
-    /// A proof that one entry is in this log, with the entry.
+    /// [`Reader::range`] of the entries as they are stored.
+    pub(crate) fn stored_range(&self, from: u64, to: u64) -> impl Iterator<Item = Result<Vec<u8>>> {
+        let mut range = self.range(from, to);
+        std::iter::from_fn(move || range.next_with_leaf()).map(|next| next.map(|(_, stored)| stored))
+    }
+
+    /// A proof that one entry is in this log, with the entry as it is stored.
     ///
     /// # Errors
     ///
@@ -195,7 +254,7 @@ impl Reader {
         proof::prove(self, first, end, since)
     }
 
-    /// Which entry a byte of the data belongs to, and which of its bytes it is.
+    /// Which entry a byte of what is stored belongs to, and which of its bytes it is.
     ///
     /// # Errors
     ///
@@ -460,12 +519,21 @@ impl Iterator for Range {
     type Item = Result<Vec<u8>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_with_leaf().map(|next| next.map(|(_, entry)| entry))
+        let index = self.next;
+        let stored = match self.next_with_leaf()? {
+            Ok((_, stored)) => stored,
+            Err(error) => return Some(Err(error)),
+        };
+        let entry = self.reader.0.seal.read(index, stored);
+        if entry.is_err() {
+            self.end = self.next;
+        }
+        Some(entry)
     }
 }
 
 impl Range {
-    /// The next entry, and its leaf, which it hashes to.
+    /// The next entry as it is stored, and its leaf, which it hashes to.
     pub(crate) fn next_with_leaf(&mut self) -> Option<Result<(Node, Vec<u8>)>> {
         if self.next >= self.end {
             return None;

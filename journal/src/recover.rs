@@ -8,12 +8,14 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
+use crate::external::Place;
 use crate::hash;
 use crate::key::PublicKey;
 use crate::nodes::read_node;
 use crate::oplog::{BitfieldUpdate, ENTRIES_AT, Header, OplogEntry, SlotPayload, Slots, Upgrade, entries};
 use crate::storage::{File, ReadStorage};
 use crate::tree::{self, LENGTH_MAX, Node};
+use crate::user_data::UserData;
 
 /// What opening found at the end of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +32,10 @@ pub struct Recovery {
 /// The state that files hold.
 pub(crate) struct Loaded {
     pub(crate) slots: Slots,
+    /// Where the header lies, if not in its slot.
+    pub(crate) external: Option<Place>,
     pub(crate) key: PublicKey,
+    pub(crate) user_data: UserData,
     pub(crate) hints: Vec<[u64; 3]>,
     /// Entries present from the first on without a gap, as far as is known.
     pub(crate) contiguous: u64,
@@ -79,16 +84,20 @@ pub(crate) fn load(storage: &mut dyn ReadStorage) -> Result<Loaded> {
     }
     let oplog = storage.read(File::Oplog, 0, oplog_length).map_err(Error::io("reading the oplog"))?;
     let (slots, payload) = Slots::read(&oplog)?;
-    let header = match payload {
-        SlotPayload::InPlace(header) => header,
-        SlotPayload::External { start, length } => external(storage, start, length)?,
+    let (header, external) = match payload {
+        SlotPayload::InPlace(header) => (*header, None),
+        SlotPayload::External { start, length } => {
+            (external(storage, start, length)?, Some(Place { start, length }))
+        }
     };
     if header.signer != Some(header.key) {
         return Err(Error::Unsupported("a core whose key is not its one signer's"));
     }
     let mut loaded = Loaded {
         slots,
+        external,
         key: header.key,
+        user_data: header.user_data.clone(),
         hints: header.hints.clone(),
         contiguous: header.contiguous,
         shrunk: false,
@@ -112,7 +121,7 @@ fn external(storage: &mut dyn ReadStorage, start: u64, length: u64) -> Result<He
     let payload =
         storage.read(File::Header, start, length).map_err(Error::io("reading the external header"))?;
     match Header::decode(&payload)? {
-        SlotPayload::InPlace(header) => Ok(header),
+        SlotPayload::InPlace(header) => Ok(*header),
         SlotPayload::External { .. } => Err(Error::corrupt("an external header points on")),
     }
 }
@@ -198,6 +207,9 @@ fn apply(
             false => {}
         }
         loaded.bitfield.push(update);
+    }
+    if let Some((name, value)) = &entry.user_data {
+        loaded.user_data.set(name, value);
     }
     loaded.state = next;
     Ok(true)

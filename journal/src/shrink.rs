@@ -62,7 +62,7 @@ fn cut_to(log: &mut Log, key_pair: &KeyPair, length: u64) -> Result<()> {
     let upgrade = Upgrade { fork: next.fork, ancestors: length, length, signature: next.signature };
     let gone = BitfieldUpdate { drop: true, start: length, length: state.length - length };
     log.hints.push([state.fork, next.fork, length]);
-    let entry = OplogEntry { nodes: Vec::new(), upgrade: Some(upgrade), bitfield: Some(gone) };
+    let entry = OplogEntry { upgrade: Some(upgrade), bitfield: Some(gone), ..OplogEntry::default() };
     log.commit(None, &entry, next)?;
     log.write_shrunk()
 }
@@ -74,7 +74,7 @@ fn clear_range(log: &mut Log, from: u64, to: u64) -> Result<()> {
     let end = log.reader.offset(to - 1)? + log.reader.node((to - 1) * 2)?.size;
     let gone = BitfieldUpdate { drop: true, start: from, length: to - from };
     let state = log.reader.state();
-    log.commit(None, &OplogEntry { nodes: Vec::new(), upgrade: None, bitfield: Some(gone) }, state)?;
+    log.commit(None, &OplogEntry { bitfield: Some(gone), ..OplogEntry::default() }, state)?;
     log.write_checkpoint()?;
     // Only now: whoever opens the journal knows that these bytes are gone.
     log.storage.clear(File::Data, start, end - start).map_err(Error::io("clearing entries"))

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use hypercore::{Hypercore, HypercoreBuilder, PartialKeypair, SigningKey, Storage, VerifyingKey};
-use journal::{Error, Journal, KeyPair, Reader};
+use journal::{Backend, Disk, EncryptionKey, Error, Journal, KeyPair, Reader};
 
 const SEED: [u8; 32] = [0x2a; 32];
 
@@ -112,6 +112,25 @@ fn what_it_writes_opens_here() {
             assert_same(&Reader::open(dir.path()).expect("opens"), &mut core, &expected, &[]).await;
         }
     });
+}
+
+/// It reads no header with pairs in it, and an encrypted journal has one.
+#[test]
+fn an_encrypted_journal_is_refused() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let pair = KeyPair::from_seed(&SEED);
+    for (name, key) in [("plain", None), ("encrypted", Some(EncryptionKey::from_bytes(&[1; 32])))] {
+        let disk = Disk::create(&dir.path().join("own").join(name), Backend::default()).expect("a disk");
+        let mut journal = Journal::create_with(Box::new(disk), pair.clone(), key.as_ref()).expect("creates");
+        journal.append(&["hello"]).expect("appends");
+        let copy = dir.path().join(name);
+        journal.reader().export(&copy, Some(&pair), &mut |_, _| {}).expect("exports");
+        let opened = runtime().block_on(async {
+            let storage = Storage::new_disk(&copy, false).await.expect("a folder");
+            HypercoreBuilder::new(storage).open(true).build().await
+        });
+        assert_eq!(opened.is_err(), key.is_some(), "{name}");
+    }
 }
 
 /// The header of a copy without a key pair holds no secret.

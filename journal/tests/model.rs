@@ -1,12 +1,26 @@
 //! A journal is a list: whatever is appended, cut, cleared and reopened, in whatever order, and at whatever
-//! point the power goes.
+//! point the power goes. Encrypted or not.
 
-use journal::storage::{Faults, Faulty};
-use journal::{Error, Journal, KeyPair};
+use journal::storage::{Faults, Faulty, Storage};
+use journal::{ENCRYPTION_BYTES, EncryptionKey, Error, Journal, KeyPair, Recovery};
 use proptest::prelude::*;
 
 fn pair() -> KeyPair {
     KeyPair::from_seed(&[5; 32])
+}
+
+fn key() -> EncryptionKey {
+    EncryptionKey::from_bytes(&[9; 32])
+}
+
+fn create(disk: &Faulty, encrypted: bool) -> Journal {
+    let journal = Journal::create_with(Box::new(disk.clone()), pair(), encrypted.then(key).as_ref());
+    journal.expect("creates")
+}
+
+/// A key that is not needed is not used.
+fn open(disk: impl Storage + 'static, witnessed: u64) -> (Journal, Recovery) {
+    Journal::open_with(Box::new(disk), pair(), witnessed, Some(&key())).expect("opens")
 }
 
 #[derive(Clone, Debug)]
@@ -71,7 +85,8 @@ impl Model {
 
     fn assert_is(&self, journal: &Journal) {
         assert_eq!((journal.length(), journal.fork()), (self.entries.len() as u64, self.fork));
-        let bytes: usize = self.entries.iter().map(|(entry, _)| entry.len()).sum();
+        let more = if journal.is_encrypted() { ENCRYPTION_BYTES } else { 0 };
+        let bytes: usize = self.entries.iter().map(|(entry, _)| entry.len() + more).sum();
         assert_eq!(journal.byte_length(), bytes as u64);
         let ranged = journal.reader().range(0, u64::MAX);
         for ((index, (entry, cleared)), ranged) in (0u64..).zip(&self.entries).zip(ranged) {
@@ -85,7 +100,13 @@ impl Model {
             match journal.prove(index) {
                 Ok(proof) => {
                     proof.verify(&journal.key()).expect("the proof holds");
-                    assert_eq!(&proof.entries[0].0, entry);
+                    let proven = proof.entries[0].0.clone();
+                    assert_eq!(proven.len(), entry.len() + more);
+                    let proven = match journal.is_encrypted() {
+                        true => key().cipher(&journal.key()).decrypt(index, proven).expect("decrypts"),
+                        false => proven,
+                    };
+                    assert_eq!(&proven, entry);
                 }
                 Err(Error::Absent { .. }) => assert!(*cleared),
                 Err(error) => panic!("entry {index}: {error}"),
@@ -101,17 +122,17 @@ impl Model {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_500))]
     #[test]
-    fn it_is_a_list(steps in prop::collection::vec(step(), 1..14)) {
+    fn it_is_a_list(encrypted: bool, steps in prop::collection::vec(step(), 1..14)) {
         let disk = Faulty::default();
-        let mut journal = Journal::create_on(Box::new(disk.clone()), pair()).expect("creates");
+        let mut journal = create(&disk, encrypted);
         let mut model = Model::default();
         for step in &steps {
             model.step(step, &mut journal).expect("does it");
             if matches!(step, Step::Reopen) {
                 drop(journal);
-                let opened = Journal::open_on(Box::new(disk.clone()), pair(), model.entries.len() as u64);
-                let (again, recovery) = opened.expect("opens");
+                let (again, recovery) = open(disk.clone(), model.entries.len() as u64);
                 prop_assert!(!recovery.tail_unproven);
+                prop_assert_eq!(again.is_encrypted(), encrypted);
                 journal = again;
             }
         }
@@ -120,11 +141,11 @@ proptest! {
 
     #[test]
     fn what_was_acknowledged_outlives_a_power_loss_anywhere(
-        steps in prop::collection::vec(step(), 1..10), last in step(),
+        encrypted: bool, steps in prop::collection::vec(step(), 1..10), last in step(),
         at in 0..24u64, keep in 0..12usize, torn in any::<prop::sample::Index>(),
     ) {
         let disk = Faulty::default();
-        let mut journal = Journal::create_on(Box::new(disk.clone()), pair()).expect("creates");
+        let mut journal = create(&disk, encrypted);
         let mut before = Model::default();
         for step in &steps {
             before.step(step, &mut journal).expect("does it");
@@ -134,7 +155,7 @@ proptest! {
         let mut after = before.clone();
         let acknowledged = after.step(&last, &mut journal).is_ok();
         let left = disk.crash(keep, torn.index(10_000));
-        let (again, _) = Journal::open_on(Box::new(left), pair(), 0).expect("opens");
+        let (again, _) = open(left, 0);
         let fork_and_length = (again.fork(), again.length());
         let model = if fork_and_length == (after.fork, after.entries.len() as u64) { &after } else { &before };
         prop_assert!(!acknowledged || std::ptr::eq(model, &raw const after));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use journal::replica::{Answer, Failed, Growth, Mirror, Replica, Request, Took, answer, decode, encode};
 use journal::storage::{Faults, Faulty, File};
-use journal::{Error, Journal, KeyPair, Memory, Reader};
+use journal::{EncryptionKey, Error, Journal, KeyPair, Memory, Reader};
 use proptest::prelude::*;
 
 fn pair() -> KeyPair {
@@ -111,6 +111,27 @@ fn a_replica_follows_and_goes_on_after_a_reopen() {
     let mut second = empty(&Memory::default());
     run(&mut second, &Sources::from([("replica", &mirror.reader())]), &mut honest);
     assert_same(&second.reader(), &source);
+}
+
+/// What goes over is what is stored, though the source has the key; the replica checks what it cannot read.
+#[test]
+fn an_encrypted_journal_is_followed_without_its_key() {
+    let key = EncryptionKey::from_bytes(&[3; 32]);
+    let source = Journal::create_with(Box::new(Memory::default()), pair(), Some(&key));
+    let mut source = source.expect("creates");
+    append(&mut source, 0..20);
+    let reader = source.reader();
+    let mut mirror = empty(&Memory::default());
+    assert_eq!(run(&mut mirror, &BTreeMap::from([("source", &reader)]), &mut honest), Vec::<&str>::new());
+    let replica = mirror.replica().reader();
+    assert_eq!((replica.head(), replica.tree_hash()), (reader.head(), reader.tree_hash()));
+    assert_eq!(replica.verify(&mut |_, _| {}).expect("in order").absent, 0);
+    let cipher = key.cipher(&pair().public());
+    for index in 0..20 {
+        let stored = replica.get(index).expect("is here");
+        assert_ne!(stored, entry(index));
+        assert_eq!(cipher.decrypt(index, stored).expect("decrypts"), entry(index));
+    }
 }
 
 #[test]

@@ -223,3 +223,70 @@ fn events_resume_where_a_listener_left() {
     assert_eq!(rest[0]["data"]["id"], second, "what came meanwhile is not missed");
     assert_eq!(cell.refused(&["watch", "message.recieved"]).1, "event.unknown");
 }
+
+/// What an encrypted cell journals is in no file of its journals in plain; the cell reads it, stopped or not, and
+/// whoever has no key checks it.
+#[test]
+fn encrypted_journals_serve_their_cell_and_show_nothing_to_others() {
+    const SECRET: &str = "nobody but the owner reads this";
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut cell = Cell::adopt(&dir.path().join("sealed"));
+    cell.ok(&["init", "--http-port", "0", "--peer-port", "0", "--encrypt", "all"]);
+    cell.start();
+    let args = json!({ "key": "note", "value": SECRET }).to_string();
+    cell.ok(&["tx", "submit", "--module", "kv", "--call", "put", "--args", &args, "--wait", "finalised"]);
+    let root = cell.ok(&["state", "root"])["root"].clone();
+    let whole = cell.ok(&["journal", "cat", "state"]);
+    cell.ok(&["stop"]);
+
+    let listed = cell.ok(&["journal", "list"]);
+    let listed = listed["items"].as_array().expect("a list");
+    assert!(listed.len() == 6 && listed.iter().all(|journal| journal["encrypted"] == true), "{listed:?}");
+    let holds = |cell: &Cell, secret: &[u8]| {
+        let folders = std::fs::read_dir(cell.dir().join("journals")).expect("a folder");
+        let files =
+            folders.flat_map(|folder| std::fs::read_dir(folder.expect("one").path()).expect("a folder"));
+        files
+            .map(|file| std::fs::read(file.expect("a file").path()).expect("reads"))
+            .any(|bytes| bytes.windows(secret.len()).any(|window| window == secret))
+    };
+    assert!(!holds(&cell, SECRET.as_bytes()));
+    assert_eq!(cell.ok(&["journal", "cat", "state"]), whole);
+    cell.ok(&["journal", "verify"]);
+    assert_eq!(cell.ok(&["rebuild"])["root"], root);
+
+    // Without the cell's key: checked, proven, copied, and not read.
+    let key = cell.dir().join("identity.key");
+    let aside = dir.path().join("aside");
+    std::fs::rename(&key, &aside).expect("moves");
+    cell.ok(&["journal", "verify"]);
+    cell.ok(&["journal", "prove", "state", "0"]);
+    let copies = ["copy", "with-key"].map(|name| dir.path().join(name));
+    let copies = copies.each_ref().map(|copy| copy.to_str().expect("a path"));
+    cell.ok(&["journal", "export", "state", copies[0]]);
+    assert_eq!(cell.refused(&["journal", "cat", "state"]).1, "keys.missing");
+    std::fs::rename(&aside, &key).expect("moves");
+    cell.ok(&["journal", "export", "state", copies[1], "--with-encryption-key"]);
+    let mut bytes = [0; 32];
+    let given = std::fs::read_to_string(dir.path().join("with-key/encryption.key")).expect("reads");
+    hex::decode_to_slice(given, &mut bytes).expect("hex");
+    let copy = |number: usize, key: Option<&journal::EncryptionKey>| {
+        journal::Reader::open_with(copies[number].as_ref(), key).expect("opens").get(0)
+    };
+    assert!(matches!(copy(0, None), Err(journal::Error::Encrypted)));
+    assert!(copy(1, Some(&journal::EncryptionKey::from_bytes(&bytes))).is_ok());
+
+    cell.start();
+    assert_eq!(cell.ok(&["state", "get", "kv/note"])["value"], SECRET);
+    assert_eq!(cell.ok(&["state", "root"])["root"], root);
+
+    // The same without encryption is found, so the search finds what is there.
+    let mut plain = Cell::init(dir.path(), "plain");
+    plain.start();
+    plain.ok(&["tx", "submit", "--module", "kv", "--call", "put", "--args", &args, "--wait", "finalised"]);
+    plain.ok(&["stop"]);
+    assert!(holds(&plain, SECRET.as_bytes()));
+    let refused = plain.refused(&["journal", "export", "state", copies[0], "--with-encryption-key"]);
+    assert_eq!(refused.1, "journal.not_encrypted");
+    assert_eq!(plain.refused(&["init", "--encrypt", "state,nothing"]).1, "id.bad_service");
+}

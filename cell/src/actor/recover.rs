@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use journal::{Backend, Error, Journal, KeyPair};
+use journal::{Backend, EncryptionKey, Error, Journal, KeyPair};
 use machine::{At, EffectId, Entry, Fault, Machine, Overlay, Read, View, Write};
 use protocol::action::ServiceWords;
 use protocol::{Problem, ProblemKind, Service, codec};
@@ -86,6 +86,8 @@ pub struct JournalPlace {
     pub backend: Backend,
     /// Whose signature it carries.
     pub key_pair: KeyPair,
+    /// What it is encrypted with, if it is.
+    pub encryption_key: EncryptionKey,
     /// Which of the service's journals it is.
     pub generation: u32,
 }
@@ -104,13 +106,13 @@ pub fn open_service<M: Machine>(
     feed: &Feed,
 ) -> Result<Opened<M>, Problem> {
     let service = M::Words::SERVICE;
-    let JournalPlace { folder, backend, key_pair, generation } = place;
+    let JournalPlace { folder, backend, key_pair, encryption_key, generation } = place;
     let position = keyspace.position().map_err(|fault| super::fault_problem(service, &fault))?;
     let witnessed = position.filter(|position| position.key == *key_pair.public().as_bytes());
     let witnessed = witnessed.map_or(0, |position| position.length);
     let (journal, recovery) = backend
         .open(&folder)
-        .and_then(|storage| Journal::open_on(storage, key_pair, witnessed))
+        .and_then(|storage| Journal::open_with(storage, key_pair, witnessed, Some(&encryption_key)))
         .map_err(|error| journal_problem(service, &error))?;
     if recovery.tail_unproven {
         tracing::warn!(%service, torn_bytes = recovery.torn_bytes, dropped_batches = recovery.dropped_batches,
@@ -194,6 +196,16 @@ pub fn journal_problem(service: Service, error: &Error) -> Problem {
             ProblemKind::Invalid,
             "journal.wrong_key",
             "journals and identity.key are not of one cell: restore both from one backup",
+        ),
+        Error::WrongEncryptionKey => (
+            ProblemKind::Invalid,
+            "journal.wrong_encryption_key",
+            "journals and identity.key are not of one cell: restore both from one backup",
+        ),
+        Error::Encrypted => (
+            ProblemKind::Denied,
+            "journal.encrypted",
+            "only the cell it belongs to can read it; verify, prove and export need no key",
         ),
         Error::ShorterThanWitnessed { .. } => (
             ProblemKind::Fault,

@@ -145,6 +145,9 @@ pub(super) struct Init {
     /// Where peers are listened for; 7401 unless told, 0 for any free port at each start
     #[arg(long, value_name = "P")]
     pub(super) peer_port: Option<u16>,
+    /// Journals to encrypt, with a key of the cell's key; all for all of them
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub(super) encrypt: Vec<String>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -345,6 +348,9 @@ pub(super) enum Journal {
         /// Put the journal's secret key into the copy's header: who has the copy can write to it
         #[arg(long)]
         with_secret_key: bool,
+        /// Put the key that the entries are encrypted with beside the copy, as encryption.key
+        #[arg(long)]
+        with_encryption_key: bool,
     },
 }
 

@@ -11,12 +11,13 @@ use journal::{Proof, PublicKey, Reader};
 use machine::Machine;
 use protocol::{CellId, Problem, ProblemKind, Service};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::args::{Journal, JournalProve};
 use super::offline::Progress;
 use super::{Context, follow, unhealthy};
 use crate::actor::{describe, journal_problem};
-use crate::keys;
+use crate::keys::{self, Keyring};
 use crate::replication::Place;
 
 /// The most entries of one proof.
@@ -36,8 +37,8 @@ pub(super) fn run(context: &Context, command: Journal) -> Result<ExitCode, Probl
         Journal::Verify { name: Some(name), .. } => verify(context, &[name.parse()?]),
         Journal::Verify { .. } => verify(context, &Service::ALL.map(Name::own)),
         Journal::Prove(asked) => prove(context, &asked),
-        Journal::Export { name, folder, with_secret_key } => {
-            export(context, &name.parse()?, &folder, with_secret_key)
+        Journal::Export { name, folder, with_secret_key, with_encryption_key } => {
+            export(context, &name.parse()?, &folder, (with_secret_key, with_encryption_key))
         }
         Journal::Follow { peer, journal, key, once } => {
             follow::follow(context, &peer, journal.parse()?, key.as_deref(), once)
@@ -97,16 +98,26 @@ fn reader(context: &Context, name: &Name) -> Result<Reader, Problem> {
     })
 }
 
+fn keyring(context: &Context) -> Result<Keyring, Problem> {
+    keys::open(&context.dir, context.passphrase()?.as_deref())
+}
+
 fn summary(context: &Context, service: Service) -> Result<Value, Problem> {
     let reader = reader(context, &Name::own(service))?;
     Ok(json!({
         "name": service.name(), "entries": reader.length(), "bytes": reader.byte_length(), "fork": reader.fork(),
         "key": reader.key().to_string(), "tree_hash": hex::encode(reader.tree_hash()), "generation": 0,
+        "encrypted": reader.is_encrypted(),
     }))
 }
 
 fn cat(context: &Context, name: &Name, from: u64, limit: u64) -> Result<ExitCode, Problem> {
-    let (reader, service) = (reader(context, name)?, name.service);
+    let (mut reader, service) = (reader(context, name)?, name.service);
+    if reader.is_encrypted() && name.cell.is_none() {
+        let folder = context.folder()?.journal(service);
+        reader = Reader::open_with(&folder, Some(&keyring(context)?.encryption_key(service, 0)))
+            .map_err(|error| journal_problem(service, &error))?;
+    }
     let to = from.saturating_add(limit).min(reader.length());
     let mut items = Vec::new();
     for (index, bytes) in (from..to).zip(reader.range(from, to)) {
@@ -187,21 +198,41 @@ fn prove(context: &Context, asked: &JournalProve) -> Result<ExitCode, Problem> {
     }))
 }
 
-fn export(context: &Context, name: &Name, folder: &Path, with_secret_key: bool) -> Result<ExitCode, Problem> {
+fn export(
+    context: &Context,
+    name: &Name,
+    folder: &Path,
+    (with_secret_key, with_encryption_key): (bool, bool),
+) -> Result<ExitCode, Problem> {
     let (reader, service) = (reader(context, name)?, name.service);
-    let key_pair = if with_secret_key {
-        let keyring = keys::open(&context.dir, context.passphrase()?.as_deref())?;
-        Some(keyring.journal_key(service, 0))
-    } else {
-        None
-    };
+    if name.cell.is_some() && (with_secret_key || with_encryption_key) {
+        let cause = format!("the keys of {name} are not here: the journal is another cell's");
+        return Err(Problem::new(ProblemKind::Invalid, "journal.not_own", cause)
+            .hint("export it without its keys, or on its own cell"));
+    }
+    if with_encryption_key && !reader.is_encrypted() {
+        let cause = format!("the {service} journal is not encrypted");
+        return Err(Problem::new(ProblemKind::Invalid, "journal.not_encrypted", cause)
+            .hint("export it without --with-encryption-key"));
+    }
+    let keyring = (with_secret_key || with_encryption_key).then(|| keyring(context)).transpose()?;
+    let key_pair =
+        keyring.as_ref().filter(|_| with_secret_key).map(|keyring| keyring.journal_key(service, 0));
     let mut progress = Progress::new(service.name());
     reader
         .export(folder, key_pair.as_ref(), &mut |done, total| progress.at(done, total))
         .map_err(|error| journal_problem(service, &error))?;
+    if let Some(keyring) = keyring.filter(|_| with_encryption_key) {
+        let key = Zeroizing::new(hex::encode(keyring.encryption_key(service, 0).as_bytes()));
+        let path = folder.join("encryption.key");
+        keys::write_new(&path, key.as_bytes()).map_err(|error| {
+            let cause = format!("{} cannot be written: {error}", path.display());
+            Problem::new(ProblemKind::Invalid, "cli.unwritable", cause).hint("choose another folder")
+        })?;
+    }
     context.output.value(&json!({
         "journal": name.to_string(), "folder": folder, "entries": reader.length(), "key": reader.key().to_string(),
-        "holds_secret_key": with_secret_key,
+        "holds_secret_key": with_secret_key, "holds_encryption_key": with_encryption_key,
     }))
 }
 

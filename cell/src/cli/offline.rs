@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use protocol::{Problem, ProblemKind};
+use protocol::{Problem, ProblemKind, Service};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -24,8 +24,17 @@ pub(super) fn init(context: &Context, init: Init) -> Result<ExitCode, Problem> {
         http_port: init.http_port,
         peer_port: init.peer_port,
         passphrase: context.passphrase()?,
+        encrypt: services(&init.encrypt)?,
     })?;
     context.output.value(&serde_json::to_value(report).unwrap_or_default())
+}
+
+/// Services by name; `all` of them.
+fn services(names: &[String]) -> Result<Vec<Service>, Problem> {
+    if names.iter().any(|name| name == "all") {
+        return Ok(Service::ALL.to_vec());
+    }
+    names.iter().map(|name| name.parse()).collect()
 }
 
 pub(super) fn rebuild(context: &Context) -> Result<ExitCode, Problem> {

@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use journal::Journal;
+use journal::{Backend, Disk, Journal};
 use machine::module::Module;
 use protocol::genesis::Genesis;
 use protocol::nucleus::{CreateTokenRequest, JournalKey, Manifest};
@@ -46,6 +46,8 @@ pub struct InitOptions {
     pub peer_port: Option<u16>,
     /// Guards the key.
     pub passphrase: Option<String>,
+    /// The services whose journals are encrypted.
+    pub encrypt: Vec<Service>,
 }
 
 /// What was made.
@@ -138,7 +140,8 @@ fn fill(dir: &Path, settings: &Settings, options: &InitOptions) -> Result<(CellI
     let text = serde_json::to_string_pretty(&genesis).unwrap_or_default();
     write(&dir.join("genesis.json"), text.as_bytes())?;
     write(&dir.join(settings::FILE), settings::documented_toml(settings).as_bytes())?;
-    let journals = Service::ALL.map(|service| make_journal(dir, &keyring, service));
+    let journals =
+        Service::ALL.map(|service| make_journal(dir, &keyring, service, options.encrypt.contains(&service)));
     let journals: Vec<JournalKey> = journals.into_iter().collect::<Result<_, _>>()?;
     let manifest = Manifest {
         cell: keyring.cell(),
@@ -153,10 +156,20 @@ fn fill(dir: &Path, settings: &Settings, options: &InitOptions) -> Result<(CellI
     Ok((keyring.cell(), genesis.hash()))
 }
 
-fn make_journal(dir: &Path, keyring: &Keyring, service: Service) -> Result<JournalKey, Problem> {
-    let journal =
-        Journal::create(&dir.join("journals").join(service.name()), keyring.journal_key(service, 0))
-            .map_err(|error| journal_problem(service, &error))?;
+fn make_journal(
+    dir: &Path,
+    keyring: &Keyring,
+    service: Service,
+    encrypted: bool,
+) -> Result<JournalKey, Problem> {
+    let folder = dir.join("journals").join(service.name());
+    let encryption_key = encrypted.then(|| keyring.encryption_key(service, 0));
+    let journal = Disk::create(&folder, Backend::default())
+        .and_then(|disk| {
+            let key_pair = keyring.journal_key(service, 0);
+            Journal::create_with(Box::new(disk), key_pair, encryption_key.as_ref())
+        })
+        .map_err(|error| journal_problem(service, &error))?;
     Ok(JournalKey { service, key: Hash::from_bytes(*journal.key().as_bytes()), generation: 0 })
 }
 

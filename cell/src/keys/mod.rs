@@ -2,8 +2,8 @@
 //!
 //! `identity.key` holds the seed, in plain or under a passphrase (argon2id, XChaCha20-Poly1305). The
 //! file is 0600, made with its folder synced, and never written again. From the seed derive, by
-//! BLAKE3 in derive-key mode, the keys of the journals: each stands alone, so that one can be given
-//! to a host without the others.
+//! BLAKE3 in derive-key mode, the keys of the journals, to sign them and to encrypt them: each stands alone,
+//! so that one can be given to a host without the others.
 
 mod key_file;
 mod signer;
@@ -11,7 +11,7 @@ mod signer;
 use std::fmt;
 
 use ed25519_dalek::SigningKey;
-use journal::KeyPair;
+use journal::{EncryptionKey, KeyPair};
 use protocol::signing::{self, Signature};
 use protocol::{CellId, Service};
 use zeroize::Zeroizing;
@@ -21,6 +21,7 @@ pub use key_file::{create, open, read_public};
 pub use signer::Signer;
 
 const JOURNAL_CONTEXT: &str = "celluler 2026 journal key 1";
+const ENCRYPTION_CONTEXT: &str = "celluler 2026 journal encryption key 1";
 
 /// The cell's key in memory.
 #[derive(Clone)]
@@ -58,10 +59,19 @@ impl Keyring {
 
     /// The key pair of a service's journal.
     pub fn journal_key(&self, service: Service, generation: u32) -> KeyPair {
+        KeyPair::from_seed(&self.derive(JOURNAL_CONTEXT, service, generation))
+    }
+
+    /// What a service's journal is encrypted with, if it is.
+    pub fn encryption_key(&self, service: Service, generation: u32) -> EncryptionKey {
+        EncryptionKey::from_bytes(&self.derive(ENCRYPTION_CONTEXT, service, generation))
+    }
+
+    fn derive(&self, context: &str, service: Service, generation: u32) -> Zeroizing<[u8; 32]> {
         let mut material = Zeroizing::new(self.key.to_bytes().to_vec());
         material.extend_from_slice(service.name().as_bytes());
         material.extend_from_slice(&generation.to_le_bytes());
-        KeyPair::from_seed(&blake3::derive_key(JOURNAL_CONTEXT, &material))
+        Zeroizing::new(blake3::derive_key(context, &material))
     }
 }
 

@@ -63,6 +63,7 @@ where
             folder,
             backend: world.settings.journal.backend,
             key_pair: world.keyring.journal_key(service, 0),
+            encryption_key: world.keyring.encryption_key(service, 0),
             generation: 0,
         };
         let (machine, gauges, feed) = (self.machine.clone(), Arc::clone(&state.gauges), world.feed.clone());

@@ -104,6 +104,7 @@ fn fold<M: Machine>(
         folder: folder.journal(service),
         backend: Backend::default(),
         key_pair: keyring.journal_key(service, 0),
+        encryption_key: keyring.encryption_key(service, 0),
         generation: 0,
     };
     let opened = open_service(

@@ -27,6 +27,7 @@ pub use exchange::{Answer, Request, SLICE_BYTES_MAX, SLICE_ENTRIES_MAX, answer, 
 pub use mirror::{Failed, Mirror, Took};
 pub use slice::Slice;
 
+use crate::encryption::Seal;
 use crate::error::{Error, Result};
 use crate::hash;
 use crate::key::PublicKey;
@@ -37,6 +38,7 @@ use crate::reader::Reader;
 use crate::recover::{self, State};
 use crate::storage::{Backend, Disk, File, Storage};
 use crate::tree::{self, NODE_BYTES, Node};
+use crate::user_data::UserData;
 
 /// Entries of a bitfield page.
 const PAGE_ENTRIES: u64 = PAGE_BYTES * 8;
@@ -85,7 +87,7 @@ impl Replica {
     ///
     /// As [`Replica::create`].
     pub fn create_on(mut storage: Box<dyn Storage>, key: PublicKey) -> Result<Self> {
-        Log::create(&mut *storage, key)?;
+        Log::create(&mut *storage, key, UserData::default())?;
         Self::open_on(storage, key)
     }
 
@@ -99,7 +101,8 @@ impl Replica {
         if loaded.key != key {
             return Err(Error::WrongKey);
         }
-        let (mut log, _) = Log::open(storage, loaded)?;
+        let seal = Seal::of(&loaded.user_data, &loaded.key, None)?;
+        let (mut log, _) = Log::open(storage, loaded, seal)?;
         let missing = missing(&mut log)?;
         Ok(Self { log, missing })
     }
@@ -235,7 +238,7 @@ impl Replica {
             changes: vec![added],
             ..state
         };
-        let entry = OplogEntry { nodes: checked.nodes, upgrade: None, bitfield: Some(added) };
+        let entry = OplogEntry { nodes: checked.nodes, bitfield: Some(added), ..OplogEntry::default() };
         self.log.guarded(|log| {
             log.commit(Some((offset + checked.before, &data)), &entry, next)?;
             log.checkpoint_if_long()
@@ -260,7 +263,7 @@ impl Replica {
         for range in damaged.iter() {
             let gone = BitfieldUpdate { drop: true, start: range.start, length: range.end - range.start };
             let next = State { sparse: true, changes: vec![gone], ..self.log.reader.state() };
-            let entry = OplogEntry { nodes: Vec::new(), upgrade: None, bitfield: Some(gone) };
+            let entry = OplogEntry { bitfield: Some(gone), ..OplogEntry::default() };
             self.log.guarded(|log| log.commit(None, &entry, next))?;
             self.missing.insert(range.clone());
         }
@@ -321,7 +324,12 @@ impl Replica {
             sparse: true,
             changes: gone.into_iter().collect(),
         };
-        let entry = OplogEntry { nodes: checked.nodes, upgrade: Some(upgrade), bitfield: gone };
+        let entry = OplogEntry {
+            nodes: checked.nodes,
+            upgrade: Some(upgrade),
+            bitfield: gone,
+            ..OplogEntry::default()
+        };
         self.log.guarded(|log| {
             log.commit(None, &entry, next)?;
             log.checkpoint_if_long()
@@ -371,7 +379,7 @@ impl Replica {
             return Ok(());
         }
         if tree::level(node.index) == 0 {
-            match self.log.reader.get(from) {
+            match self.log.reader.get_with_leaf(from) {
                 Ok(_) => {}
                 Err(Error::Io { context, source }) => return Err(Error::Io { context, source }),
                 Err(_) => damaged.insert(from..to),

@@ -37,7 +37,7 @@ impl Slice {
     /// The entries from `first` up to `end` (excluded) as far as they are kept and one slice takes them.
     pub(super) fn of(reader: &Reader, under: u64, first: u64, end: u64) -> Result<Self> {
         let (mut entries, mut bytes) = (Vec::new(), 0);
-        for entry in reader.range(first, end) {
+        for entry in reader.stored_range(first, end) {
             match entry {
                 Ok(entry) => {
                     bytes += entry.len() as u64;

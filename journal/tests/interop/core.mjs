@@ -1,18 +1,20 @@
 // Opens a core with the JavaScript package, takes steps, and says what it holds then.
 //
-// node core.mjs FOLDER STEPS, where STEPS is a file with { "seed": HEX, "manifest": 0 | 1, "steps": [ { "append": [HEX, …] } | { "truncate": N } | { "clear": [FROM, TO] } ] }
-// prints { "key", "length", "byteLength", "fork", "treeHash", "entries": [HEX | null, …] }
+// node core.mjs FOLDER STEPS, where STEPS is a file with { "seed": HEX, "manifest": 0 | 1, "encryptionKey": HEX | null,
+//   "steps": [ { "append": [HEX, …] } | { "truncate": N } | { "clear": [FROM, TO] } | { "userData": [NAME, HEX | null] } ] }
+// prints { "key", "length", "byteLength", "fork", "treeHash", "entries": [HEX | null, …], "userData": { NAME: HEX, … } }
 
 import Hypercore from 'hypercore'
 import crypto from 'hypercore-crypto'
 import { readFileSync } from 'node:fs'
 
-const { seed, manifest, steps } = JSON.parse(readFileSync(process.argv[3]))
+const { seed, manifest, encryptionKey, steps } = JSON.parse(readFileSync(process.argv[3]))
 const keyPair = crypto.keyPair(Buffer.from(seed, 'hex'))
 const options = { keyPair, compat: true }
 if (manifest === 0) {
   options.manifest = { version: 0, signers: [{ publicKey: keyPair.publicKey }] }
 }
+if (encryptionKey) options.encryptionKey = Buffer.from(encryptionKey, 'hex')
 const core = manifest === 0
   ? new Hypercore(process.argv[2], keyPair.publicKey, options)
   : new Hypercore(process.argv[2], options)
@@ -25,6 +27,7 @@ for (const step of steps) {
   // To the length it has it would raise the fork.
   if (step.truncate < core.length) await core.truncate(step.truncate)
   if (step.clear) await core.clear(...step.clear)
+  if (step.userData) await core.setUserData(step.userData[0], step.userData[1] && Buffer.from(step.userData[1], 'hex'))
 }
 
 const entries = []
@@ -36,7 +39,8 @@ for (let index = 0; index < core.length; index++) {
   const entry = await core.get(index, { wait: false })
   // The package does not check what it reads; this does.
   const leaf = await core.core.tree.get(2 * index)
-  if (!crypto.data(entry).equals(leaf.hash)) throw new Error(`entry ${index} is not the one in the tree`)
+  const stored = await core.get(index, { wait: false, raw: true })
+  if (!crypto.data(stored).equals(leaf.hash)) throw new Error(`entry ${index} is not the one in the tree`)
   entries.push(entry.toString('hex'))
 }
 console.log(JSON.stringify({
@@ -45,6 +49,7 @@ console.log(JSON.stringify({
   byteLength: core.byteLength,
   fork: core.fork,
   treeHash: (await core.treeHash()).toString('hex'),
-  entries
+  entries,
+  userData: Object.fromEntries(core.core.header.userData.map(({ key, value }) => [key, value.toString('hex')]))
 }))
 await core.close()
