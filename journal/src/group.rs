@@ -38,7 +38,7 @@ pub const BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How often a leader lets other threads run before it writes.
 const GATHERS_MAX: usize = 64;
 /// How often in a row it does so though nobody came.
-const GATHERS_IN_VAIN_MAX: usize = 2;
+const GATHERS_IN_VAIN_MAX: usize = 8;
 
 /// A journal that any number of threads append to. Clones share it; the last one to go closes it, and
 /// what was appended is durable already.
