@@ -5,13 +5,17 @@ use std::fs;
 use std::hint::black_box;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Barrier;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use journal::{Journal, KeyPair, Reader, hash};
+use journal::{Journal, KeyPair, Reader, SharedJournal, hash};
 
 /// Entries of the long log.
 const LONG: u64 = 1_000_000;
+/// Threads that append at once.
+const WRITERS: u64 = 64;
 /// Bytes of an entry.
 const ENTRY_BYTES: usize = 100;
 
@@ -60,6 +64,28 @@ fn appends(criterion: &mut Criterion) {
             |entry| journal.append(&[entry]).expect("appends"),
             BatchSize::SmallInput,
         );
+    });
+    group.throughput(Throughput::Elements(WRITERS));
+    group.bench_function("64 writers, one entry each", |bencher| {
+        let dir = folder();
+        let journal = SharedJournal::new(Journal::create(dir.path(), pair()).expect("creates"));
+        bencher.iter_custom(|rounds| {
+            let all = Barrier::new(WRITERS as usize + 1);
+            let mut start = None;
+            thread::scope(|scope| {
+                for _ in 0..WRITERS {
+                    scope.spawn(|| {
+                        all.wait();
+                        for index in 0..rounds {
+                            journal.append(&[entry(index)]).expect("appends");
+                        }
+                    });
+                }
+                all.wait();
+                start = Some(Instant::now());
+            });
+            start.expect("it started").elapsed()
+        });
     });
     group.throughput(Throughput::Elements(1_000));
     group.bench_function("1 000 entries a batch", |bencher| {

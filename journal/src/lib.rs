@@ -6,6 +6,7 @@
 //!
 //! - A batch is appended as one write to `data` and a sync, then one oplog entry (all new Merkle
 //!   nodes, one signature, one CRC) and a sync. When [`Journal::append`] returns, it is durable.
+//! - [`SharedJournal`] appends for many threads: whatever waits goes as one batch ([`group`]).
 //! - After any failed write the journal takes no more ([`Error::Faulted`]): what is on disk is known
 //!   only when it is opened anew.
 //! - A checkpoint writes tree and bitfield and syncs them, then the header into the spare slot and
@@ -26,6 +27,7 @@ mod encryption;
 mod error;
 mod export;
 mod external;
+pub mod group;
 pub mod hash;
 mod journal;
 mod key;
@@ -44,6 +46,7 @@ mod verify;
 
 pub use encryption::{ENCRYPTION_BYTES, EncryptionKey, EntryCipher};
 pub use error::{Error, Result};
+pub use group::SharedJournal;
 pub use journal::Journal;
 pub use key::{KeyPair, PublicKey};
 pub use proof::{EntryBytes, Proof, ProofNode, Proven};

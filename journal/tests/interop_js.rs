@@ -3,10 +3,10 @@
 //!
 //! Needs `node` and `npm`; the package is installed once, beside the build.
 
-use std::fs;
+mod interop;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
 use journal::{
@@ -26,28 +26,7 @@ const LIVES: u32 = 6;
 /// Where the package is installed; the first test to ask installs it.
 fn installed() -> &'static Path {
     static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
-    INSTALLED.get_or_init(install)
-}
-
-fn install() -> PathBuf {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interop-js");
-    fs::create_dir_all(&folder).expect("a folder beside the build");
-    let asked = fs::read_to_string(from.join("package.json")).expect("it is there");
-    let done = folder.join("installed.json");
-    fs::copy(from.join("core.mjs"), folder.join("core.mjs")).expect("copied");
-    if fs::read_to_string(&done).is_ok_and(|done| done == asked) {
-        return folder;
-    }
-    fs::copy(from.join("package.json"), folder.join("package.json")).expect("copied");
-    let npm = Command::new("npm")
-        .args(["install", "--no-audit", "--no-fund", "--no-package-lock"])
-        .current_dir(&folder)
-        .output()
-        .expect("npm is needed: apt-get install nodejs npm (cargo xtask test does it)");
-    assert!(npm.status.success(), "npm install: {}", String::from_utf8_lossy(&npm.stderr));
-    fs::write(done, asked).expect("written");
-    folder
+    INSTALLED.get_or_init(|| interop::install("interop"))
 }
 
 /// Has the JavaScript package take steps on a folder; what it holds then.
@@ -60,14 +39,8 @@ fn javascript(folder: &Path, core: Core, steps: &[Step]) -> Value {
     .to_string();
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(asked.as_bytes()).expect("written");
-    let output = Command::new("node")
-        .arg("core.mjs")
-        .args([folder, file.path()])
-        .current_dir(installed())
-        .output()
-        .expect("node is needed: apt-get install nodejs npm (cargo xtask test does it)");
-    assert!(output.status.success(), "node: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("one document")
+    let said = interop::node(installed(), "core.mjs", &[folder, file.path()]);
+    serde_json::from_slice(&said).expect("one document")
 }
 
 /// What a core is to be.

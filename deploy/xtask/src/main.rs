@@ -3,7 +3,8 @@
 //! - `up [--cells N] [--once]`: builds, makes a local network, starts it, sends one message of each
 //!   type, shows what happened, stays up. `--once` ends after the show.
 //! - `test`: formatting, lints, docs, all tests. What continuous integration runs.
-//! - `bench [bus] [messages] [cells] [journal]`: the measured tables of `docs/benchmarks.md`.
+//! - `bench [bus] [messages] [cells] [journal] [peers]`: the measured tables of `docs/benchmarks.md`; `peers` is the
+//!   journal beside the JavaScript and Rust packages.
 //! - `verify`: the quick half of `test` (formatting and lints); `fix`: repairs what can be repaired.
 //! - `campaign`: the crash test with many more kills.
 //!
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
         match arguments.first().map(String::as_str) {
             Some("up") => machine::prepare().and_then(|()| tour::up(rest)),
             Some("test") => machine::prepare_tests().and_then(|()| test()),
-            Some("bench") => machine::prepare().and_then(|()| bench(rest)),
+            Some("bench") => prepare_bench(rest).and_then(|()| bench(rest)),
             Some("verify") => machine::prepare().and_then(|()| verify()),
             Some("fix") => fix(),
             Some("campaign") => machine::prepare().and_then(|()| campaign()),
@@ -58,12 +59,26 @@ fn test() -> Done {
     cargo(&["test", "--release", "--workspace", "--locked"])
 }
 
+/// The benches of the journal, which are started on their own; `peers` runs JavaScript.
+const JOURNAL_BENCHES: [&str; 2] = ["journal", PEERS];
+const PEERS: &str = "peers";
+
+fn prepare_bench(rest: &[String]) -> Done {
+    if rest.is_empty() || rest.iter().any(|part| part == PEERS) {
+        machine::prepare_tests()
+    } else {
+        machine::prepare()
+    }
+}
+
 fn bench(rest: &[String]) -> Done {
     let whole = rest.is_empty();
-    if whole || rest.iter().any(|part| part == "journal") {
-        cargo(&["bench", "--locked", "-p", "journal", "--bench", "journal"])?;
+    for part in JOURNAL_BENCHES {
+        if whole || rest.iter().any(|asked| asked == part) {
+            cargo(&["bench", "--locked", "-p", "journal", "--bench", part])?;
+        }
     }
-    let rest: Vec<&String> = rest.iter().filter(|part| *part != "journal").collect();
+    let rest: Vec<&String> = rest.iter().filter(|part| !JOURNAL_BENCHES.contains(&part.as_str())).collect();
     if rest.is_empty() && !whole {
         return Ok(());
     }
