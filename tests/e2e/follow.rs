@@ -97,7 +97,7 @@ fn a_journal_is_followed_if_the_access_list_lets_it() {
         bob.refused(&["journal", "unfollow", "alice", "message"]),
         (1, "replica.not_followed".to_owned())
     );
-    assert_eq!(bob.refused(&["journal", "verify", &name]), (5, "replica.missing".to_owned()));
+    assert_eq!(bob.refused(&["journal", "cat", &name]), (1, "replica.missing".to_owned()));
     let own = bob.id();
     assert_eq!(bob.refused(&["journal", "follow", &own, "state"]), (1, "replica.own_journal".to_owned()));
 }
