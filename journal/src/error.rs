@@ -1,9 +1,10 @@
 //! What can go wrong with a journal.
 
 use std::io;
+use std::sync::Arc;
 
 /// A journal's error. After one of a write the journal takes no more writes until it is opened anew.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The folder holds no journal, or one whose creation was cut short.
     #[error("there is no journal here")]
@@ -91,40 +92,13 @@ pub enum Error {
         context: &'static str,
         /// The system's words.
         #[source]
-        source: io::Error,
+        source: Arc<io::Error>,
     },
 }
 
 impl Error {
     pub(crate) fn io(context: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { context, source }
-    }
-
-    /// The same once more, for each of several callers that it befell: an I/O error by its number, or kind
-    /// and words.
-    pub(crate) fn again(&self) -> Self {
-        match self {
-            Self::NotCreated => Self::NotCreated,
-            Self::Exists => Self::Exists,
-            Self::Locked => Self::Locked,
-            Self::WrongKey => Self::WrongKey,
-            Self::Unsupported(what) => Self::Unsupported(what),
-            Self::Corrupt(what) => Self::Corrupt(what.clone()),
-            Self::Damaged { index } => Self::Damaged { index: *index },
-            Self::Cleared { index } => Self::Cleared { index: *index },
-            Self::ShorterThanWitnessed { length, witnessed } => {
-                Self::ShorterThanWitnessed { length: *length, witnessed: *witnessed }
-            }
-            Self::NoEntry { index, length } => Self::NoEntry { index: *index, length: *length },
-            Self::NoByte { byte, bytes } => Self::NoByte { byte: *byte, bytes: *bytes },
-            Self::BadProof(what) => Self::BadProof(what),
-            Self::Faulted => Self::Faulted,
-            Self::Io { context, source } => {
-                let again = |number| io::Error::from_raw_os_error(number);
-                let in_words = || io::Error::new(source.kind(), source.to_string());
-                Self::Io { context, source: source.raw_os_error().map_or_else(in_words, again) }
-            }
-        }
+        move |source| Self::Io { context, source: Arc::new(source) }
     }
 
     pub(crate) fn corrupt(what: impl Into<String>) -> Self {

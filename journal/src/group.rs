@@ -128,7 +128,7 @@ impl SharedJournal {
         }
         match place.outcome.wait() {
             Ok(first) => Ok(first + place.before),
-            Err(error) => Err(error.again()),
+            Err(error) => Err(error.clone()),
         }
     }
 
