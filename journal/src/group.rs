@@ -18,7 +18,7 @@
 //! Callers that were answered together come back one after the other, as they are woken. A leader that took
 //! the journal at once would write one entry, and leave the others to the next batch. So it first lets other
 //! threads run, as long as they bring entries and no more callers wait than the last batch had
-//! (`GATHERS_MAX` times at most). It waits for no clock: a single writer gives way once at most.
+//! (`GATHERS_MAX` times at most). It waits for no clock, and a single writer never gives way.
 //!
 //! Absent on purpose: a queue of batches (the callers wait instead, which holds memory down); an answer
 //! before the sync.

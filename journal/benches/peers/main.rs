@@ -1,6 +1,6 @@
 //! A journal beside the other programs of its kind: the JavaScript packages `hypercore` 10 and 11 and the Rust
 //! crate `hypercore`, in turns, with equal work on the same disk; then what a journal costs.
-//! `cargo xtask bench peers`.
+//! `cargo xtask bench peers`; one part of it: `cargo bench -p journal --bench peers -- writes`, `reads` or `cost`.
 //!
 //! Each number is the median of several rounds. Beside the durable ones stands what the disk gave in the same
 //! minute: two files written and synced, one after the other.
@@ -62,31 +62,49 @@ fn main() {
     if arguments.first().is_some_and(|first| first == cost::MEMORY) {
         return cost::measure_memory(&arguments[1..]);
     }
-    let peers = peers();
+    let parts: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
+    let asked = |part: &str| parts.is_empty() || parts.iter().any(|asked| *asked == part);
     println!("Load before: {}.", load());
     println!();
-    head(&peers, "two files written and synced, same minute");
+    if asked("writes") {
+        writes(&peers());
+    }
+    if asked("reads") {
+        reads(&peers());
+    }
+    if asked("cost") {
+        cost::print_disk();
+        println!();
+        let (long, empty) = (folder(), folder());
+        let long = long.path().join("log");
+        Ours.fill(&long, LONG);
+        cost::print_memory(&long, LONG, &empty.path().join("log"));
+        println!();
+    }
+    println!("Load after: {}.", load());
+}
+
+fn writes(peers: &[Box<dyn Peer>]) {
+    head(peers, "two files written and synced, same minute");
     for line in &WRITES {
-        write(line, &peers);
+        write(line, peers);
     }
     println!();
+}
+
+fn reads(peers: &[Box<dyn Peer>]) {
     let folders: Vec<_> = peers.iter().map(|_| folder()).collect();
     let lengths: Vec<_> = peers.iter().map(|peer| LONG.min(peer.length_max())).collect();
     for ((peer, folder), length) in peers.iter().zip(&folders).zip(&lengths) {
         peer.fill(&folder.path().join("log"), *length);
     }
-    head(&peers, "limit");
+    head(peers, "limit");
     for line in &READS {
-        read(line, &peers, &folders, &lengths);
+        read(line, peers, &folders, &lengths);
     }
     println!();
     println!("Of {LONG} entries; of the Rust crate {}: it panics when it opens more.", RustCrate::LENGTH_MAX);
     println!();
-    cost::print_disk();
-    println!();
-    cost::print_memory(&folders[0].path().join("log"), LONG, &folder().path().join("log"));
-    println!();
-    println!("Load after: {}.", load());
 }
 
 fn peers() -> Vec<Box<dyn Peer>> {

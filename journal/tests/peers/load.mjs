@@ -74,13 +74,14 @@ const works = {
   async in_order (core) {
     for (let index = 0; index < asked.count; index++) await read(core, index)
   },
-  // Every node and every entry is hashed.
+  // Hashes every node and every entry.
   async verify (core) {
-    const said = await core.core.audit()
-    const wrong = ['tree', 'blocks', 'droppedTreeNodes', 'droppedBlocks', 'droppedBits']
-    if (said.treeNodes === undefined ? said.tree + said.blocks > 0 : wrong.slice(2).some((name) => said[name] > 0)) {
-      throw new Error(`found wrong: ${JSON.stringify(said)}`)
-    }
+    // Bits aside, which only 11 looks at.
+    const said = await core.core.audit({ bitfield: false })
+    const wrong = said.treeNodes === undefined
+      ? said.tree + said.blocks
+      : said.droppedTreeNodes + said.droppedBlocks
+    if (wrong > 0) throw new Error(`found wrong: ${JSON.stringify(said)}`)
   }
 }
 
