@@ -18,5 +18,6 @@ pub mod keys;
 pub mod network;
 pub mod node;
 pub mod offline;
+pub mod replication;
 pub mod settings;
 pub mod store;

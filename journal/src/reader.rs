@@ -1,6 +1,7 @@
 //! Reading: from any thread, while the writer appends. A reader sees only what is durable.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -40,6 +41,13 @@ struct Inner {
 struct Files {
     storage: Box<dyn ReadStorage>,
     nodes: Nodes,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (fork, length) = self.head();
+        write!(f, "Reader({}, fork {fork}, length {length})", self.key())
+    }
 }
 
 impl Reader {

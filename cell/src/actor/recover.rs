@@ -226,6 +226,14 @@ pub fn journal_problem(service: Service, error: &Error) -> Problem {
         Error::Absent { .. } => {
             (ProblemKind::NotFound, "journal.absent", "ask a replica that keeps the whole journal")
         }
+        Error::BadRequest(_) => {
+            (ProblemKind::Invalid, "journal.bad_question", "both cells should run versions that fit")
+        }
+        Error::Contradiction { .. } => (
+            ProblemKind::Fault,
+            "journal.contradiction",
+            "its writer has signed two histories: trust it no more, and show both copies to whoever relies on it",
+        ),
         Error::BadProof(_) => (ProblemKind::Invalid, "journal.bad_proof", "have the proof made again"),
         Error::Faulted | Error::Io { .. } => {
             (ProblemKind::Fault, "journal.fault", "check the disk (space, health, permissions)")

@@ -126,6 +126,7 @@ impl Running {
             addresses: Vec::new(),
             may: None,
             exec: None,
+            journals: None,
         })
     }
 

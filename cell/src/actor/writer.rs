@@ -4,9 +4,9 @@
 //! actor fills the next one meanwhile.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, PoisonError, RwLock, mpsc};
 
-use journal::Journal;
+use journal::{Journal, Reader};
 use machine::Overlay;
 use protocol::{Problem, ProblemKind, Service};
 use tokio::sync::oneshot;
@@ -24,6 +24,14 @@ pub struct Gauges {
     pub bytes: AtomicU64,
     /// Batches synced since the start.
     pub batches: AtomicU64,
+    reader: RwLock<Option<Reader>>,
+}
+
+impl Gauges {
+    /// A handle for reading the journal; none before it was opened.
+    pub fn reader(&self) -> Option<Reader> {
+        self.reader.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Called on the writer's thread once a batch is durable, or has failed.
@@ -69,6 +77,7 @@ impl Writer {
             ));
         }
         measure(&gauges, &journal);
+        *gauges.reader.write().unwrap_or_else(PoisonError::into_inner) = Some(journal.reader());
         // One batch is under way at most, and a close: two orders never wait.
         let (orders, inbox) = mpsc::sync_channel(2);
         std::thread::Builder::new()

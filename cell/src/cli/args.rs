@@ -290,7 +290,7 @@ pub(super) enum Journal {
     List,
     /// Entries as JSON
     Cat {
-        /// nucleus, identity, message, state, consensus or market
+        /// nucleus, identity, message, state, consensus or market; CELL/NAME for a copy of another cell's
         name: String,
         /// The first entry
         #[arg(long, default_value_t = 0)]
@@ -301,7 +301,7 @@ pub(super) enum Journal {
     },
     /// Check every entry, every hash and the signature; exit 5 when something is damaged. Or a proof
     Verify {
-        /// One journal; all unless told
+        /// One journal, or CELL/NAME for a copy of another cell's; all of this cell unless told
         name: Option<String>,
         /// Check a proof instead, with no cell; - for standard input
         #[arg(long, value_name = "FILE", conflicts_with = "name", requires = "key")]
@@ -312,6 +312,33 @@ pub(super) enum Journal {
     },
     /// A proof of entries, or of growth, that anybody can check with the journal's key alone
     Prove(JournalProve),
+    /// Keep a verified copy of another cell's journal, and show how far it is; the running cell does it, and
+    /// goes on after Ctrl-C and restarts until `cell journal unfollow`
+    #[command(after_help = "Example: cell journal follow bob message --once")]
+    Follow {
+        /// A cell id or a contact's name; its access list must let this cell copy the journal
+        peer: String,
+        /// nucleus, identity, message, state, consensus or market
+        journal: String,
+        /// The key the journal must have, 64 hex digits; the one its cell shows unless told
+        #[arg(long)]
+        key: Option<String>,
+        /// End as soon as everything is here
+        #[arg(long)]
+        once: bool,
+    },
+    /// Follow a journal of another cell no longer; the copy stays
+    Unfollow {
+        /// A cell id or a contact's name
+        peer: String,
+        /// nucleus, identity, message, state, consensus or market
+        journal: String,
+        /// Delete the copy as well
+        #[arg(long)]
+        delete: bool,
+    },
+    /// The journals of other cells that are followed
+    Followed,
     /// Write a checked copy into a new folder, for other programs that read Hypercore 10
     Export {
         /// nucleus, identity, message, state, consensus or market
@@ -329,7 +356,7 @@ pub(super) enum Journal {
 
 #[derive(clap::Args, Debug)]
 pub(super) struct JournalProve {
-    /// nucleus, identity, message, state, consensus or market
+    /// nucleus, identity, message, state, consensus or market; CELL/NAME for a copy of another cell's
     pub(super) name: String,
     /// The first entry
     #[arg(required_unless_present = "since")]
@@ -495,8 +522,10 @@ pub(super) enum Identity {
     },
     /// The contacts
     Contacts,
-    /// Set what a contact may send and run here
-    #[command(after_help = "Example: cell identity access bob --may CHAT,EXEC --exec state.get")]
+    /// Set what a contact may send, run and copy here; what is not named it may not
+    #[command(
+        after_help = "Example: cell identity access bob --may CHAT,EXEC --exec state.get --journals message"
+    )]
     Access {
         /// A cell id or a contact's name
         who: String,
@@ -506,6 +535,9 @@ pub(super) enum Identity {
         /// Actions that its EXEC may run, joined by commas
         #[arg(long, value_delimiter = ',')]
         exec: Vec<String>,
+        /// Journals that it may copy (cell journal follow), joined by commas
+        #[arg(long, value_delimiter = ',')]
+        journals: Vec<String>,
     },
     /// Trust in the cells this one has met
     Trust {

@@ -1,21 +1,24 @@
-//! `cell journal`: a cell's journals by their files, whether it runs or not; and proofs of them, which need
-//! no cell.
+//! `cell journal`: a cell's journals, and its copies of others', by their files, whether it runs or not; and
+//! proofs of them, which need no cell. Following another cell's journal is the running cell's work (`follow`).
 
+use std::fmt;
 use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use journal::{Proof, PublicKey, Reader};
 use machine::Machine;
-use protocol::{Problem, ProblemKind, Service};
+use protocol::{CellId, Problem, ProblemKind, Service};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::args::{Journal, JournalProve};
 use super::offline::Progress;
-use super::{Context, unhealthy};
+use super::{Context, follow, unhealthy};
 use crate::actor::{describe, journal_problem};
 use crate::keys::{self, Keyring};
+use crate::replication::Place;
 
 /// The most entries of one proof.
 const PROOF_ENTRIES_MAX: u64 = 10_000;
@@ -29,19 +32,70 @@ pub(super) fn run(context: &Context, command: Journal) -> Result<ExitCode, Probl
                 Service::ALL.into_iter().map(|service| summary(context, service)).collect();
             context.output.value(&json!({ "items": items?, "next": null }))
         }
-        Journal::Cat { name, from, limit } => cat(context, name.parse()?, from, limit),
+        Journal::Cat { name, from, limit } => cat(context, &name.parse()?, from, limit),
         Journal::Verify { proof: Some(file), key: Some(key), .. } => check(context, &file, &key),
         Journal::Verify { name: Some(name), .. } => verify(context, &[name.parse()?]),
-        Journal::Verify { .. } => verify(context, &Service::ALL),
+        Journal::Verify { .. } => verify(context, &Service::ALL.map(Name::own)),
         Journal::Prove(asked) => prove(context, &asked),
         Journal::Export { name, folder, with_secret_key, with_encryption_key } => {
-            export(context, name.parse()?, &folder, (with_secret_key, with_encryption_key))
+            export(context, &name.parse()?, &folder, (with_secret_key, with_encryption_key))
+        }
+        Journal::Follow { peer, journal, key, once } => {
+            follow::follow(context, &peer, journal.parse()?, key.as_deref(), once)
+        }
+        Journal::Unfollow { peer, journal, delete } => {
+            follow::unfollow(context, &peer, journal.parse()?, delete)
+        }
+        Journal::Followed => follow::followed(context),
+    }
+}
+
+/// A journal of this cell, or a copy of another cell's.
+struct Name {
+    /// Whose, if not this cell's.
+    cell: Option<CellId>,
+    service: Service,
+}
+
+impl Name {
+    const fn own(service: Service) -> Self {
+        Self { cell: None, service }
+    }
+}
+
+impl FromStr for Name {
+    type Err = Problem;
+
+    fn from_str(text: &str) -> Result<Self, Problem> {
+        match text.rsplit_once('/') {
+            Some((cell, service)) => Ok(Self { cell: Some(cell.parse()?), service: service.parse()? }),
+            None => text.parse().map(Self::own),
         }
     }
 }
 
-fn reader(context: &Context, service: Service) -> Result<Reader, Problem> {
-    Reader::open(&context.folder()?.journal(service)).map_err(|error| journal_problem(service, &error))
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cell {
+            Some(cell) => write!(f, "{cell}/{}", self.service),
+            None => write!(f, "{}", self.service),
+        }
+    }
+}
+
+fn reader(context: &Context, name: &Name) -> Result<Reader, Problem> {
+    let folder = context.folder()?;
+    let path = match name.cell {
+        Some(cell) => Place::new(&folder.replicas(), cell, name.service).folder().to_owned(),
+        None => folder.journal(name.service),
+    };
+    Reader::open(&path).map_err(|error| match (&error, name.cell) {
+        (journal::Error::NotCreated, Some(_)) => {
+            Problem::new(ProblemKind::NotFound, "replica.missing", format!("there is no copy of {name} here"))
+                .hint("cell journal followed lists the copies; cell journal follow PEER JOURNAL makes one")
+        }
+        _ => journal_problem(name.service, &error),
+    })
 }
 
 fn keyring(context: &Context) -> Result<Keyring, Problem> {
@@ -49,7 +103,7 @@ fn keyring(context: &Context) -> Result<Keyring, Problem> {
 }
 
 fn summary(context: &Context, service: Service) -> Result<Value, Problem> {
-    let reader = reader(context, service)?;
+    let reader = reader(context, &Name::own(service))?;
     Ok(json!({
         "name": service.name(), "entries": reader.length(), "bytes": reader.byte_length(), "fork": reader.fork(),
         "key": reader.key().to_string(), "tree_hash": hex::encode(reader.tree_hash()), "generation": 0,
@@ -57,8 +111,8 @@ fn summary(context: &Context, service: Service) -> Result<Value, Problem> {
     }))
 }
 
-fn cat(context: &Context, service: Service, from: u64, limit: u64) -> Result<ExitCode, Problem> {
-    let mut reader = reader(context, service)?;
+fn cat(context: &Context, name: &Name, from: u64, limit: u64) -> Result<ExitCode, Problem> {
+    let (mut reader, service) = (reader(context, name)?, name.service);
     if reader.is_encrypted() {
         let folder = context.folder()?.journal(service);
         reader = Reader::open_with(&folder, Some(&keyring(context)?.encryption_key(service, 0)))
@@ -92,21 +146,22 @@ fn shown(service: Service, bytes: &[u8]) -> Result<(u64, u64, Value), Problem> {
     }
 }
 
-fn verify(context: &Context, services: &[Service]) -> Result<ExitCode, Problem> {
+fn verify(context: &Context, names: &[Name]) -> Result<ExitCode, Problem> {
     let mut items = Vec::new();
     let mut clean = true;
-    for service in services {
-        let mut progress = Progress::new(service.name());
-        let checked = reader(context, *service).and_then(|reader| {
+    for name in names {
+        let mut progress = Progress::new(name.service.name());
+        let checked = reader(context, name).and_then(|reader| {
             reader
                 .verify(&mut |done, total| progress.at(done, total))
-                .map_err(|error| journal_problem(*service, &error))
+                .map_err(|error| journal_problem(name.service, &error))
         });
+        let name = name.to_string();
         items.push(match checked {
-            Ok(report) => json!({ "name": service.name(), "ok": true, "entries": report.entries, "absent": report.absent, "bytes": report.bytes, "tree_hash": hex::encode(report.tree_hash) }),
+            Ok(report) => json!({ "name": name, "ok": true, "entries": report.entries, "absent": report.absent, "bytes": report.bytes, "tree_hash": hex::encode(report.tree_hash) }),
             Err(problem) => {
                 clean = false;
-                json!({ "name": service.name(), "ok": false, "code": problem.code, "cause": problem.cause, "try": problem.hint })
+                json!({ "name": name, "ok": false, "code": problem.code, "cause": problem.cause, "try": problem.hint })
             }
         });
     }
@@ -115,7 +170,8 @@ fn verify(context: &Context, services: &[Service]) -> Result<ExitCode, Problem> 
 }
 
 fn prove(context: &Context, asked: &JournalProve) -> Result<ExitCode, Problem> {
-    let service = asked.name.parse()?;
+    let name: Name = asked.name.parse()?;
+    let service = name.service;
     let (first, end) = match asked.index {
         Some(first) => (first, asked.to.unwrap_or(first.saturating_add(1))),
         None => (0, 0),
@@ -125,11 +181,11 @@ fn prove(context: &Context, asked: &JournalProve) -> Result<ExitCode, Problem> {
         return Err(Problem::new(ProblemKind::Invalid, "journal.proof_too_long", cause)
             .hint("make several proofs, of a part of the range each"));
     }
-    let reader = reader(context, service)?;
+    let reader = reader(context, &name)?;
     let proof =
         reader.prove_range(first, end, asked.since).map_err(|error| journal_problem(service, &error))?;
     let Some(file) = &asked.out else {
-        return context.output.bare(&json!({ "journal": service.name(), "proof": proof }));
+        return context.output.bare(&json!({ "journal": name.to_string(), "proof": proof }));
     };
     let bytes = proof.to_cbor();
     std::fs::write(file, &bytes).map_err(|error| {
@@ -137,18 +193,18 @@ fn prove(context: &Context, asked: &JournalProve) -> Result<ExitCode, Problem> {
         Problem::new(ProblemKind::Invalid, "cli.unwritable", cause).hint("choose another file")
     })?;
     context.output.value(&json!({
-        "journal": service.name(), "file": file, "bytes": bytes.len(), "entries": proof.entries.len(),
+        "journal": name.to_string(), "file": file, "bytes": bytes.len(), "entries": proof.entries.len(),
         "length": proof.length, "key": hex::encode(proof.key),
     }))
 }
 
 fn export(
     context: &Context,
-    service: Service,
+    name: &Name,
     folder: &Path,
     (with_secret_key, with_encryption_key): (bool, bool),
 ) -> Result<ExitCode, Problem> {
-    let reader = reader(context, service)?;
+    let (reader, service) = (reader(context, name)?, name.service);
     if with_encryption_key && !reader.is_encrypted() {
         let cause = format!("the {service} journal is not encrypted");
         return Err(Problem::new(ProblemKind::Invalid, "journal.not_encrypted", cause)
@@ -170,7 +226,7 @@ fn export(
         })?;
     }
     context.output.value(&json!({
-        "journal": service.name(), "folder": folder, "entries": reader.length(), "key": reader.key().to_string(),
+        "journal": name.to_string(), "folder": folder, "entries": reader.length(), "key": reader.key().to_string(),
         "holds_secret_key": with_secret_key, "holds_encryption_key": with_encryption_key,
     }))
 }

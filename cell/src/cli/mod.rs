@@ -7,6 +7,7 @@
 mod args;
 mod client;
 mod doctor;
+mod follow;
 mod journals;
 mod offline;
 mod online;

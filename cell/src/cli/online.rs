@@ -314,9 +314,9 @@ fn identity(context: &Context, command: Identity) -> Result<ExitCode, Problem> {
             Ok(if answer["valid"] == true { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
         Identity::Contacts => show("identity.contacts", json!({ "limit": 1000 })),
-        Identity::Access { who, may, exec } => {
+        Identity::Access { who, may, exec, journals } => {
             let may: Vec<String> = may.iter().map(|kind| kind.to_uppercase()).collect();
-            show("identity.set_access", json!({ "who": who, "may": may, "exec": exec }))
+            show("identity.set_access", json!({ "who": who, "may": may, "exec": exec, "journals": journals }))
         }
         Identity::Trust { who: Some(who) } => show("identity.trust_in", json!({ "who": who })),
         Identity::Trust { who: None } => show("identity.trust", json!({ "limit": 1000 })),

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use protocol::identity::AddContactRequest;
 use protocol::message::MessageType;
-use protocol::{CellId, Problem, ProblemKind};
+use protocol::{CellId, Problem, ProblemKind, Service};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -68,6 +68,8 @@ fn init(context: &Context, cells: u16, base_port: u16) -> Result<ExitCode, Probl
                 .collect(),
             may: Some(MessageType::ALL.to_vec()),
             exec: Some(EXEC.map(str::to_owned).to_vec()),
+            // One operator runs them all.
+            journals: Some(Service::ALL.to_vec()),
         });
         node::introduce(dir, None, contacts.collect())?;
     }

@@ -1,4 +1,4 @@
-//! Into the inbox: batches of other cells.
+//! Into the inbox: batches of other cells. What is asked of journals goes on to `replication`.
 
 use std::sync::{Arc, Weak};
 
@@ -12,8 +12,9 @@ use protocol::{CellId, MessageId, Problem, ProblemKind, codec};
 
 use super::wire::{BATCH_MAX, Batch, BatchAnswer, Hello, VERSION};
 use crate::actor::now_ms;
-use crate::network::{Counters, Inbound};
+use crate::network::{Counters, Inbound, Lane};
 use crate::node::World;
+use crate::replication;
 
 /// Takes what other cells send.
 pub struct Gate {
@@ -29,14 +30,17 @@ impl Gate {
 }
 
 impl Inbound for Gate {
-    fn request(&self, from: CellId, bytes: Vec<u8>) -> BoxFuture<'static, Vec<u8>> {
+    fn request(&self, lane: Lane, from: CellId, bytes: Vec<u8>) -> BoxFuture<'static, Vec<u8>> {
         let world = self.world.clone();
         Box::pin(async move {
-            let answer = match world.upgrade() {
-                Some(world) => take(&world, from, &bytes).await,
-                None => BatchAnswer::Refused { problem: stopping() },
-            };
-            codec::encode(&answer)
+            match (lane, world.upgrade()) {
+                (Lane::Cells, Some(world)) => codec::encode(&take(&world, from, &bytes).await),
+                (Lane::Cells, None) => codec::encode(&BatchAnswer::Refused { problem: stopping() }),
+                (Lane::Journals, Some(world)) => {
+                    codec::encode(&replication::serve(&world, from, &bytes).await)
+                }
+                (Lane::Journals, None) => codec::encode(&replication::Reply::Refused { problem: stopping() }),
+            }
         })
     }
 

@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use super::gate;
 use super::wire::{BATCH_MAX, Batch, BatchAnswer};
 use crate::actor::now_ms;
+use crate::network::Lane;
 use crate::node::World;
 
 /// The first pause after a failure; doubles up to the setting.
@@ -223,7 +224,7 @@ async fn batch(world: &Arc<World>, receiver: CellId, messages: Vec<Fresh>) -> Re
     let answer = if receiver == world.cell {
         gate::take(world, receiver, &bytes).await
     } else {
-        codec::decode(&world.network().request(receiver, bytes).await?)?
+        codec::decode(&world.network().request(Lane::Cells, receiver, bytes).await?)?
     };
     match answer {
         BatchAnswer::Refused { problem } => Err(problem),

@@ -226,6 +226,11 @@ impl Folder {
         self.dir.join("journals").join(service.name())
     }
 
+    /// Copies of other cells' journals.
+    pub fn replicas(&self) -> PathBuf {
+        self.dir.join("replicas")
+    }
+
     /// The views.
     pub fn views(&self) -> PathBuf {
         self.dir.join("views")

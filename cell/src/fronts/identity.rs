@@ -132,6 +132,7 @@ async fn add_peer(world: &Arc<World>, request: AddPeerRequest) -> Result<PeerVie
         addresses: vec![address.clone()],
         may: None,
         exec: None,
+        journals: None,
     };
     let contact = world.bus.internal().identity().add_contact(request).await?;
     world.network().keep(cell, vec![address]).await;
@@ -159,8 +160,15 @@ async fn peers(world: &Arc<World>) -> Result<Page<PeerView>, Problem> {
 }
 
 fn stranger(world: &World, cell: CellId) -> PeerView {
-    let nobody =
-        Contact { cell, name: None, addresses: Vec::new(), may: Vec::new(), exec: Vec::new(), genesis: None };
+    let nobody = Contact {
+        cell,
+        name: None,
+        addresses: Vec::new(),
+        may: Vec::new(),
+        exec: Vec::new(),
+        genesis: None,
+        journals: Vec::new(),
+    };
     view(world, nobody)
 }
 

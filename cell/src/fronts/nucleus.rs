@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use protocol::nucleus::{
-    CellStatus, Drain, Health, HostView, Hosts, Readiness, ServiceStatus, Services, Shutdown, Status,
+    CellStatus, Drain, Follow, FollowRequest, Followed, Health, HostView, Hosts, Readiness, ServiceStatus,
+    Services, Shutdown, Status, Unfollow, UnfollowRequest,
 };
 use protocol::shared::{Empty, Page};
 use protocol::state::RootRequest;
@@ -22,6 +23,17 @@ pub(super) fn install(world: &Arc<World>) {
     front::<Hosts, _, _>(world, |_, _, _| async move {
         let here = HostView { host: "local".to_owned(), services: Service::ALL.to_vec(), local: true };
         Ok(Page { items: vec![here], next: None })
+    });
+    front::<Follow, _, _>(world, |world, _, FollowRequest { who, journal, key }| async move {
+        let cell = world.resolve(&who).await?;
+        world.copies.follow(&world, cell, journal, key).await
+    });
+    front::<Unfollow, _, _>(world, |world, _, UnfollowRequest { who, journal, delete }| async move {
+        let cell = world.resolve(&who).await?;
+        world.copies.unfollow(cell, journal, delete).await
+    });
+    front::<Followed, _, _>(world, |world, _, _| async move {
+        Ok(Page { items: world.copies.list(), next: None })
     });
     front::<Drain, _, _>(world, |world, _, _| async move {
         world.draining.store(true, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! Requests and replies, over one long-lived stream each way.
 //!
-//! Whoever asks opens the stream, as soon as the two are connected, and says hello on it; whoever is asked
+//! Whoever asks opens the stream (in the cells' lane as soon as the two are connected, saying hello on it; in
+//! the others when there is something to ask); whoever is asked
 //! answers on the same stream, in the order in which the answers come. A stream that ends is opened anew
 //! while the connection lives; what was under way on it has failed, and it is not known how far it got.
 //!
@@ -19,8 +20,8 @@ use protocol::{CellId, Problem, ProblemKind};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::address::cell_of;
-use super::frame::{self, Frame, PROTOCOL, Tag};
-use super::{Command, Counters, Inbound, NetworkSettings};
+use super::frame::{self, Frame, Tag};
+use super::{Command, Counters, Inbound, Lane, NetworkSettings};
 
 /// Requests that wait to be written.
 const WAITING_MAX: usize = 64;
@@ -52,9 +53,9 @@ pub(super) struct Pipe {
 
 impl Pipe {
     /// Opens a stream to a connected peer and keeps it open.
-    pub(super) fn open(cell: CellId, peer: PeerId, control: Control, side: &Arc<Side>) -> Self {
+    pub(super) fn open(cell: CellId, peer: PeerId, lane: Lane, control: Control, side: &Arc<Side>) -> Self {
         let (requests, inbox) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(keep_open(cell, peer, control, Arc::clone(side), inbox));
+        tokio::spawn(keep_open(cell, peer, lane, control, Arc::clone(side), inbox));
         Self { peer: cell, requests, timeout: side.settings.request_timeout }
     }
 
@@ -111,15 +112,24 @@ impl Side {
 async fn keep_open(
     cell: CellId,
     peer: PeerId,
+    lane: Lane,
     mut control: Control,
     side: Arc<Side>,
     mut requests: mpsc::Receiver<Request>,
 ) {
     let mut pause = REOPEN_PAUSE_MIN;
     while !requests.is_closed() {
-        if let Ok(stream) = control.open_stream(peer, PROTOCOL).await {
+        // What is seldom asked gets its stream when it is.
+        let first = match lane {
+            Lane::Cells => None,
+            Lane::Journals => match requests.recv().await {
+                Some(first) => Some(first),
+                None => return,
+            },
+        };
+        if let Ok(stream) = control.open_stream(peer, lane.protocol()).await {
             let under_way = UnderWay::default();
-            match asking(stream, &side, &mut requests, &under_way).await {
+            match asking(stream, lane, &side, first, &mut requests, &under_way).await {
                 Ok(()) => return,
                 Err(error) => tracing::debug!(%cell, %error, "the stream to a peer has ended"),
             }
@@ -164,16 +174,25 @@ impl UnderWay {
 /// Writes requests and reads replies until the stream ends, or nobody can ask any more.
 async fn asking(
     stream: Stream,
+    lane: Lane,
     side: &Side,
+    mut first: Option<Request>,
     requests: &mut mpsc::Receiver<Request>,
     under_way: &UnderWay,
 ) -> io::Result<()> {
     let (mut reader, mut writer) = stream.split();
     let write = async {
-        let hello = side.frame(0, Tag::Hello, &side.settings.hello).ok_or(io::ErrorKind::InvalidInput)?;
-        writer.write_all(&hello).await?;
-        writer.flush().await?;
-        while let Some(Request { body, reply }) = requests.recv().await {
+        if lane == Lane::Cells {
+            let hello = side.frame(0, Tag::Hello, &side.settings.hello).ok_or(io::ErrorKind::InvalidInput)?;
+            writer.write_all(&hello).await?;
+            writer.flush().await?;
+        }
+        loop {
+            let request = match first.take() {
+                Some(first) => Some(first),
+                None => requests.recv().await,
+            };
+            let Some(Request { body, reply }) = request else { break };
             let number = under_way.add(reply);
             let Some(bytes) = side.frame(number, Tag::Request, &body) else {
                 let cause = format!("a request of {} bytes is over the bound", body.len());
@@ -206,7 +225,7 @@ async fn asking(
 }
 
 /// Serves the streams that peers open.
-pub(super) async fn serve(mut streams: IncomingStreams, side: Arc<Side>) {
+pub(super) async fn serve(mut streams: IncomingStreams, lane: Lane, side: Arc<Side>) {
     let mut peers = Peers::default();
     while let Some((peer, stream)) = streams.next().await {
         let Some(cell) = cell_of(&peer) else { continue };
@@ -217,7 +236,7 @@ pub(super) async fn serve(mut streams: IncomingStreams, side: Arc<Side>) {
         };
         let side = Arc::clone(&side);
         tokio::spawn(async move {
-            if let Err(error) = answering(cell, stream, &side, &places).await {
+            if let Err(error) = answering(cell, stream, lane, &side, &places).await {
                 tracing::debug!(%cell, %error, "a peer's stream has ended");
                 if error.kind() == io::ErrorKind::Unsupported {
                     side.tell(Command::HangUp { peer }).await;
@@ -261,14 +280,20 @@ impl Peers {
 }
 
 /// Reads requests and writes replies until the peer has closed its side and has all its answers.
-async fn answering(cell: CellId, stream: Stream, side: &Arc<Side>, places: &Arc<Places>) -> io::Result<()> {
+async fn answering(
+    cell: CellId,
+    stream: Stream,
+    lane: Lane,
+    side: &Arc<Side>,
+    places: &Arc<Places>,
+) -> io::Result<()> {
     let (mut reader, mut writer) = stream.split();
     let mut greeted = false;
     let (replies, mut to_write) = mpsc::channel::<Vec<u8>>(side.settings.requests_per_peer_max.max(1));
     let read = async move {
         while let Some(Frame { number, tag, body }) = side.next(&mut reader).await? {
             match tag {
-                Some(Tag::Hello) if !greeted && body.len() <= HELLO_BYTES_MAX => {
+                Some(Tag::Hello) if lane == Lane::Cells && !greeted && body.len() <= HELLO_BYTES_MAX => {
                     greeted = true;
                     side.tell(Command::Hello { from: cell, payload: body }).await;
                 }
@@ -281,7 +306,7 @@ async fn answering(cell: CellId, stream: Stream, side: &Arc<Side>, places: &Arc<
                         continue;
                     };
                     Counters::count(&side.counters.requests_in);
-                    let work = side.inbound.request(cell, body);
+                    let work = side.inbound.request(lane, cell, body);
                     let (side, replies, places) = (Arc::clone(side), replies.clone(), Arc::clone(places));
                     // A task of its own, so that several requests are worked on at once.
                     tokio::spawn(async move {

@@ -6,12 +6,9 @@
 use std::io;
 
 use futures_util::{AsyncRead, AsyncReadExt};
-use libp2p::StreamProtocol;
 
 use super::Counters;
 
-/// The protocol's name on the wire.
-pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/celluler/cell/1");
 /// How much is read at once.
 const PIECE_BYTES: usize = 64 * 1024;
 /// Number and tag.

@@ -4,6 +4,9 @@
 //! peer is identified by its cell's ed25519 key. Right after a connection each side opens one stream to
 //! the other, says hello on it, and asks on it from then on (`calls`).
 //!
+//! What is asked goes by lanes ([`Lane`]), a stream each, so that a journal that is copied does not hold up
+//! messages.
+//!
 //! Bounds: connections, connections and streams per peer, requests under way per peer both ways, bytes of
 //! a frame (checked before anything is allocated), commands that wait for the event loop. What is over a
 //! bound is refused and counted.
@@ -26,12 +29,33 @@ use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
 use calls::{Pipe, Side, unreachable};
-use libp2p::PeerId;
+use libp2p::{PeerId, StreamProtocol};
 
 pub use address::{cell_of, parse_peer_address, peer_id_of};
 
 /// Commands that wait for the event loop.
 const COMMANDS_MAX: usize = 1_024;
+
+/// What a stream is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Messages between cells.
+    Cells,
+    /// Journals that are copied.
+    Journals,
+}
+
+impl Lane {
+    const ALL: [Self; 2] = [Self::Cells, Self::Journals];
+
+    /// Its name on the wire.
+    const fn protocol(self) -> StreamProtocol {
+        match self {
+            Self::Cells => StreamProtocol::new("/celluler/cell/1"),
+            Self::Journals => StreamProtocol::new("/celluler/journal/1"),
+        }
+    }
+}
 
 /// Settings of the network.
 #[derive(Clone, Debug)]
@@ -59,7 +83,7 @@ pub struct NetworkSettings {
 /// Who answers requests of other cells.
 pub trait Inbound: Send + Sync + 'static {
     /// Answers a request.
-    fn request(&self, from: CellId, bytes: Vec<u8>) -> BoxFuture<'static, Vec<u8>>;
+    fn request(&self, lane: Lane, from: CellId, bytes: Vec<u8>) -> BoxFuture<'static, Vec<u8>>;
     /// A peer said hello.
     fn hello(&self, from: CellId, payload: Vec<u8>, addresses: Vec<String>);
 }
@@ -92,6 +116,8 @@ pub struct Counters {
     pub refused_connections: AtomicU64,
     /// Messages whose signature is not their sender's. Counted by whoever reads the requests.
     pub refused_forged: AtomicU64,
+    /// Questions about journals that the access list refused. Counted by whoever reads the requests.
+    pub refused_journals: AtomicU64,
     /// Messages refused for another reason. Counted by whoever reads the requests.
     pub refused_messages: AtomicU64,
 }
@@ -108,12 +134,12 @@ struct Shared {
     peers: Mutex<BTreeMap<CellId, PeerStatus>>,
     addresses: Mutex<Vec<String>>,
     /// The way to ask each connected peer.
-    pipes: Mutex<HashMap<CellId, Pipe>>,
+    pipes: Mutex<HashMap<(CellId, Lane), Pipe>>,
     counters: Arc<Counters>,
 }
 
 impl Shared {
-    fn pipes(&self) -> MutexGuard<'_, HashMap<CellId, Pipe>> {
+    fn pipes(&self) -> MutexGuard<'_, HashMap<(CellId, Lane), Pipe>> {
         self.pipes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -177,8 +203,8 @@ impl Network {
     ///
     /// `network.unreachable`, `network.busy`, `network.too_large`. After a failure it is not known
     /// whether the peer has seen the request.
-    pub async fn request(&self, to: CellId, bytes: Vec<u8>) -> Result<Vec<u8>, Problem> {
-        let pipe = self.shared.pipes().get(&to).cloned();
+    pub async fn request(&self, lane: Lane, to: CellId, bytes: Vec<u8>) -> Result<Vec<u8>, Problem> {
+        let pipe = self.shared.pipes().get(&(to, lane)).cloned();
         match pipe {
             Some(pipe) => pipe.ask(bytes).await,
             None => Err(unreachable(&to, "it is not connected")),
@@ -193,6 +219,12 @@ impl Network {
     /// Hangs up, and stops dialling.
     pub async fn forget(&self, peer: CellId) {
         let _ = self.commands.send(Command::Forget { peer }).await;
+    }
+
+    /// The peers that are connected.
+    pub fn connected_peers(&self) -> Vec<CellId> {
+        let peers = self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.iter().filter(|(_, peer)| peer.connected).map(|(cell, _)| *cell).collect()
     }
 
     /// A peer as it is now.

@@ -21,8 +21,7 @@ use tokio::time::Instant;
 
 use super::address::{self, cell_of, peer_id};
 use super::calls::{self, Pipe, Side};
-use super::frame::PROTOCOL;
-use super::{Command, Counters, NetworkSettings, PeerStatus, Shared};
+use super::{Command, Counters, Lane, NetworkSettings, PeerStatus, Shared};
 
 /// The first pause before a lost peer is dialled again; doubles up to the longest.
 const REDIAL_PAUSE_MIN: Duration = Duration::from_millis(250);
@@ -83,8 +82,11 @@ pub(super) async fn run(
 ) {
     let built = async {
         let mut swarm = build(&side.settings).await?;
-        let streams = swarm.behaviour_mut().streams.new_control().accept(PROTOCOL);
-        let streams = streams.map_err(|error| cannot_start(&error))?;
+        let mut accept = |lane: Lane| {
+            let streams = swarm.behaviour_mut().streams.new_control().accept(lane.protocol());
+            streams.map_err(|error| cannot_start(&error))
+        };
+        let streams = (accept(Lane::Cells)?, accept(Lane::Journals)?);
         listen(&mut swarm, &side.settings, &shared).await?;
         Ok::<_, Problem>((swarm, streams))
     };
@@ -99,13 +101,16 @@ pub(super) async fn run(
         return;
     }
     let side = Arc::new(side);
-    let mut serving = std::pin::pin!(calls::serve(streams, Arc::clone(&side)));
+    let serve = |streams, lane| calls::serve(streams, lane, Arc::clone(&side));
+    let mut serving = std::pin::pin!(serve(streams.0, Lane::Cells));
+    let mut serving_journals = std::pin::pin!(serve(streams.1, Lane::Journals));
     let mut this = EventLoop { swarm, side, shared, changed, kept: BTreeMap::new(), met: HashMap::new() };
     loop {
         let redial = this.next_redial();
         tokio::select! {
             event = this.swarm.select_next_some() => this.on_event(event),
             () = &mut serving => return,
+            () = &mut serving_journals => return,
             command = inbox.recv() => match command {
                 Some(Command::Stop { done }) => {
                     this.shared.pipes().clear();
@@ -312,7 +317,7 @@ impl EventLoop {
                 self.update(&peer_id, |status| status.connected = false);
                 self.met.remove(&peer_id);
                 if let Some(cell) = cell_of(&peer_id) {
-                    self.shared.pipes().remove(&cell);
+                    self.shared.pipes().retain(|(peer, _), _| *peer != cell);
                 }
                 if let Some(kept) = self.kept.get_mut(&peer_id) {
                     kept.pause = REDIAL_PAUSE_MIN;
@@ -338,8 +343,11 @@ impl EventLoop {
         }
         self.met.insert(peer, Met::default());
         self.update(&peer, |status| *status = PeerStatus { connected: true, ..PeerStatus::default() });
-        let control = self.swarm.behaviour().streams.new_control();
-        self.shared.pipes().insert(cell, Pipe::open(cell, peer, control, &self.side));
+        for lane in Lane::ALL {
+            let control = self.swarm.behaviour().streams.new_control();
+            let pipe = Pipe::open(cell, peer, lane, control, &self.side);
+            self.shared.pipes().insert((cell, lane), pipe);
+        }
         self.changed.send_modify(|count| *count += 1);
     }
 

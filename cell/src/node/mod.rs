@@ -28,6 +28,7 @@ use crate::folder::{self, Folder};
 use crate::http::{self, Server};
 use crate::keys;
 use crate::network::{Network, NetworkSettings};
+use crate::replication::{self, Copies};
 use crate::settings::Settings;
 use crate::store::Store;
 use launch::{Launch, Supervisor};
@@ -84,7 +85,8 @@ impl Node {
         let edge = Edge::start(settings.network.threads)?;
         let limits = BusLimits { in_flight_max: settings.service.in_flight_max, ..BusLimits::default() };
         let (bus, feed) = (Bus::new(limits), Feed::default());
-        let world = Arc::new(World::new(bus, feed, keyring, genesis, settings, edge.handle()));
+        let copies = Copies::new(folder.replicas());
+        let world = Arc::new(World::new(bus, feed, keyring, genesis, settings, edge.handle(), copies));
         let (faults, reports) = mpsc::channel(FAULTS_MAX);
         let mut supervisor = Supervisor::new(reports, Arc::clone(&world));
         let server = match start_rooms(&folder, &store, &world, &mut supervisor, &faults).await {
@@ -133,6 +135,7 @@ impl Node {
         self.world.draining.store(true, Ordering::Relaxed);
         tracing::info!("stopping: requests under way are finished, journals and views are closed");
         self.server.stop(DRAIN_MAX).await;
+        self.world.copies.stop().await;
         self.world.network().stop().await;
         self.supervisor.stop(DRAIN_MAX).await;
         let store = self.store.clone();
@@ -199,6 +202,7 @@ async fn start_rooms(
     debug_assert!(world.bus.missing_fronts().is_empty(), "{:?}", world.bus.missing_fronts());
     remember_settings(world).await?;
     world.set_network(start_network(world).await?);
+    replication::resume(world);
     supervisor.run_effects(world);
     world.edge.spawn(sweep(Arc::clone(world)));
     let server = http::Server::start(world).await?;

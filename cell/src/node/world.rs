@@ -19,6 +19,7 @@ use crate::delivery::{Links, Waiters};
 use crate::feed::Feed;
 use crate::keys::{Keyring, Signer};
 use crate::network::Network;
+use crate::replication::Copies;
 use crate::settings::Settings;
 
 /// Contacts and proofs remembered; beyond this the caches begin anew.
@@ -111,6 +112,8 @@ pub struct World {
     pub edge: tokio::runtime::Handle,
     /// Deliveries, one link a receiver.
     pub links: Links,
+    /// Copies of other cells' journals.
+    pub copies: Copies,
     /// Who waits for a receipt or a reply.
     pub waiters: Waiters,
     /// Set while the cell takes no new work.
@@ -139,6 +142,7 @@ impl World {
         genesis: Arc<Genesis>,
         settings: Settings,
         edge: tokio::runtime::Handle,
+        copies: Copies,
     ) -> Self {
         Self {
             bus,
@@ -150,6 +154,7 @@ impl World {
             settings,
             edge,
             links: Links::default(),
+            copies,
             waiters: Waiters::default(),
             draining: AtomicBool::new(false),
             stop: watch::Sender::new(false),

@@ -146,13 +146,12 @@ impl<P: Ord + Clone> Mirror<P> {
         }
     }
 
-    /// Whether everything that any source has is here, as far as they have said.
+    /// Whether everything that the sources have is here, as far as they have said.
     pub fn is_settled(&self) -> bool {
-        let said = |source: &Source| source.resting && source.parts == 0;
+        let done = |source: &Source| source.parts == 0 && self.part_of(source).is_none();
         self.comparison.is_none()
-            && !self.sources.is_empty()
-            && self.sources.values().all(said)
-            && self.sources.values().all(|source| self.part_of(source).is_none())
+            && self.sources.values().any(|source| source.head.is_some())
+            && self.sources.values().all(done)
     }
 
     /// The next question, whom to ask, and the ticket to give the answer under. None when there is nothing to

@@ -6,6 +6,7 @@ use super::shared::{Empty, ListRequest, Page};
 use crate::id::{CellId, GenesisHash, Hash};
 use crate::message::MessageType;
 use crate::receipt::InteractionProof;
+use crate::service::Service;
 use crate::signing::Signature;
 
 words! {
@@ -27,6 +28,9 @@ words! {
         /// Which actions its EXEC may run here; none for a new contact unless told.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub exec: Option<Vec<String>>,
+        /// Which journals it may copy from here; none for a new contact unless told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub journals: Option<Vec<Service>>,
     }
 
     /// What a contact may do.
@@ -39,6 +43,9 @@ words! {
         /// Which actions its EXEC may run here.
         #[serde(default)]
         pub exec: Vec<String>,
+        /// Which journals it may copy from here: this cell's, and the copies that it keeps of others'.
+        #[serde(default)]
+        pub journals: Vec<Service>,
     }
 
     /// Names a cell: by its id or a contact's name.
@@ -70,6 +77,10 @@ words! {
         /// Its network, learnt in the handshake.
         #[n(5)]
         pub genesis: Option<GenesisHash>,
+        /// Which journals it may copy from here.
+        #[n(6)]
+        #[cbor(default)]
+        pub journals: Vec<Service>,
     }
 
     /// What the handshake with a peer showed.
@@ -97,6 +108,8 @@ words! {
         pub may: Vec<MessageType>,
         /// Which actions its EXEC may run.
         pub exec: Vec<String>,
+        /// Which journals it may copy.
+        pub journals: Vec<Service>,
     }
 
     /// One check of the proof that came with a peer's messages.

@@ -5,6 +5,7 @@ use minicbor::{Decode, Encode};
 use super::shared::{Empty, ListRequest, Page};
 use crate::action::Access;
 use crate::id::{CellId, GenesisHash, Hash};
+use crate::problem::Problem;
 use crate::service::Service;
 
 words! {
@@ -249,6 +250,79 @@ words! {
         },
     }
 
+    /// Asks to follow a journal of another cell: to keep a verified copy of it.
+    #[derive(Eq)]
+    #[serde(deny_unknown_fields)]
+    pub struct FollowRequest {
+        /// Whose: a cell id or a contact's name.
+        pub who: String,
+        /// Which.
+        pub journal: Service,
+        /// The key it must have, 64 hex digits; the one that cell shows unless told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub key: Option<Hash>,
+    }
+
+    /// Asks to follow a journal no longer.
+    #[derive(Eq)]
+    #[serde(deny_unknown_fields)]
+    pub struct UnfollowRequest {
+        /// Whose: a cell id or a contact's name.
+        pub who: String,
+        /// Which.
+        pub journal: Service,
+        /// Whether to delete the copy as well.
+        #[serde(default)]
+        pub delete: bool,
+    }
+
+    /// How a copy is.
+    #[derive(Copy, Eq)]
+    #[serde(rename_all = "lowercase")]
+    pub enum CopyState {
+        /// Its files are opened and checked.
+        Opening,
+        /// No peer that has the journal is connected.
+        Waiting,
+        /// Its cell's access list does not let this cell copy it.
+        Denied,
+        /// Entries are coming.
+        Copying,
+        /// Everything the sources have is here; what is new comes as it is written.
+        Following,
+        /// It cannot go on: see its problem.
+        Stopped,
+        /// It is followed no longer.
+        Ended,
+    }
+
+    /// A copy of another cell's journal.
+    #[derive(Eq)]
+    pub struct CopyView {
+        /// Whose journal.
+        pub cell: CellId,
+        /// Which.
+        pub journal: Service,
+        /// Its key, 64 hex digits.
+        pub key: Hash,
+        /// How the copy is.
+        pub state: CopyState,
+        /// The journal's fork, as its key has signed it.
+        pub fork: u64,
+        /// The journal's entries, as its key has signed it.
+        pub length: u64,
+        /// The entries that are here, checked.
+        pub have: u64,
+        /// The damaged entries that were found when the copy was opened, and are fetched again.
+        pub healed: u64,
+        /// The peers it is copied from now.
+        pub sources: u64,
+        /// What is in its way.
+        pub problem: Option<Problem>,
+        /// Where the copy lies.
+        pub folder: String,
+    }
+
     /// One host of the cell.
     pub struct HostView {
         /// Its name.
@@ -293,6 +367,12 @@ crate::actions! {
         Services services(Empty) -> Page<ServiceStatus>, Query, Read;
         /// The hosts of this cell.
         Hosts hosts(Empty) -> Page<HostView>, Query, Read;
+        /// Follows a journal of another cell: keeps a verified copy of it, across restarts.
+        Follow follow(FollowRequest) -> CopyView, Command, Admin;
+        /// Follows a journal no longer.
+        Unfollow unfollow(UnfollowRequest) -> CopyView, Command, Admin;
+        /// The journals of other cells that are followed, and how far their copies are.
+        Followed followed(Empty) -> Page<CopyView>, Query, Read;
         /// Stops taking new work, finishes what was taken, keeps answering queries.
         Drain drain(Empty) -> Empty, Command, Admin;
         /// Drains, then stops the cell.

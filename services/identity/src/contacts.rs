@@ -36,6 +36,7 @@ pub(crate) fn add(machine: &IdentityMachine, view: &dyn Read, asked: AddContactR
         may: MAY_DEFAULT.to_vec(),
         exec: Vec::new(),
         genesis: None,
+        journals: Vec::new(),
     });
     if let Some(name) = asked.name {
         if let Err(refusal) = check_name(view, &name, &asked.cell)? {
@@ -54,6 +55,9 @@ pub(crate) fn add(machine: &IdentityMachine, view: &dyn Read, asked: AddContactR
             Ok(exec) => contact.exec = exec,
             Err(refusal) => return refuse(refusal),
         }
+    }
+    if let Some(journals) = asked.journals {
+        contact.journals = tidy(journals);
     }
     if old.as_ref() == Some(&contact) {
         return answer(Answer::AddContact(contact));
@@ -77,7 +81,7 @@ pub(crate) fn set_access(view: &dyn Read, asked: SetAccessRequest) -> Decided {
     };
     match check_actions(asked.exec) {
         Ok(exec) => {
-            let contact = Contact { may: tidy(asked.may), exec, ..contact };
+            let contact = Contact { may: tidy(asked.may), exec, journals: tidy(asked.journals), ..contact };
             commit(vec![Record::ContactSet { contact: contact.clone() }], Answer::SetAccess(contact))
         }
         Err(refusal) => refuse(refusal),
@@ -114,8 +118,8 @@ pub(crate) fn learn(view: &dyn Read, asked: LearnRequest) -> Decided {
 
 pub(crate) fn admit(view: &dyn Read, cell: &CellId) -> Decided {
     let admission = match CONTACTS.get(view, cell)? {
-        Some(contact) => Admission { contact: true, may: contact.may, exec: contact.exec },
-        None => Admission { contact: false, may: Vec::new(), exec: Vec::new() },
+        Some(Contact { may, exec, journals, .. }) => Admission { contact: true, may, exec, journals },
+        None => Admission { contact: false, may: Vec::new(), exec: Vec::new(), journals: Vec::new() },
     };
     answer(Answer::Admit(admission))
 }
@@ -165,10 +169,10 @@ fn merge_addresses(known: &mut Vec<String>, more: Vec<String>) -> Result<(), Ref
     if known.len() > ADDRESSES_MAX { Err(Refusal::TooManyAddresses) } else { Ok(()) }
 }
 
-fn tidy(mut may: Vec<MessageType>) -> Vec<MessageType> {
-    may.sort_unstable();
-    may.dedup();
-    may
+fn tidy<T: Ord>(mut named: Vec<T>) -> Vec<T> {
+    named.sort_unstable();
+    named.dedup();
+    named
 }
 
 fn check_actions(mut exec: Vec<String>) -> Result<Vec<String>, Refusal> {

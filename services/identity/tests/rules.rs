@@ -24,6 +24,7 @@ fn contact(number: u8, name: Option<&str>) -> AddContactRequest {
         addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
         may: None,
         exec: None,
+        journals: None,
     }
 }
 
@@ -54,6 +55,7 @@ fn contacts_are_found_by_id_and_name_and_may_chat_by_default() {
             who: "bob".into(),
             may: vec![MessageType::Exec],
             exec: vec![action.into()],
+            journals: vec![protocol::Service::Message],
         })
     };
     assert_eq!(code(bench.ask(access("message.enqueue"))), "identity.unknown_action");

@@ -75,8 +75,12 @@ fn the_access_list_decides_by_type() {
 
 #[test]
 fn actions_are_allowed_by_name() {
-    let admission =
-        |may: &[MessageType]| Admission { contact: true, may: may.to_vec(), exec: vec!["state.get".into()] };
+    let admission = |may: &[MessageType]| Admission {
+        contact: true,
+        may: may.to_vec(),
+        exec: vec!["state.get".into()],
+        journals: Vec::new(),
+    };
     assert!(may_exec(&admission(&[MessageType::Exec]), "state.get"));
     assert!(!may_exec(&admission(&[MessageType::Exec]), "state.list"));
     assert!(!may_exec(&admission(CHAT), "state.get"));

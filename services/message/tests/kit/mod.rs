@@ -125,7 +125,7 @@ pub(crate) fn receive_as(
     may: &[MessageType],
     messages: Vec<Message>,
 ) -> Result<Vec<Option<Problem>>, Problem> {
-    let admission = Admission { contact, may: may.to_vec(), exec: Vec::new() };
+    let admission = Admission { contact, may: may.to_vec(), exec: Vec::new(), journals: Vec::new() };
     let messages = with_ids(messages);
     ask!(bench, Receive, ReceiveRequest { from: cell(from), admission, messages, receipt: None })
         .map(|answer| answer.outcomes)
@@ -138,7 +138,8 @@ pub(crate) fn receive_with_receipt(
     from: u8,
     messages: Vec<Message>,
 ) -> Result<bool, Problem> {
-    let admission = Admission { contact: true, may: vec![MessageType::Chat], exec: Vec::new() };
+    let admission =
+        Admission { contact: true, may: vec![MessageType::Chat], exec: Vec::new(), journals: Vec::new() };
     let messages = with_ids(messages);
     let request = ReceiveRequest { from: cell(from), admission, messages, receipt: Some(head) };
     ask!(bench, Receive, request).map(|answer| answer.receipted)
