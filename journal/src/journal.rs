@@ -121,6 +121,7 @@ impl Journal {
             dirty_pages,
             faulted: false,
         };
+        journal.write_again()?;
         journal.cut_torn_tail(&loaded.recovery)?;
         if loaded.shrunk {
             journal.write_shrunk()?;
@@ -257,6 +258,17 @@ impl Journal {
         self.dirty_pages.clear();
         self.reader.checkpointed();
         Ok(())
+    }
+
+    /// Makes durable what was found. After a sync that failed the system shows what it does not have on the
+    /// disk, and no later sync brings it there unless it is written again. Before the tail is cut: under
+    /// an older header it may be the log.
+    fn write_again(&mut self) -> Result<()> {
+        let found =
+            self.storage.read(File::Oplog, 0, self.oplog_end).map_err(Error::io("reading the oplog"))?;
+        self.storage.write(File::Oplog, 0, &found).map_err(Error::io("writing the oplog"))?;
+        self.storage.sync(File::Oplog).map_err(Error::io("syncing the oplog"))?;
+        self.storage.sync_directory().map_err(Error::io("syncing the folder"))
     }
 
     fn cut_torn_tail(&mut self, recovery: &Recovery) -> Result<()> {
