@@ -9,6 +9,9 @@
 //! - [`SharedJournal`] appends for many threads: whatever waits goes as one batch ([`group`]).
 //! - After any failed write the journal takes no more ([`Error::Faulted`]): what is on disk is known
 //!   only when it is opened anew.
+//! - Opening writes the oplog again as it was found and syncs it: after a sync that failed, the system
+//!   may show what never reached the disk.
+//! - An error of the disk names the call and the file ([`storage::Call`]).
 //! - A checkpoint writes tree and bitfield and syncs them, then the header into the spare slot and
 //!   syncs it, and only then cuts the oplog. A crash between any two steps loses nothing.
 //! - Every entry that is read is hashed and compared with the leaf that was signed.
@@ -19,6 +22,8 @@
 //!
 //! Departures from the JavaScript package: it never syncs, does not hash what it reads, and does not
 //! group appends. Source of the format: `docs/adr/0001-journal-format.md`.
+//!
+//! How each of these is tested: `tests/README.md` of this crate.
 //!
 //! Absent on purpose: any notion of what an entry means; threads; a clock.
 

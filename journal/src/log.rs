@@ -89,6 +89,7 @@ impl Log {
             dirty_pages,
             faulted: false,
         };
+        log.write_again()?;
         log.cut_torn_tail(&loaded.recovery)?;
         if loaded.shrunk {
             log.write_shrunk()?;
@@ -105,6 +106,17 @@ impl Log {
             self.write_checkpoint()?;
         }
         Ok(self)
+    }
+
+    /// Makes durable what was found. After a sync that failed the system shows what it does not have on the
+    /// disk, and no later sync brings it there unless it is written again. Before the tail is cut: under
+    /// an older header it may be the log.
+    fn write_again(&mut self) -> Result<()> {
+        let found =
+            self.storage.read(File::Oplog, 0, self.oplog_end).map_err(Error::io("reading the oplog"))?;
+        self.storage.write(File::Oplog, 0, &found).map_err(Error::io("writing the oplog"))?;
+        self.storage.sync(File::Oplog).map_err(Error::io("syncing the oplog"))?;
+        self.storage.sync_directory().map_err(Error::io("syncing the folder"))
     }
 
     fn cut_torn_tail(&mut self, recovery: &Recovery) -> Result<()> {

@@ -41,7 +41,7 @@ fn a_crash_at_any_operation_keeps_what_was_acknowledged() {
     let whole: Vec<Vec<u8>> = (0..13).flat_map(batch).collect();
     assert!(whole.starts_with(&all));
     for fail_from in 0..calm.operations() {
-        let disk = Faulty::new(Faults { fail_from: Some(fail_from) });
+        let disk = Faulty::new(Faults { fail_from: Some(fail_from), ..Faults::default() });
         let acknowledged = work(&disk, 12);
         for keep in 0..=disk.unsynced() {
             for torn in [0, 1, 9, 40, 5000] {

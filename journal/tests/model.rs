@@ -142,7 +142,7 @@ proptest! {
     #[test]
     fn what_was_acknowledged_outlives_a_power_loss_anywhere(
         encrypted: bool, steps in prop::collection::vec(step(), 1..10), last in step(),
-        at in 0..24u64, keep in 0..12usize, torn in any::<prop::sample::Index>(),
+        at in 0..48u64, keep in 0..12usize, torn in any::<prop::sample::Index>(),
     ) {
         let disk = Faulty::default();
         let mut journal = create(&disk, encrypted);
@@ -151,7 +151,7 @@ proptest! {
             before.step(step, &mut journal).expect("does it");
         }
         // The power goes within the last step, or after it.
-        disk.set_faults(Faults { fail_from: Some(disk.operations() + at) });
+        disk.set_faults(Faults { fail_from: Some(disk.operations() + at), ..Faults::default() });
         let mut after = before.clone();
         let acknowledged = after.step(&last, &mut journal).is_ok();
         let left = disk.crash(keep, torn.index(10_000));

@@ -28,7 +28,7 @@ use random_access_storage::{RandomAccess, RandomAccessError};
 use tokio::runtime::Runtime;
 
 use super::positioned::Positioned;
-use super::{File, Lossy, ReadStorage, Storage, short_read};
+use super::{Call, File, Lossy, ReadStorage, Storage, short_read};
 use crate::error::{Error, Result};
 
 /// The longest single read: longer ones come back cut from `random-access-disk` on tokio.
@@ -104,7 +104,7 @@ impl Disk {
         match fs::OpenOptions::new().read(true).write(true).open(&oplog) {
             Ok(lock) => Self::locked(folder, backend, lock),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NotCreated),
-            Err(error) => Err(Error::io("opening the oplog")(error)),
+            Err(error) => Err(Error::io("opening the journal")(Call::Open(File::Oplog).failed(error))),
         }
     }
 
@@ -114,16 +114,17 @@ impl Disk {
     ///
     /// [`Error::Exists`] if a finished journal is there, [`Error::Locked`] if another process writes.
     pub fn create(folder: &Path, backend: Backend) -> Result<Self> {
-        fs::create_dir_all(folder).map_err(Error::io("making the journal's folder"))?;
+        let failed = |call: Call| move |error| Error::io("making the journal")(call.failed(error));
+        fs::create_dir_all(folder).map_err(failed(Call::MakeFolder))?;
         let lock = fs::OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(folder.join(File::Oplog.name()))
-            .map_err(Error::io("creating the oplog"))?;
+            .map_err(failed(Call::Open(File::Oplog)))?;
         // A file shorter than its two header slots is a creation that was cut short: made anew.
-        if lock.metadata().map_err(Error::io("looking at the oplog"))?.len() >= crate::oplog::ENTRIES_AT {
+        if lock.metadata().map_err(failed(Call::Length(File::Oplog)))?.len() >= crate::oplog::ENTRIES_AT {
             return Err(Error::Exists);
         }
         Self::locked(folder, backend, lock)
@@ -139,7 +140,7 @@ impl Disk {
         };
         fcntl(&lock, FcntlArg::F_OFD_SETLK(&range)).map_err(|errno| match errno {
             nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES => Error::Locked,
-            other => Error::io("locking the oplog")(other.into()),
+            other => Error::io("opening the journal")(Call::Lock(File::Oplog).failed(other.into())),
         })?;
         let start = || tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build();
         let runtime = (backend == Backend::RandomAccessDisk).then(start).transpose();
@@ -150,6 +151,7 @@ impl Disk {
     fn with<T>(
         &mut self,
         file: File,
+        call: Call,
         operation: impl AsyncFnOnce(&dyn RandomAccess) -> Result<T, RandomAccessError>,
     ) -> io::Result<T> {
         let (folder, backend) = (&self.folder, self.backend);
@@ -157,19 +159,21 @@ impl Disk {
         let done = async {
             let handle = match handle {
                 Some(handle) => handle,
-                None => handle.insert(Handle::open(backend, folder.join(file.name())).await?),
+                None => {
+                    let opened = Handle::open(backend, folder.join(file.name())).await;
+                    handle.insert(opened.map_err(|error| Call::Open(file).failed(system_error(error)))?)
+                }
             };
-            operation(handle.access()).await
+            operation(handle.access()).await.map_err(|error| call.failed(system_error(error)))
         };
         match &self.runtime {
             Some(runtime) => runtime.block_on(done),
             // Positioned calls are done when they return: there is nothing to wait for.
             None => match pin!(done).poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(result) => result,
-                Poll::Pending => Err(io::Error::other("a positioned call is not done").into()),
+                Poll::Pending => Err(io::Error::other("a positioned call is not done")),
             },
         }
-        .map_err(system_error)
     }
 }
 
@@ -182,14 +186,17 @@ fn system_error(error: RandomAccessError) -> io::Error {
 
 impl ReadStorage for Disk {
     fn read(&mut self, file: File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
-        if offset.checked_add(length).is_none_or(|end| self.len(file).is_ok_and(|there| end > there)) {
+        let there = self.len(file)?;
+        if offset.checked_add(length).is_none_or(|end| end > there) {
             return Err(short_read(file));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(length).map_err(|_| short_read(file))?);
         let mut at = offset;
         while at < offset + length {
             let piece = (offset + length - at).min(READ_BYTES_MAX);
-            bytes.extend_from_slice(&self.with(file, async |disk| disk.read(at, piece).await)?);
+            bytes.extend_from_slice(
+                &self.with(file, Call::Read(file, at), async |disk| disk.read(at, piece).await)?,
+            );
             at += piece;
         }
         Ok(bytes)
@@ -197,11 +204,7 @@ impl ReadStorage for Disk {
 
     fn len(&mut self, file: File) -> io::Result<u64> {
         // The system's word: the crate's own count is wrong after a failed write.
-        match fs::metadata(self.folder.join(file.name())) {
-            Ok(metadata) => Ok(metadata.len()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(error),
-        }
+        length_of(&self.folder, file)
     }
 }
 
@@ -210,7 +213,7 @@ impl Storage for Disk {
         let Some(last) = bytes.last() else { return Ok(()) };
         let last_at = offset + bytes.len() as u64 - 1;
         let guarded = self.backend == Backend::RandomAccessDisk;
-        self.with(file, async |disk| {
+        self.with(file, Call::Write(file, offset), async |disk| {
             disk.write(offset, bytes).await?;
             if guarded { disk.write(last_at, &[*last]).await } else { Ok(()) }
         })
@@ -218,19 +221,23 @@ impl Storage for Disk {
 
     fn clear(&mut self, file: File, offset: u64, length: u64) -> io::Result<()> {
         let length = self.len(file)?.saturating_sub(offset).min(length);
-        if length == 0 { Ok(()) } else { self.with(file, async |disk| disk.del(offset, length).await) }
+        if length == 0 {
+            return Ok(());
+        }
+        self.with(file, Call::Clear(file, offset), async |disk| disk.del(offset, length).await)
     }
 
     fn truncate(&mut self, file: File, length: u64) -> io::Result<()> {
-        self.with(file, async |disk| disk.truncate(length).await)
+        self.with(file, Call::Truncate(file, length), async |disk| disk.truncate(length).await)
     }
 
     fn sync(&mut self, file: File) -> io::Result<()> {
-        self.with(file, async |disk| disk.sync_all().await)
+        self.with(file, Call::Sync(file), async |disk| disk.sync_all().await)
     }
 
     fn sync_directory(&mut self) -> io::Result<()> {
-        fs::File::open(&self.folder)?.sync_all()
+        let sync = || fs::File::open(&self.folder)?.sync_all();
+        sync().map_err(|error| Call::SyncFolder.failed(error))
     }
 
     fn reader(&mut self) -> io::Result<Box<dyn ReadStorage>> {
@@ -253,27 +260,38 @@ impl ReadOnlyDisk {
 
 impl ReadStorage for ReadOnlyDisk {
     fn read(&mut self, file: File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
-        if offset.checked_add(length).is_none_or(|end| self.len(file).is_ok_and(|there| end > there)) {
+        let there = self.len(file)?;
+        if offset.checked_add(length).is_none_or(|end| end > there) {
             return Err(short_read(file));
         }
         let handle = &mut self.handles[file as usize];
         let handle = match handle {
             Some(handle) => handle,
-            None => handle.insert(fs::File::open(self.folder.join(file.name()))?),
+            None => {
+                let opened = fs::File::open(self.folder.join(file.name()));
+                handle.insert(opened.map_err(|error| Call::Open(file).failed(error))?)
+            }
         };
         let mut bytes = vec![0; usize::try_from(length).map_err(|_| short_read(file))?];
-        handle.read_exact_at(&mut bytes, offset)?;
+        handle.read_exact_at(&mut bytes, offset).map_err(|error| Call::Read(file, offset).failed(error))?;
         Ok(bytes)
     }
 
     fn len(&mut self, file: File) -> io::Result<u64> {
         match &self.handles[file as usize] {
-            Some(handle) => handle.metadata().map(|metadata| metadata.len()),
-            None => match fs::metadata(self.folder.join(file.name())) {
+            Some(handle) => match handle.metadata() {
                 Ok(metadata) => Ok(metadata.len()),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-                Err(error) => Err(error),
+                Err(error) => Err(Call::Length(file).failed(error)),
             },
+            None => length_of(&self.folder, file),
         }
+    }
+}
+
+fn length_of(folder: &Path, file: File) -> io::Result<u64> {
+    match fs::metadata(folder.join(file.name())) {
+        Ok(metadata) => Ok(metadata.len()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(Call::Length(file).failed(error)),
     }
 }

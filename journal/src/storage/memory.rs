@@ -1,7 +1,7 @@
 //! A journal's files in memory, for tests and simulation. Clones share the files, so a "restart" opens
 //! what was written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,6 +29,11 @@ impl Memory {
     /// Files of their own with the same bytes.
     pub fn copy(&self) -> Self {
         Self { files: Arc::new(Mutex::new(self.files().clone())) }
+    }
+
+    /// The files that are there.
+    pub(crate) fn names(&self) -> BTreeSet<File> {
+        self.files().keys().copied().collect()
     }
 
     fn files(&self) -> MutexGuard<'_, Files> {

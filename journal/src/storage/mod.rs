@@ -2,8 +2,9 @@
 //!
 //! Rules of a storage: a write that returned is complete but not durable; [`Storage::sync`] makes all
 //! earlier writes of that file durable or fails; a failed write is never reported as done. Reads give
-//! exactly the bytes asked for or fail.
+//! exactly the bytes asked for or fail. The error of a call names the call and the file: [`Call`].
 
+mod call;
 mod disk;
 mod faulty;
 mod lossy;
@@ -12,6 +13,7 @@ mod positioned;
 
 use std::io;
 
+pub use call::Call;
 pub use disk::{Backend, Disk, ReadOnlyDisk};
 pub use faulty::{Faults, Faulty};
 pub use lossy::Lossy;
