@@ -81,7 +81,7 @@ fn every_call_is_where_it_was_told() {
 #[test]
 fn a_disk_that_fails_acknowledges_nothing_that_is_not_there() {
     for fail_from in 4..60 {
-        let disk = Faulty::new(Faults { fail_from: Some(fail_from) });
+        let disk = Faulty::new(Faults { fail_from: Some(fail_from), ..Faults::default() });
         let journal = shared(disk.clone());
         let acknowledged = append_from_all(&journal, 60);
         assert!(acknowledged.iter().all(|calls| calls.len() < 60), "all heard of it");
@@ -222,7 +222,7 @@ fn a_call_beyond_the_bound_goes_alone() {
 fn each_caller_of_a_failed_batch_hears_why() {
     let disk = Faulty::new(Faults::default());
     let journal = shared(disk.clone());
-    disk.set_faults(Faults { fail_from: Some(disk.operations()) });
+    disk.set_faults(Faults { fail_from: Some(disk.operations()), ..Faults::default() });
     let errors: Vec<Error> = thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
             .map(|thread| {

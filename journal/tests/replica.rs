@@ -393,7 +393,7 @@ fn a_power_loss_at_any_operation_keeps_what_was_taken() {
     assert_eq!(life(&calm).len(), 300);
     journal.append(&["one more"]).expect("appends");
     for fail_from in 0..calm.operations() {
-        let disk = Faulty::new(Faults { fail_from: Some(fail_from) });
+        let disk = Faulty::new(Faults { fail_from: Some(fail_from), ..Faults::default() });
         let taken = life(&disk);
         for (keep, torn) in (0..=disk.unsynced()).flat_map(|keep| [(keep, 0), (keep, 7), (keep, 900)]) {
             let left = disk.crash(keep, torn);
