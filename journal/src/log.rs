@@ -34,6 +34,8 @@ pub(crate) struct Log {
     pub(crate) reader: Reader,
     /// Entries present, as pages by number; only pages that changed since the last checkpoint.
     pub(crate) dirty_pages: BTreeMap<u64, Vec<u8>>,
+    /// Whether the name of the file `data` is known to be durable.
+    data_named: bool,
     faulted: bool,
 }
 
@@ -76,6 +78,8 @@ impl Log {
         seal: Seal,
     ) -> Result<(Self, Recovery)> {
         let dirty_pages = pages_of(&mut *storage, &loaded.bitfield)?;
+        // What was there is named durably with the folder, below.
+        let data_named = storage.len(File::Data).map_err(Error::io("looking at the entries"))? > 0;
         let files = storage.reader().map_err(Error::io("opening a reader"))?;
         let reader = Reader::new(files, loaded.key, loaded.state, loaded.user_data, seal);
         let mut log = Self {
@@ -87,6 +91,7 @@ impl Log {
             oplog_end: loaded.oplog_end,
             reader,
             dirty_pages,
+            data_named,
             faulted: false,
         };
         log.write_again()?;
@@ -143,13 +148,12 @@ impl Log {
         if let Some((offset, bytes)) = data {
             self.storage.write(File::Data, offset, bytes).map_err(Error::io("writing entries"))?;
             self.storage.sync(File::Data).map_err(Error::io("syncing entries"))?;
+            if !self.data_named {
+                self.storage.sync_directory().map_err(Error::io("syncing the folder"))?;
+                self.data_named = !bytes.is_empty();
+            }
         }
-        let first = self.oplog_end == ENTRIES_AT;
         self.append_to_oplog(entry)?;
-        if first && data.is_some_and(|(offset, _)| offset == 0) {
-            // This may have created `data`.
-            self.storage.sync_directory().map_err(Error::io("syncing the folder"))?;
-        }
         if let Some(update) = entry.bitfield {
             if update.drop {
                 self.contiguous = self.contiguous.min(update.start);

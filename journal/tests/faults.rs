@@ -115,7 +115,7 @@ impl Model {
     fn check(&self, index: u64, read: Result<Vec<u8>, Error>) -> Result<(), Error> {
         let (entry, cleared) = &self.entries[usize::try_from(index).expect("small")];
         match read {
-            Err(Error::Cleared { index: named }) if *cleared => assert_eq!(named, index),
+            Err(Error::Absent { index: named }) if *cleared => assert_eq!(named, index),
             read => assert!(read? == *entry, "entry {index} is another one"),
         }
         Ok(())
@@ -181,7 +181,7 @@ impl Found {
     fn in_journal(journal: &Journal) -> Result<Self, Error> {
         let read = |read| match read {
             Ok(entry) => Ok(Some(entry)),
-            Err(Error::Cleared { .. }) => Ok(None),
+            Err(Error::Absent { .. }) => Ok(None),
             Err(error) => Err(error),
         };
         let entries = journal.reader().range(0, u64::MAX).map(read).collect::<Result<Vec<_>, _>>()?;
