@@ -1,6 +1,7 @@
-//! Group commit: one journal, appended to by many threads, with one pair of syncs for all that wait.
+//! Group commit: one journal, appended to by many threads or tasks, with one pair of syncs for all that wait.
 //!
-//! There is no thread of its own. A caller puts its entries into the batch that waits. The first to do so
+//! There is no thread of its own (a batch that a task leads is committed on one of the runtime's, for blocking
+//! work). A caller puts its entries into the batch that waits. The first to do so
 //! leads the batch: it takes the journal as soon as the batch before is durable, appends all that waits
 //! by then as one batch, and tells the others.
 //!
@@ -10,7 +11,8 @@
 //! - What a caller appends in one call stays together, in its order, and becomes durable as a whole.
 //! - A batch that fails fails for each of its callers, with the error that the disk gave. From then on the
 //!   journal is [`Error::Faulted`] for all.
-//! - A leader that panics fails its batch: nobody waits for ever.
+//! - A leader that panics, or whose runtime ends before it wrote, fails its batch: nobody waits for ever.
+//! - A task that is dropped while it waits leaves its entries in the batch.
 //! - Bounds: one batch waits while one is written; each has at most [`ENTRIES_MAX`] entries and
 //!   [`BYTES_MAX`] bytes, unless a single call has more, which then goes alone. A caller that finds no room
 //!   waits for it.
@@ -24,8 +26,11 @@
 //! before the sync.
 
 use std::mem;
+use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
+
+use tokio::sync::Notify;
 
 use crate::error::{Error, Result};
 use crate::journal::Journal;
@@ -40,7 +45,7 @@ const GATHERS_MAX: usize = 64;
 /// How often in a row it does so though nobody came.
 const GATHERS_IN_VAIN_MAX: usize = 8;
 
-/// A journal that any number of threads append to. Clones share it; the last one to go closes it, and
+/// A journal that any number of threads and tasks append to. Clones share it; the last one to go closes it, and
 /// what was appended is durable already.
 ///
 /// ```
@@ -69,6 +74,8 @@ struct Inner {
     queue: Mutex<Queue>,
     /// The batch that waited is taken: there is room in the next one.
     room: Condvar,
+    /// The same for tasks.
+    room_for_tasks: Notify,
 }
 
 #[derive(Default)]
@@ -91,8 +98,33 @@ struct Batch {
     outcome: Arc<Outcome>,
 }
 
-/// The index of a batch's first entry, or why there is none.
-type Outcome = OnceLock<Result<u64>>;
+/// What came of a batch.
+#[derive(Default)]
+struct Outcome {
+    /// The index of its first entry, or why there is none.
+    said: OnceLock<Result<u64>>,
+    /// Wakes the tasks that wait for it.
+    told: Notify,
+}
+
+impl Outcome {
+    /// Tells a batch's callers. Once only: what was said first stands.
+    fn tell(&self, appended: Result<u64>) {
+        let _ = self.said.set(appended);
+        self.told.notify_waiters();
+    }
+
+    async fn wait(&self) -> &Result<u64> {
+        loop {
+            let mut told = pin!(self.told.notified());
+            told.as_mut().enable();
+            if let Some(said) = self.said.get() {
+                return said;
+            }
+            told.await;
+        }
+    }
+}
 
 /// A caller's place in a batch.
 struct Place {
@@ -111,6 +143,7 @@ impl SharedJournal {
             reader,
             queue: Mutex::default(),
             room: Condvar::new(),
+            room_for_tasks: Notify::new(),
         }))
     }
 
@@ -126,10 +159,33 @@ impl SharedJournal {
         if place.leads {
             self.commit(&place.outcome);
         }
-        match place.outcome.wait() {
-            Ok(first) => Ok(first + place.before),
-            Err(error) => Err(error.clone()),
+        place.index(place.outcome.said.wait())
+    }
+
+    /// [`SharedJournal::append`] for tasks: the task waits, and no thread but the one that commits.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedJournal::append`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn append_async<E: AsRef<[u8]>>(&self, entries: &[E]) -> Result<u64> {
+        let place = loop {
+            let mut room = pin!(self.0.room_for_tasks.notified());
+            room.as_mut().enable();
+            if let Some(place) = self.queue().join(entries) {
+                break place;
+            }
+            room.await;
+        };
+        if place.leads {
+            // Nothing is awaited since it joined: no batch is without a leader.
+            let lead = Lead { journal: self.clone(), outcome: Some(Arc::clone(&place.outcome)) };
+            tokio::task::spawn_blocking(move || lead.commit());
         }
+        place.index(place.outcome.wait().await)
     }
 
     /// Checkpoints between two batches; see [`Journal::checkpoint`].
@@ -148,26 +204,15 @@ impl SharedJournal {
 
     /// Puts entries into the batch that waits, when there is room in it.
     fn join(&self, entries: &[impl AsRef<[u8]>]) -> Place {
-        let bytes = entries.iter().map(|entry| entry.as_ref().len()).sum();
         let mut queue = self.queue();
-        while !queue.waiting.has_room(entries.len(), bytes) {
+        loop {
+            if let Some(place) = queue.join(entries) {
+                return place;
+            }
             queue.without_room += 1;
             queue = self.0.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
             queue.without_room -= 1;
         }
-        let batch = &mut queue.waiting;
-        let place = Place {
-            outcome: Arc::clone(&batch.outcome),
-            before: batch.ends.len() as u64,
-            leads: batch.callers == 0,
-        };
-        batch.bytes.reserve(bytes);
-        for entry in entries {
-            batch.bytes.extend_from_slice(entry.as_ref());
-            batch.ends.push(batch.bytes.len());
-        }
-        batch.callers += 1;
-        place
     }
 
     /// Appends the batch that waits, which the caller leads, and tells all its callers.
@@ -207,11 +252,68 @@ impl SharedJournal {
         if queue.without_room > 0 {
             self.0.room.notify_all();
         }
+        self.0.room_for_tasks.notify_waiters();
         batch
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    /// Puts entries into the batch that waits, if there is room in it.
+    fn join(&mut self, entries: &[impl AsRef<[u8]>]) -> Option<Place> {
+        let bytes = entries.iter().map(|entry| entry.as_ref().len()).sum();
+        let batch = &mut self.waiting;
+        if !batch.has_room(entries.len(), bytes) {
+            return None;
+        }
+        let place = Place {
+            outcome: Arc::clone(&batch.outcome),
+            before: batch.ends.len() as u64,
+            leads: batch.callers == 0,
+        };
+        batch.bytes.reserve(bytes);
+        for entry in entries {
+            batch.bytes.extend_from_slice(entry.as_ref());
+            batch.ends.push(batch.bytes.len());
+        }
+        batch.callers += 1;
+        Some(place)
+    }
+}
+
+impl Place {
+    fn index(&self, said: &Result<u64>) -> Result<u64> {
+        match said {
+            Ok(first) => Ok(first + self.before),
+            Err(error) => Err(error.clone()),
+        }
+    }
+}
+
+/// The lead of a batch on its way to the thread that commits it.
+struct Lead {
+    journal: SharedJournal,
+    outcome: Option<Arc<Outcome>>,
+}
+
+impl Lead {
+    fn commit(mut self) {
+        if let Some(outcome) = self.outcome.take() {
+            self.journal.commit(&outcome);
+        }
+    }
+}
+
+impl Drop for Lead {
+    /// The runtime ended before the batch was written.
+    fn drop(&mut self) {
+        if let Some(outcome) = self.outcome.take() {
+            drop(self.journal.take());
+            outcome.tell(Err(Error::Faulted));
+        }
     }
 }
 
@@ -234,8 +336,7 @@ struct FailsUnlessTold<'a>(&'a Outcome);
 
 impl FailsUnlessTold<'_> {
     fn tell(&self, appended: Result<u64>) {
-        // Told once only: what was said first stands.
-        let _ = self.0.set(appended);
+        self.0.tell(appended);
     }
 }
 

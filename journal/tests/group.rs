@@ -300,3 +300,57 @@ fn clones_are_dropped_in_peace() {
     assert!(!recovery.tail_unproven);
     assert_eq!(journal.length(), (0..THREADS).map(|thread| entries(thread, 1).len() as u64).sum::<u64>());
 }
+
+#[test]
+fn tasks_append_together_and_each_is_told_its_own_place() {
+    for workers in [1, 2] {
+        let disk = Faulty::default();
+        let journal = shared(disk.clone());
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).build();
+        let runtime = runtime.expect("a runtime");
+        let tasks: Vec<_> = (0..64)
+            .map(|task| {
+                let journal = journal.clone();
+                runtime.spawn(async move {
+                    let mut calls = Vec::new();
+                    for call in 0..40 {
+                        let entries = entries(task, call);
+                        calls.push((journal.append_async(&entries).await.expect("appends"), entries));
+                    }
+                    calls
+                })
+            })
+            .collect();
+        let acknowledged: Vec<Vec<Call>> =
+            tasks.into_iter().map(|task| runtime.block_on(task).expect("ends")).collect();
+        let total = journal.reader().length();
+        drop(journal);
+        let (journal, _) = Journal::open_on(Box::new(disk.crash(0, 0)), pair(), total).expect("opens");
+        assert_all_there(&journal, &acknowledged);
+    }
+}
+
+#[test]
+fn a_batch_whose_runtime_ends_fails_and_the_next_goes_on() {
+    let journal = shared(Memory::default());
+    // No thread for blocking work is free: the lead waits for one until the runtime is gone.
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build();
+    let runtime = runtime.expect("a runtime");
+    let (go, held) = std::sync::mpsc::channel::<()>();
+    runtime.spawn_blocking(move || held.recv());
+    let clone = journal.clone();
+    runtime.block_on(async {
+        let append = clone.append_async(&["lost"]);
+        let timeout = std::time::Duration::from_millis(50);
+        tokio::select! {
+            result = append => panic!("{result:?}"),
+            () = async { std::thread::sleep(timeout); tokio::task::yield_now().await } => {}
+        }
+    });
+    runtime.shutdown_background();
+    drop(go);
+    // Whoever joined the lost batch hears that it failed; nobody is held up, and the journal goes on.
+    let next = journal.append(&["next"]).or_else(|_| journal.append(&["next"]));
+    next.expect("appends");
+    assert_eq!(journal.reader().get(journal.reader().length() - 1).expect("reads"), b"next");
+}

@@ -7,7 +7,7 @@
 //! - What is followed is remembered in `DIR/replicas/CELL/JOURNAL.json`, with the journal's key as it was when
 //!   the following began; the copy lies beside it in `DIR/replicas/CELL/JOURNAL/`.
 //!
-//! Bounds: [`FOLLOWED_MAX`] copies; questions under way, bytes of answers: see `journal::replica`.
+//! Bounds: 256 copies; questions under way, bytes of answers: see `journal::replica`.
 
 mod follower;
 mod place;
