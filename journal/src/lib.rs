@@ -29,6 +29,7 @@
 
 mod codec;
 mod encryption;
+mod entries;
 mod error;
 mod export;
 mod external;

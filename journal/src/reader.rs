@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::encryption::{self, EncryptionKey, EntryCipher, Seal};
+use crate::entries::Entries;
 use crate::error::{Error, Result};
 use crate::hash::{self, Digest};
 use crate::key::PublicKey;
@@ -36,6 +37,7 @@ struct Inner {
     seal: Seal,
     state: RwLock<State>,
     files: Mutex<Files>,
+    entries: Mutex<Entries>,
 }
 
 struct Files {
@@ -59,7 +61,14 @@ impl Reader {
         seal: Seal,
     ) -> Self {
         let files = Mutex::new(Files { storage, nodes: Nodes::default() });
-        Self(Arc::new(Inner { key, user_data, seal, state: RwLock::new(state), files }))
+        Self(Arc::new(Inner {
+            key,
+            user_data,
+            seal,
+            state: RwLock::new(state),
+            files,
+            entries: Mutex::default(),
+        }))
     }
 
     /// The same, before it is shared, with the key of a journal that JavaScript may have encrypted.
@@ -176,17 +185,27 @@ impl Reader {
     /// [`Error::NoEntry`], [`Error::Absent`], [`Error::Damaged`], [`Error::Encrypted`] without the key,
     /// [`Error::Io`].
     pub fn get(&self, index: u64) -> Result<Vec<u8>> {
-        self.get_with_leaf(index).and_then(|(_, stored)| self.0.seal.read(index, stored))
+        let leaf = self.or_absent(index, self.leaf(index))?;
+        // Not held while the entry is read.
+        let kept = self.entries().get(&leaf.hash);
+        if let Some(stored) = kept {
+            return self.0.seal.read(index, stored);
+        }
+        let stored = self.or_absent(index, self.read_entry(index, &leaf))?;
+        self.entries().keep(leaf.hash, &stored);
+        self.0.seal.read(index, stored)
     }
 
     /// One entry as it is stored, and its leaf, which it hashes to.
     pub(crate) fn get_with_leaf(&self, index: u64) -> Result<(Node, Vec<u8>)> {
-        let read = || {
-            let leaf = self.leaf(index)?;
-            let bytes = self.read(File::Data, self.offset(index)?, leaf.size, index)?;
-            Ok((leaf, check(index, &leaf, bytes)?))
-        };
-        self.or_absent(index, read())
+        let leaf = self.or_absent(index, self.leaf(index))?;
+        let stored = self.or_absent(index, self.read_entry(index, &leaf))?;
+        Ok((leaf, stored))
+    }
+
+    fn read_entry(&self, index: u64, leaf: &Node) -> Result<Vec<u8>> {
+        let bytes = self.read(File::Data, self.offset(index)?, leaf.size, index)?;
+        check(index, leaf, bytes)
     }
 
     /// What is missing or damaged because the entry is absent is no damage.
@@ -439,6 +458,15 @@ impl Reader {
     /// Nodes were taken out of the tree.
     pub(crate) fn forget_nodes(&self) {
         self.files().nodes.forget();
+    }
+
+    /// Entries were cleared.
+    pub(crate) fn forget_entries(&self) {
+        self.entries().forget();
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn files(&self) -> MutexGuard<'_, Files> {

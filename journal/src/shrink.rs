@@ -77,5 +77,7 @@ fn clear_range(log: &mut Log, from: u64, to: u64) -> Result<()> {
     log.commit(None, &OplogEntry { bitfield: Some(gone), ..OplogEntry::default() }, state)?;
     log.write_checkpoint()?;
     // Only now: whoever opens the journal knows that these bytes are gone.
-    log.storage.clear(File::Data, start, end - start).map_err(Error::io("clearing entries"))
+    log.storage.clear(File::Data, start, end - start).map_err(Error::io("clearing entries"))?;
+    log.reader.forget_entries();
+    Ok(())
 }

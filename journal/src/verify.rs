@@ -124,8 +124,8 @@ impl<'a> Sparse<'a> {
             (self.progress)(from, self.state.length);
         }
         if tree::level(node.index) == 0 {
-            return match self.reader.get(from) {
-                Ok(entry) if Node::of_entry(from, &entry) != *node => Err(Error::Damaged { index: from }),
+            return match self.reader.get_with_leaf(from) {
+                Ok((leaf, _)) if leaf != *node => Err(Error::Damaged { index: from }),
                 Ok(_) => Ok(()),
                 Err(Error::Absent { .. }) => {
                     self.report.absent += 1;
