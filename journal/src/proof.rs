@@ -121,12 +121,13 @@ pub(crate) fn prove(reader: &Reader, first: u64, end: u64, since: Option<u64>) -
     }
     let signature = state.signature.ok_or(Error::NoEntry { index: first, length })?;
     let scope = Scope { first, end, since: since.unwrap_or(0) };
+    let entries = (first..end).zip(reader.range(first, end)).map(|(_, entry)| entry.map(EntryBytes));
+    // The entries first: a log may claim more of them than can be walked.
+    let entries = entries.collect::<Result<Vec<_>>>()?;
     let mut nodes = Vec::new();
     for root in &state.roots {
         cover(reader, root.index, scope, &mut nodes)?;
     }
-    let entries = (first..end).zip(reader.range(first, end)).map(|(_, entry)| entry.map(EntryBytes));
-    let entries = entries.collect::<Result<Vec<_>>>()?;
     let key = *reader.key().as_bytes();
     Ok(Proof { key, fork: state.fork, length, signature, first, entries, since, nodes })
 }

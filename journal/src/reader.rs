@@ -382,25 +382,26 @@ impl Range {
             count += 1;
         }
         leaves.truncate(count);
+        let after = offset.checked_add(total).ok_or_else(|| Error::corrupt("sizes overflow"))?;
         let bytes = match self.reader.read(File::Data, offset, total, from) {
             // The file ends within what was read ahead: one by one, up to there.
             Err(Error::Damaged { .. }) => {
                 for (index, leaf) in (from..).zip(leaves) {
                     self.ahead.push_back(self.reader.get(index).map(|entry| (leaf, entry)));
                 }
-                self.offset = Some(offset + total);
+                self.offset = Some(after);
                 return Ok(());
             }
             read => read?,
         };
         let mut rest = &bytes[..];
         for (index, leaf) in (from..).zip(&leaves) {
-            let (entry, after) = rest.split_at(leaf.size as usize);
-            rest = after;
+            let (entry, others) = rest.split_at(leaf.size as usize);
+            rest = others;
             let entry = self.reader.or_cleared(check(index, leaf, entry.to_vec()));
             self.ahead.push_back(entry.map(|entry| (*leaf, entry)));
         }
-        self.offset = Some(offset + total);
+        self.offset = Some(after);
         Ok(())
     }
 }

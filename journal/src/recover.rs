@@ -11,9 +11,9 @@ use crate::error::{Error, Result};
 use crate::hash;
 use crate::key::PublicKey;
 use crate::nodes::read_node;
-use crate::oplog::{BitfieldUpdate, ENTRIES_AT, Header, OplogEntry, SlotPayload, Slots, entries};
+use crate::oplog::{BitfieldUpdate, ENTRIES_AT, HINTS_MAX, Header, OplogEntry, SlotPayload, Slots, entries};
 use crate::storage::{File, ReadStorage};
-use crate::tree::{self, Node};
+use crate::tree::{self, NODE_BYTES, Node};
 
 /// What opening found at the end of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,7 +82,8 @@ pub(crate) fn load(storage: &mut dyn ReadStorage) -> Result<Loaded> {
     let mut loaded = Loaded {
         slots,
         key: header.key,
-        hints: header.hints.clone(),
+        // More would not fit into the slot of the next header.
+        hints: header.hints[header.hints.len().saturating_sub(HINTS_MAX)..].to_vec(),
         contiguous: header.contiguous,
         shrunk: false,
         state: checkpointed(storage, &header)?,
@@ -121,10 +122,7 @@ fn checkpointed(storage: &mut dyn ReadStorage, header: &Header) -> Result<State>
             .ok_or_else(|| Error::corrupt(format!("the root {index} of the tree is missing")))?;
         roots.push(root);
     }
-    let byte_length = roots
-        .iter()
-        .try_fold(0u64, |sum, root| sum.checked_add(root.size))
-        .ok_or_else(|| Error::corrupt("the sizes of the tree overflow"))?;
+    let byte_length = bytes_below(&roots)?;
     let state = State {
         fork: header.fork,
         length: header.length,
@@ -138,6 +136,15 @@ fn checkpointed(storage: &mut dyn ReadStorage, header: &Header) -> Result<State>
         return Err(Error::corrupt("the roots of the tree are not the ones the header names"));
     }
     Ok(state)
+}
+
+/// Bytes of the entries below nodes: no more than a file can have.
+pub(crate) fn bytes_below(nodes: &[Node]) -> Result<u64> {
+    nodes
+        .iter()
+        .try_fold(0u64, |sum, node| sum.checked_add(node.size))
+        .filter(|sum| i64::try_from(*sum).is_ok())
+        .ok_or_else(|| Error::corrupt("the sizes of the tree overflow"))
 }
 
 fn replay(storage: &mut dyn ReadStorage, loaded: &mut Loaded, found: Vec<(u64, OplogEntry)>) -> Result<()> {
@@ -168,6 +175,7 @@ fn apply(
     entry: &OplogEntry,
     goes_later: &dyn Fn(u64) -> bool,
 ) -> Result<bool> {
+    let longest = loaded.state.length;
     if let Some(upgrade) = &entry.upgrade {
         let before = loaded.state.length;
         if upgrade.ancestors > before || upgrade.length < upgrade.ancestors {
@@ -186,12 +194,32 @@ fn apply(
         loaded.state = next;
     }
     if let Some(update) = entry.bitfield {
+        check_update(storage, &update, entry, longest.max(loaded.state.length))?;
         if update.drop {
             loaded.contiguous = loaded.contiguous.min(update.start);
         }
         loaded.bitfield.push(update);
     }
     Ok(true)
+}
+
+/// An update of the bitfield is about entries there are, and says of no more that they are there than
+/// there are leaves to check them by: what it costs is bounded by the files.
+fn check_update(
+    storage: &mut dyn ReadStorage,
+    update: &BitfieldUpdate,
+    entry: &OplogEntry,
+    longest: u64,
+) -> Result<()> {
+    let within = update.start.checked_add(update.length).is_some_and(|end| end <= longest);
+    let mut leaves = entry.nodes.len() as u64;
+    if !update.drop && update.length > leaves {
+        leaves += storage.len(File::Tree).map_err(Error::io("looking at the tree"))? / NODE_BYTES;
+    }
+    if within && (update.drop || update.length <= leaves) {
+        return Ok(());
+    }
+    Err(Error::corrupt("an oplog entry is about more entries than there are"))
 }
 
 /// Takes the entries from `length` on away.
@@ -204,7 +232,7 @@ fn cut(storage: &mut dyn ReadStorage, state: &mut State, length: u64) -> Result<
         };
         roots.push(root.ok_or_else(|| Error::corrupt(format!("the root {index} of the tree is missing")))?);
     }
-    state.byte_length = roots.iter().map(|root| root.size).sum();
+    state.byte_length = bytes_below(&roots)?;
     state.nodes.retain(|index, _| tree::span(*index).1 <= length);
     state.roots = roots;
     state.length = length;
@@ -232,7 +260,8 @@ fn grown(
         if !there && !goes_later(index) {
             return Ok(None);
         }
-        next.byte_length += leaf.size;
+        let end = next.byte_length.checked_add(leaf.size).filter(|end| i64::try_from(*end).is_ok());
+        next.byte_length = end.ok_or_else(|| Error::corrupt("the sizes of the tree overflow"))?;
         let State { roots, nodes, .. } = &mut next;
         tree::push(roots, **leaf, |node| {
             nodes.insert(node.index, node);

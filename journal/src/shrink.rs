@@ -10,9 +10,9 @@ use crate::error::{Error, Result};
 use crate::hash;
 use crate::journal::{Journal, mark};
 use crate::oplog::{BitfieldUpdate, ENTRIES_AT, HINTS_MAX, OplogEntry, Upgrade};
-use crate::recover::State;
+use crate::recover::{State, bytes_below};
 use crate::storage::File;
-use crate::tree::{self, NODE_BYTES};
+use crate::tree::{self, NODE_BYTES, Node};
 
 impl Journal {
     /// Cuts the log to its first `length` entries and raises the fork by one. Durable when it returns.
@@ -34,10 +34,10 @@ impl Journal {
     fn cut_to(&mut self, length: u64) -> Result<()> {
         self.checkpoint_if_due()?;
         let state = self.reader.state();
-        let roots =
+        let roots: Vec<Node> =
             tree::roots_of(length).into_iter().map(|index| self.reader.node(index)).collect::<Result<_>>()?;
-        let mut next = State { fork: state.fork + 1, length, roots, ..state.clone() };
-        next.byte_length = next.roots.iter().map(|root| root.size).sum();
+        let fork = state.fork.checked_add(1).ok_or_else(|| Error::corrupt("the fork can rise no more"))?;
+        let mut next = State { fork, length, byte_length: bytes_below(&roots)?, roots, ..state.clone() };
         next.signature = (length > 0)
             .then(|| self.key_pair.sign(&hash::signable(&next.tree_hash(), next.length, next.fork)));
         let upgrade = Upgrade { fork: next.fork, ancestors: length, length, signature: next.signature };
@@ -69,7 +69,9 @@ impl Journal {
         // An entry that is only in the oplog is checked against its bytes when the journal is opened.
         self.checkpoint_if_due()?;
         let start = self.reader.offset(from)?;
-        let end = self.reader.offset(to - 1)? + self.reader.node((to - 1) * 2)?.size;
+        let last = self.reader.node((to - 1) * 2)?;
+        let end = self.reader.offset(to - 1)?.checked_add(last.size).filter(|end| *end >= start);
+        let end = end.ok_or_else(|| Error::corrupt("sizes overflow"))?;
         let gone = BitfieldUpdate { drop: true, start: from, length: to - from };
         self.log(&OplogEntry { nodes: Vec::new(), upgrade: None, bitfield: Some(gone) })?;
         self.contiguous = self.contiguous.min(from);
