@@ -14,7 +14,7 @@ use crate::log::{PAGE_BYTES, mark, runs};
 use crate::oplog::{BitfieldUpdate, Header, SLOT_BYTES, Slots};
 use crate::reader::Reader;
 use crate::storage::{Backend, Disk, File, Storage};
-use crate::tree::{self, NODE_BYTES};
+use crate::tree::{self, NODE_BYTES, Node};
 
 /// Bytes and nodes are written when so many entries have been read.
 const RUN_ENTRIES: u64 = 4096;
@@ -59,13 +59,13 @@ impl Reader {
                     first_gap.get_or_insert(index);
                     write(&mut disk, File::Data, data_at, &data)?;
                     data.clear();
-                    data_at = offset + leaf.size;
+                    data_at = end(offset, &leaf)?;
                     leaf
                 }
                 Some(Err(error)) => return Err(error),
                 None => return Err(Error::corrupt("the journal was cut while it was read")),
             };
-            offset += leaf.size;
+            offset = end(offset, &leaf)?;
             tree::push(&mut roots, leaf, |node| {
                 nodes.insert(node.index, node);
             });
@@ -110,6 +110,11 @@ impl Reader {
         disk.sync(File::Oplog).map_err(Error::io("syncing the copy"))?;
         disk.sync_directory().map_err(Error::io("syncing the copy's folder"))
     }
+}
+
+/// Where an entry's bytes end that begin there.
+fn end(offset: u64, leaf: &Node) -> Result<u64> {
+    offset.checked_add(leaf.size).ok_or_else(|| Error::corrupt("sizes overflow"))
 }
 
 fn write(disk: &mut Disk, file: File, offset: u64, bytes: &[u8]) -> Result<()> {

@@ -293,8 +293,15 @@ fn read_page(storage: &mut dyn Storage, page: u64) -> Result<Vec<u8>> {
 
 fn pages_of(storage: &mut dyn Storage, updates: &[BitfieldUpdate]) -> Result<BTreeMap<u64, Vec<u8>>> {
     let mut pages = BTreeMap::new();
+    let there = storage.len(File::Bitfield).map_err(Error::io("looking at the bitfield"))?.saturating_mul(8);
     for update in updates {
-        mark(storage, &mut pages, *update)?;
+        let mut update = *update;
+        if update.drop {
+            // Past the pages there are, nothing is present.
+            let paged = pages.last_key_value().map_or(0, |(page, _)| (page + 1) * PAGE_BYTES * 8);
+            update.length = update.length.min(there.max(paged).saturating_sub(update.start));
+        }
+        mark(storage, &mut pages, update)?;
     }
     Ok(pages)
 }

@@ -120,12 +120,13 @@ pub(crate) fn prove(reader: &Reader, first: u64, end: u64, since: Option<u64>) -
     }
     let signature = state.signature.ok_or(Error::NoEntry { index: first, length })?;
     let scope = Scope { first, end, since: since.unwrap_or(0) };
+    // The entries first: a log may claim more of them than can be walked.
+    let entries = reader.stored_range(first, end).map(|entry| entry.map(EntryBytes));
+    let entries = entries.collect::<Result<Vec<_>>>()?;
     let mut nodes = Vec::new();
     for root in &state.roots {
         cover(reader, root.index, scope, &mut nodes)?;
     }
-    let entries = reader.stored_range(first, end).map(|entry| entry.map(EntryBytes));
-    let entries = entries.collect::<Result<Vec<_>>>()?;
     let key = *reader.key().as_bytes();
     Ok(Proof { key, fork: state.fork, length, signature, first, entries, since, nodes })
 }
@@ -175,6 +176,7 @@ impl Proof {
             return Err(Error::BadProof("it leads to a tree that its key has not signed"));
         }
         let byte_length = roots.iter().map(|root| root.size).try_fold(0u64, u64::checked_add);
+        let byte_length = byte_length.filter(|bytes| i64::try_from(*bytes).is_ok());
         let byte_length = byte_length.ok_or(Error::BadProof("its sizes overflow"))?;
         Ok(Checked { byte_length, roots, roots_since, nodes })
     }

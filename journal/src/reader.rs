@@ -530,15 +530,16 @@ impl Range {
             count += 1;
         }
         leaves.truncate(count);
+        let after = offset.checked_add(total).ok_or_else(|| Error::corrupt("sizes overflow"))?;
         let bytes = self.reader.read(File::Data, offset, total, from)?;
         let mut rest = &bytes[..];
         for (index, leaf) in (from..).zip(&leaves) {
-            let (entry, after) = rest.split_at(leaf.size as usize);
-            rest = after;
+            let (entry, others) = rest.split_at(leaf.size as usize);
+            rest = others;
             let entry = self.reader.or_absent(index, check(index, leaf, entry.to_vec()));
             self.ahead.push_back(entry.map(|entry| (*leaf, entry)));
         }
-        self.offset = Some(offset + total);
+        self.offset = Some(after);
         Ok(())
     }
 }

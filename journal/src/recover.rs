@@ -12,9 +12,11 @@ use crate::external::Place;
 use crate::hash;
 use crate::key::PublicKey;
 use crate::nodes::read_node;
-use crate::oplog::{BitfieldUpdate, ENTRIES_AT, Header, OplogEntry, SlotPayload, Slots, Upgrade, entries};
+use crate::oplog::{
+    BitfieldUpdate, ENTRIES_AT, HINTS_MAX, Header, OplogEntry, SlotPayload, Slots, Upgrade, entries,
+};
 use crate::storage::{File, ReadStorage};
-use crate::tree::{self, LENGTH_MAX, Node};
+use crate::tree::{self, LENGTH_MAX, NODE_BYTES, Node};
 use crate::user_data::UserData;
 
 /// What opening found at the end of the log.
@@ -98,7 +100,8 @@ pub(crate) fn load(storage: &mut dyn ReadStorage) -> Result<Loaded> {
         external,
         key: header.key,
         user_data: header.user_data.clone(),
-        hints: header.hints.clone(),
+        // More would not fit into the slot of the next header.
+        hints: header.hints[header.hints.len().saturating_sub(HINTS_MAX)..].to_vec(),
         contiguous: header.contiguous,
         shrunk: false,
         state: checkpointed(storage, &header)?,
@@ -137,10 +140,7 @@ fn checkpointed(storage: &mut dyn ReadStorage, header: &Header) -> Result<State>
             .ok_or_else(|| Error::corrupt(format!("the root {index} of the tree is missing")))?;
         roots.push(root);
     }
-    let byte_length = roots
-        .iter()
-        .try_fold(0u64, |sum, root| sum.checked_add(root.size))
-        .ok_or_else(|| Error::corrupt("the sizes of the tree overflow"))?;
+    let byte_length = bytes_below(&roots)?;
     let state = State {
         fork: header.fork,
         length: header.length,
@@ -155,6 +155,15 @@ fn checkpointed(storage: &mut dyn ReadStorage, header: &Header) -> Result<State>
         return Err(Error::corrupt("the roots of the tree are not the ones the header names"));
     }
     Ok(state)
+}
+
+/// Bytes of the entries below nodes: no more than a file can have.
+pub(crate) fn bytes_below(nodes: &[Node]) -> Result<u64> {
+    nodes
+        .iter()
+        .try_fold(0u64, |sum, node| sum.checked_add(node.size))
+        .filter(|sum| i64::try_from(*sum).is_ok())
+        .ok_or_else(|| Error::corrupt("the sizes of the tree overflow"))
 }
 
 fn replay(storage: &mut dyn ReadStorage, loaded: &mut Loaded, found: Vec<(u64, OplogEntry)>) -> Result<()> {
@@ -187,6 +196,10 @@ fn apply(
     goes_later: &dyn Fn(u64) -> bool,
 ) -> Result<bool> {
     let before = loaded.state.without_nodes();
+    let grown = entry.upgrade.as_ref().map_or(0, |upgrade| upgrade.length);
+    if let Some(update) = &entry.bitfield {
+        check_update(storage, update, entry, before.length.max(grown))?;
+    }
     let mut next = std::mem::replace(&mut loaded.state, before);
     let kept = entry.upgrade.as_ref().filter(|upgrade| upgrade.ancestors < next.length).map(|_| next.clone());
     if !change(storage, &mut next, entry, goes_later)? {
@@ -250,6 +263,25 @@ fn change(
     Ok(true)
 }
 
+/// An update of the bitfield is about entries there are, and says of no more that they are there than
+/// there are leaves to check them by: what it costs is bounded by the files.
+fn check_update(
+    storage: &mut dyn ReadStorage,
+    update: &BitfieldUpdate,
+    entry: &OplogEntry,
+    longest: u64,
+) -> Result<()> {
+    let within = update.start.checked_add(update.length).is_some_and(|end| end <= longest);
+    let mut leaves = entry.nodes.len() as u64;
+    if !update.drop && update.length > leaves {
+        leaves += storage.len(File::Tree).map_err(Error::io("looking at the tree"))? / NODE_BYTES;
+    }
+    if within && (update.drop || update.length <= leaves) {
+        return Ok(());
+    }
+    Err(Error::corrupt("an oplog entry is about more entries than there are"))
+}
+
 /// A node that is among those not checkpointed, or in the file.
 fn node(storage: &mut dyn ReadStorage, state: &State, index: u64) -> Result<Node> {
     let node = match state.nodes.get(&index) {
@@ -263,7 +295,7 @@ fn node(storage: &mut dyn ReadStorage, state: &State, index: u64) -> Result<Node
 fn cut(storage: &mut dyn ReadStorage, state: &mut State, length: u64) -> Result<()> {
     let roots = tree::roots_of(length).into_iter().map(|index| node(storage, state, index));
     state.roots = roots.collect::<Result<_>>()?;
-    state.byte_length = state.roots.iter().map(|root| root.size).sum();
+    state.byte_length = bytes_below(&state.roots)?;
     state.nodes.retain(|index, _| tree::span(*index).1 <= length);
     state.length = length;
     Ok(())
@@ -282,8 +314,7 @@ fn grow_sparse(
     state.nodes.extend(entry.nodes.iter().map(|node| (node.index, *node)));
     let roots = tree::roots_of(upgrade.length).into_iter().map(|index| node(storage, state, index));
     state.roots = roots.collect::<Result<Vec<_>>>()?;
-    let byte_length = state.roots.iter().try_fold(0u64, |sum, root| sum.checked_add(root.size));
-    state.byte_length = byte_length.ok_or_else(|| Error::corrupt("the sizes of the tree overflow"))?;
+    state.byte_length = bytes_below(&state.roots)?;
     state.length = upgrade.length;
     state.fork = upgrade.fork;
     state.signature = upgrade.signature;
@@ -338,8 +369,8 @@ fn grow(
         if !is_entry(storage, state.byte_length, leaf)? && !goes_later(index) {
             return Ok(false);
         }
-        let size = state.byte_length.checked_add(leaf.size);
-        state.byte_length = size.ok_or_else(|| Error::corrupt("the sizes of the tree overflow"))?;
+        let end = state.byte_length.checked_add(leaf.size).filter(|end| i64::try_from(*end).is_ok());
+        state.byte_length = end.ok_or_else(|| Error::corrupt("the sizes of the tree overflow"))?;
         let State { roots, nodes, .. } = state;
         tree::push(roots, **leaf, |node| {
             nodes.insert(node.index, node);

@@ -11,9 +11,9 @@ use crate::journal::Journal;
 use crate::key::KeyPair;
 use crate::log::Log;
 use crate::oplog::{BitfieldUpdate, OplogEntry, Upgrade};
-use crate::recover::State;
+use crate::recover::{State, bytes_below};
 use crate::storage::File;
-use crate::tree;
+use crate::tree::{self, Node};
 
 impl Journal {
     /// Cuts the log to its first `length` entries and raises the fork by one. Durable when it returns.
@@ -53,10 +53,10 @@ impl Journal {
 fn cut_to(log: &mut Log, key_pair: &KeyPair, length: u64) -> Result<()> {
     log.checkpoint_if_due()?;
     let state = log.reader.state();
-    let roots =
+    let roots: Vec<Node> =
         tree::roots_of(length).into_iter().map(|index| log.reader.node(index)).collect::<Result<_>>()?;
-    let mut next = State { fork: state.fork + 1, length, roots, ..state.clone() };
-    next.byte_length = next.roots.iter().map(|root| root.size).sum();
+    let fork = state.fork.checked_add(1).ok_or_else(|| Error::corrupt("the fork can rise no more"))?;
+    let mut next = State { fork, length, byte_length: bytes_below(&roots)?, roots, ..state.clone() };
     next.signature =
         (length > 0).then(|| key_pair.sign(&hash::signable(&next.tree_hash(), next.length, next.fork)));
     let upgrade = Upgrade { fork: next.fork, ancestors: length, length, signature: next.signature };
@@ -71,7 +71,9 @@ fn clear_range(log: &mut Log, from: u64, to: u64) -> Result<()> {
     // An entry that is only in the oplog is checked against its bytes when the journal is opened.
     log.checkpoint_if_due()?;
     let start = log.reader.offset(from)?;
-    let end = log.reader.offset(to - 1)? + log.reader.node((to - 1) * 2)?.size;
+    let last = log.reader.node((to - 1) * 2)?;
+    let end = log.reader.offset(to - 1)?.checked_add(last.size).filter(|end| *end >= start);
+    let end = end.ok_or_else(|| Error::corrupt("sizes overflow"))?;
     let gone = BitfieldUpdate { drop: true, start: from, length: to - from };
     let state = log.reader.state();
     log.commit(None, &OplogEntry { bitfield: Some(gone), ..OplogEntry::default() }, state)?;

@@ -51,7 +51,8 @@ pub(crate) fn verify(reader: &Reader, progress: &mut dyn FnMut(u64, u64)) -> Res
             Some(Err(error)) => return Err(error),
             None => return Err(Error::corrupt("the journal was cut while it was checked")),
         };
-        report.bytes += leaf.size;
+        let bytes = report.bytes.checked_add(leaf.size);
+        report.bytes = bytes.ok_or_else(|| Error::corrupt("sizes overflow"))?;
         // The range has checked the leaf; the parents it completes are compared with the stored ones.
         completed.clear();
         tree::push(&mut roots, leaf, |node| completed.push(node));

@@ -427,9 +427,12 @@ fn a_full_disk_refuses_appends_and_takes_them_again() {
     journal.verify(&mut |_, _| {}).expect("in order");
     drop(journal);
 
-    // A writer needs room: for what it makes durable anew.
-    let refused = Journal::open_on(Box::new(disk.clone()), pair(), 2).map(drop);
-    assert!(matches!(&refused, Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull));
+    // A reopen needs no room, and changes nothing about it.
+    let (mut journal, _) = Journal::open_on(Box::new(disk.clone()), pair(), 2).expect("opens");
+    assert_eq!(journal.get(1).expect("reads go on"), b"two");
+    assert!(matches!(journal.append(&["refused"]), Err(Error::Io { .. })));
+    drop(journal);
+
     disk.set_faults(Faults::default());
     let (mut journal, recovery) = Journal::open_on(Box::new(disk.clone()), pair(), 2).expect("opens");
     assert!(!recovery.tail_unproven, "{recovery:?}");

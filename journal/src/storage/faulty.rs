@@ -25,7 +25,7 @@ pub struct Faults {
     pub fail_once: Option<(u64, i32)>,
     /// Whether a sync that fails gives up what it was to make durable.
     pub forgets: bool,
-    /// Whether the disk has no room: what needs some fails.
+    /// Whether the disk has no room: a write past the end of a file fails.
     pub full: bool,
 }
 
@@ -83,9 +83,6 @@ impl Disk {
             }
             Faults { fail_from: Some(from), .. } if number >= from => {
                 io::Error::other(format!("operation {number} fails on demand"))
-            }
-            Faults { full: true, .. } if matches!(call, Call::Write(..)) => {
-                io::Error::from_raw_os_error(nix::libc::ENOSPC)
             }
             _ => return Ok(()),
         };
@@ -202,7 +199,10 @@ impl Storage for Faulty {
     fn write(&mut self, file: File, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.open(file)?;
         let mut disk = self.disk();
-        let called = disk.call(Call::Write(file, offset));
+        let mut called = disk.call(Call::Write(file, offset));
+        if called.is_ok() && disk.faults.full && offset + bytes.len() as u64 > disk.volatile.len(file)? {
+            called = Err(Call::Write(file, offset).failed(io::Error::from_raw_os_error(nix::libc::ENOSPC)));
+        }
         let taken = if called.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
         disk.change(Change::Write { file, offset, bytes: taken.to_vec() });
         called
