@@ -6,7 +6,8 @@
 //! - `bench [bus] [messages] [cells] [journal] [peers]`: the measured tables of `docs/benchmarks.md`; `peers` is the
 //!   journal beside the JavaScript and Rust packages.
 //! - `verify`: the quick half of `test` (formatting and lints); `fix`: repairs what can be repaired.
-//! - `campaign`: the crash test with many more kills.
+//! - `campaign`: the crash test with many more kills. `campaign fuzz [SECONDS]`: the fuzz targets of the
+//!   journal, guided by coverage, each for so long (300 unless told); needs cargo-fuzz and a nightly toolchain.
 //!
 //! Everything is built with the one profile `release`: see Cargo.toml.
 
@@ -23,17 +24,20 @@ type Done = Result<(), String>;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let rest = arguments.get(1..).unwrap_or_default();
-    let done =
-        match arguments.first().map(String::as_str) {
-            Some("up") => machine::prepare().and_then(|()| tour::up(rest)),
-            Some("test") => machine::prepare_tests().and_then(|()| test()),
-            Some("bench") => prepare_bench(rest).and_then(|()| bench(rest)),
-            Some("verify") => machine::prepare().and_then(|()| verify()),
-            Some("fix") => fix(),
-            Some("campaign") => machine::prepare().and_then(|()| campaign()),
-            _ => Err("usage: cargo xtask up [--cells N] [--once] | test | bench | verify | fix | campaign"
-                .to_owned()),
-        };
+    let done = match arguments.first().map(String::as_str) {
+        Some("up") => machine::prepare().and_then(|()| tour::up(rest)),
+        Some("test") => machine::prepare_tests().and_then(|()| test()),
+        Some("bench") => prepare_bench(rest).and_then(|()| bench(rest)),
+        Some("verify") => machine::prepare().and_then(|()| verify()),
+        Some("fix") => fix(),
+        Some("campaign") => match rest.first().map(String::as_str) {
+            Some("fuzz") => fuzz(rest.get(1).map_or("300", String::as_str)),
+            _ => machine::prepare().and_then(|()| campaign()),
+        },
+        _ => Err("usage: cargo xtask up [--cells N] [--once] | test | bench | verify | fix \
+                      | campaign [fuzz [SECONDS]]"
+            .to_owned()),
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -101,6 +105,32 @@ fn campaign() -> Done {
             "--nocapture",
         ])
         .env("CRASH_KILLS", "400"))
+}
+
+/// The fuzz targets of `journal/fuzz`.
+const FUZZ_TARGETS: [&str; 3] = ["open", "proof", "frames"];
+
+/// Runs each fuzz target for some seconds. New inputs go to the target folder, not to the corpus that is
+/// committed: add by hand those that are worth it.
+fn fuzz(seconds: &str) -> Done {
+    let seconds: u32 = seconds.parse().map_err(|_| format!("{seconds} is no count of seconds"))?;
+    let there = |program: &mut Command| program.output().is_ok_and(|output| output.status.success());
+    if !there(Command::new("cargo").args(["fuzz", "--version"])) {
+        return Err("cargo-fuzz is not there: cargo install cargo-fuzz --locked".to_owned());
+    }
+    if !there(Command::new("cargo").args(["+nightly", "--version"])) {
+        return Err("there is no nightly toolchain: rustup toolchain install nightly".to_owned());
+    }
+    for target in FUZZ_TARGETS {
+        let found = format!("target/fuzz-found/{target}");
+        std::fs::create_dir_all(&found).map_err(|error| format!("{found}: {error}"))?;
+        run(Command::new("cargo")
+            .args(["+nightly", "fuzz", "run", "--fuzz-dir", "journal/fuzz", target, &found])
+            .arg(format!("journal/fuzz/corpus/{target}"))
+            .args(["--", "-rss_limit_mb=512", "-malloc_limit_mb=256", "-timeout=10", "-max_len=16384"])
+            .arg(format!("-max_total_time={seconds}")))?;
+    }
+    Ok(())
 }
 
 fn fix() -> Done {
