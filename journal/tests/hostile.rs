@@ -108,7 +108,7 @@ fn check(target: &str, run: fn(&[u8]), kinds: u8) {
     let corpus = corpus(target);
     assert!(corpus.len() >= 8, "the corpus of {target} is lost");
     corpus.iter().for_each(|input| run(input));
-    let cases = std::env::var("HOSTILE_CASES").map_or(Ok(2_500), |cases| cases.parse()).expect("a number");
+    let cases = std::env::var("HOSTILE_CASES").map_or(Ok(10_000), |cases| cases.parse()).expect("a number");
     let mut runner = TestRunner::new(ProptestConfig { cases, ..ProptestConfig::with_source_file(file!()) });
     let changed = (any::<Index>(), 0..2 * kinds, prop::collection::vec(Change::any(), 0..6));
     let result = runner.run(&changed, |(of, kind, changes)| {
