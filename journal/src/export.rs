@@ -10,8 +10,9 @@ use crate::error::{Error, Result};
 use crate::external;
 use crate::hash;
 use crate::key::KeyPair;
-use crate::log::{PAGE_BYTES, mark, runs};
+use crate::log::{PAGE_BYTES, mark};
 use crate::oplog::{BitfieldUpdate, Header, SLOT_BYTES, Slots};
+use crate::pending::Pending;
 use crate::reader::Reader;
 use crate::storage::{Backend, Disk, File, Storage};
 use crate::tree::{self, NODE_BYTES, Node};
@@ -43,7 +44,7 @@ impl Reader {
             let owner = fs::Permissions::from_mode(0o700);
             fs::set_permissions(folder, owner).map_err(Error::io("closing the copy's folder to others"))?;
         }
-        let (mut roots, mut nodes, mut pages) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        let (mut roots, mut nodes, mut pages) = (Vec::new(), Pending::default(), BTreeMap::new());
         let (mut data, mut data_at, mut offset) = (Vec::new(), 0, 0);
         let mut first_gap = None;
         let mut range = self.range(0, state.length);
@@ -66,11 +67,9 @@ impl Reader {
                 None => return Err(Error::corrupt("the journal was cut while it was read")),
             };
             offset = end(offset, &leaf)?;
-            tree::push(&mut roots, leaf, |node| {
-                nodes.insert(node.index, node);
-            });
+            tree::push(&mut roots, leaf, |node| nodes.insert(node));
             if index % RUN_ENTRIES == RUN_ENTRIES - 1 || index + 1 == state.length {
-                for (first, run) in runs(&nodes) {
+                for (first, run) in nodes.runs() {
                     write(&mut disk, File::Tree, first * NODE_BYTES, &run)?;
                 }
                 nodes.clear();

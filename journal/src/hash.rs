@@ -1,5 +1,7 @@
 //! The hashes of Hypercore 10: BLAKE2b with a 32-byte digest, with a tag byte for each use.
 
+use blake2b_simd::many::{HashManyJob, hash_many};
+
 use crate::tree::Node;
 
 /// A 32-byte BLAKE2b digest.
@@ -17,13 +19,24 @@ pub(crate) const DEFAULT_SIGNER: Digest = [
     0x35, 0x53, 0x43, 0xff, 0x6f, 0xcb, 0x0f, 0x00, 0x52, 0x00, 0xe1, 0x2c, 0xd7, 0x47, 0xcb,
 ];
 
+/// Bytes before the entry or the hashes of a node: tag and size.
+const HEAD_BYTES: usize = 9;
+/// What is no longer is put together on the stack and hashed at once.
+const SMALL_BYTES: usize = 256;
+/// As many bytes are put together to be hashed several at once, and one item more.
+const TOGETHER_BYTES: usize = 16 * 1024;
+
 pub(crate) fn blake2b(parts: &[&[u8]]) -> Digest {
     let mut state = blake2b_simd::Params::new().hash_length(32).to_state();
     for part in parts {
         state.update(part);
     }
+    digest(&state.finalize())
+}
+
+fn digest(hash: &blake2b_simd::Hash) -> Digest {
     let mut digest = [0; 32];
-    digest.copy_from_slice(state.finalize().as_bytes());
+    digest.copy_from_slice(hash.as_bytes());
     digest
 }
 
@@ -33,19 +46,79 @@ pub(crate) fn keyed(key: &Digest, parts: &[&[u8]]) -> Digest {
     for part in parts {
         state.update(part);
     }
-    let mut digest = [0; 32];
-    digest.copy_from_slice(state.finalize().as_bytes());
-    digest
+    digest(&state.finalize())
 }
 
 /// `hash(00 || u64 length || entry)`.
 pub fn leaf(entry: &[u8]) -> Digest {
-    blake2b(&[&[0], &(entry.len() as u64).to_le_bytes(), entry])
+    let mut whole = [0; SMALL_BYTES];
+    match whole.get_mut(HEAD_BYTES..HEAD_BYTES + entry.len()) {
+        Some(place) => {
+            place.copy_from_slice(entry);
+            whole[1..HEAD_BYTES].copy_from_slice(&(entry.len() as u64).to_le_bytes());
+            at_once(&whole[..HEAD_BYTES + entry.len()])
+        }
+        None => blake2b(&[&[0], &(entry.len() as u64).to_le_bytes(), entry]),
+    }
+}
+
+/// The leaves of many entries: several at once where the processor can.
+pub(crate) fn leaves(entries: &[impl AsRef<[u8]>]) -> Vec<Digest> {
+    many(entries, |entry, out| {
+        let entry = entry.as_ref();
+        out.push(0);
+        out.extend_from_slice(&(entry.len() as u64).to_le_bytes());
+        out.extend_from_slice(entry);
+    })
 }
 
 /// `hash(01 || u64 (left size + right size) || left hash || right hash)`.
 pub fn parent(left: &Node, right: &Node) -> Digest {
-    blake2b(&[&[1], &left.size.wrapping_add(right.size).to_le_bytes(), &left.hash, &right.hash])
+    let mut whole = [0; HEAD_BYTES + 64];
+    whole[0] = 1;
+    whole[1..HEAD_BYTES].copy_from_slice(&left.size.wrapping_add(right.size).to_le_bytes());
+    whole[HEAD_BYTES..HEAD_BYTES + 32].copy_from_slice(&left.hash);
+    whole[HEAD_BYTES + 32..].copy_from_slice(&right.hash);
+    at_once(&whole)
+}
+
+/// The parents of many pairs.
+pub(crate) fn parents(pairs: &[[Node; 2]]) -> Vec<Digest> {
+    many(pairs, |[left, right], out| {
+        out.push(1);
+        out.extend_from_slice(&left.size.wrapping_add(right.size).to_le_bytes());
+        out.extend_from_slice(&left.hash);
+        out.extend_from_slice(&right.hash);
+    })
+}
+
+fn at_once(whole: &[u8]) -> Digest {
+    digest(&blake2b_simd::Params::new().hash_length(32).hash(whole))
+}
+
+/// Hashes what `input` makes of each, a bounded number of bytes at a time.
+fn many<T>(items: &[T], input: impl Fn(&T, &mut Vec<u8>)) -> Vec<Digest> {
+    let mut params = blake2b_simd::Params::new();
+    params.hash_length(32);
+    let mut digests = Vec::with_capacity(items.len());
+    let mut items = items.iter();
+    let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+    while items.len() > 0 {
+        bytes.clear();
+        ends.clear();
+        while bytes.len() < TOGETHER_BYTES
+            && let Some(item) = items.next()
+        {
+            input(item, &mut bytes);
+            ends.push(bytes.len());
+        }
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let inputs = starts.zip(&ends).map(|(start, end)| &bytes[start..*end]);
+        let mut jobs: Vec<_> = inputs.map(|input| HashManyJob::new(&params, input)).collect();
+        hash_many(&mut jobs);
+        digests.extend(jobs.iter().map(|job| digest(&job.to_hash())));
+    }
+    digests
 }
 
 /// `hash(02 || for each root: hash || u64 index || u64 size)`.

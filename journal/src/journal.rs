@@ -230,16 +230,11 @@ fn append_stored(
 /// The state after a batch, and the oplog entry that brings it about.
 fn batch(key_pair: &KeyPair, state: &State, entries: &[impl AsRef<[u8]>]) -> (State, OplogEntry) {
     let mut next = state.clone();
-    let mut nodes = Vec::with_capacity(entries.len() * 2);
-    for (index, entry) in (state.length..).zip(entries) {
-        let leaf = Node::of_entry(index, entry.as_ref());
-        next.byte_length += leaf.size;
-        tree::push(&mut next.roots, leaf, |node| nodes.push(node));
-    }
+    let nodes = tree::extend(&mut next.roots, Node::of_entries(state.length, entries));
+    next.byte_length += entries.iter().map(|entry| entry.as_ref().len() as u64).sum::<u64>();
     next.length += entries.len() as u64;
     let message = hash::signable(&next.tree_hash(), next.length, next.fork);
     next.signature = Some(key_pair.sign(&message));
-    next.nodes = nodes.iter().map(|node| (node.index, *node)).collect();
     let upgrade =
         Upgrade { fork: next.fork, ancestors: state.length, length: next.length, signature: next.signature };
     let added = BitfieldUpdate { drop: false, start: state.length, length: entries.len() as u64 };

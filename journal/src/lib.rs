@@ -40,6 +40,7 @@ mod key;
 mod log;
 mod nodes;
 mod oplog;
+mod pending;
 mod proof;
 mod reader;
 mod recover;

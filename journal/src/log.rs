@@ -1,6 +1,7 @@
 //! What the writer and a replica share: the files, the oplog that makes a change count, the checkpoint.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::codec;
 use crate::encryption::{EncryptionKey, Seal};
@@ -11,7 +12,7 @@ use crate::oplog::{BitfieldUpdate, ENTRIES_AT, HINTS_MAX, Header, OplogEntry, SL
 use crate::reader::Reader;
 use crate::recover::{Loaded, Recovery, State};
 use crate::storage::{File, Storage};
-use crate::tree::{self, NODE_BYTES, Node};
+use crate::tree::{self, NODE_BYTES};
 use crate::user_data::UserData;
 
 /// Oplog entries beyond which a checkpoint is due. Smaller ones cost speed, larger ones memory and
@@ -19,6 +20,8 @@ use crate::user_data::UserData;
 const CHECKPOINT_BYTES: u64 = 1024 * 1024;
 /// Bytes of a bitfield page: 32 768 entries.
 pub(crate) const PAGE_BYTES: u64 = 4096;
+/// Entries of a page.
+const PAGE_BITS: u64 = PAGE_BYTES * 8;
 
 /// A log open for writing by its one writer, or by the one replica that follows it in a folder.
 pub(crate) struct Log {
@@ -143,7 +146,7 @@ impl Log {
     }
 
     /// Makes a change durable: bytes of entries first, then the oplog entry by which they count. Readers
-    /// see `next` when it returns.
+    /// see `next` when it returns, with the nodes of the oplog entry beside those that waited.
     pub(crate) fn commit(&mut self, data: Option<Run<'_>>, entry: &OplogEntry, next: State) -> Result<()> {
         if let Some((offset, bytes)) = data {
             self.storage.write(File::Data, offset, bytes).map_err(Error::io("writing entries"))?;
@@ -161,7 +164,7 @@ impl Log {
                 self.contiguous = self.contiguous.max(update.start + update.length);
             }
         }
-        self.reader.advance(next);
+        self.reader.advance(next, &entry.nodes);
         Ok(())
     }
 
@@ -192,8 +195,8 @@ impl Log {
     }
 
     pub(crate) fn write_checkpoint(&mut self) -> Result<()> {
-        let state = self.reader.state_with_nodes();
-        for (first, run) in runs(&state.nodes) {
+        let state = self.reader.state();
+        for (first, run) in self.reader.pending_runs() {
             self.storage
                 .write(File::Tree, first * NODE_BYTES, &run)
                 .map_err(Error::io("writing the tree"))?;
@@ -267,18 +270,24 @@ pub(crate) fn mark(
     pages: &mut BTreeMap<u64, Vec<u8>>,
     update: BitfieldUpdate,
 ) -> Result<()> {
-    for index in update.start..update.start.saturating_add(update.length) {
-        let (page, bit) = (index / (PAGE_BYTES * 8), index % (PAGE_BYTES * 8));
+    let end = update.start.saturating_add(update.length);
+    let mut at = update.start;
+    while at < end {
+        let page = at / PAGE_BITS;
         let bytes = match pages.entry(page) {
-            std::collections::btree_map::Entry::Occupied(there) => there.into_mut(),
-            std::collections::btree_map::Entry::Vacant(place) => place.insert(read_page(storage, page)?),
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(place) => place.insert(read_page(storage, page)?),
         };
-        let (byte, mask) = ((bit / 8) as usize, 1 << (bit % 8));
-        if update.drop {
-            bytes[byte] &= !mask;
-        } else {
-            bytes[byte] |= mask;
+        let page_end = end.min((page + 1).saturating_mul(PAGE_BITS));
+        for bit in at..page_end {
+            let (byte, mask) = ((bit % PAGE_BITS / 8) as usize, 1 << (bit % 8));
+            if update.drop {
+                bytes[byte] &= !mask;
+            } else {
+                bytes[byte] |= mask;
+            }
         }
+        at = page_end;
     }
     Ok(())
 }
@@ -298,24 +307,10 @@ fn pages_of(storage: &mut dyn Storage, updates: &[BitfieldUpdate]) -> Result<BTr
         let mut update = *update;
         if update.drop {
             // Past the pages there are, nothing is present.
-            let paged = pages.last_key_value().map_or(0, |(page, _)| (page + 1) * PAGE_BYTES * 8);
+            let paged = pages.last_key_value().map_or(0, |(page, _)| (page + 1) * PAGE_BITS);
             update.length = update.length.min(there.max(paged).saturating_sub(update.start));
         }
         mark(storage, &mut pages, update)?;
     }
     Ok(pages)
-}
-
-/// Nodes as runs of neighbouring ones: fewer, larger writes.
-pub(crate) fn runs(nodes: &BTreeMap<u64, Node>) -> Vec<(u64, Vec<u8>)> {
-    let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
-    for (index, node) in nodes {
-        match runs.last_mut() {
-            Some((first, run)) if *first + run.len() as u64 / NODE_BYTES == *index => {
-                run.extend_from_slice(&node.to_bytes());
-            }
-            _ => runs.push((*index, node.to_bytes().to_vec())),
-        }
-    }
-    runs
 }

@@ -45,6 +45,14 @@ struct Files {
     nodes: Nodes,
 }
 
+impl Files {
+    /// A node of the `tree` file.
+    fn node(&mut self, index: u64) -> Result<Node> {
+        let node = self.nodes.get(&mut *self.storage, index)?;
+        node.ok_or_else(|| Error::corrupt(format!("the tree lacks its node {index}")))
+    }
+}
+
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (fork, length) = self.head();
@@ -226,7 +234,7 @@ impl Reader {
                 return Ok(last.drop);
             }
             // Whoever appends only keeps no list: what is not checkpointed is there.
-            if !state.sparse && state.nodes.contains_key(&(index * 2)) {
+            if !state.sparse && state.nodes.get(index * 2).is_some() {
                 return Ok(false);
             }
         }
@@ -245,7 +253,13 @@ impl Reader {
             end: to.min(self.length()),
             offset: None,
             ahead: VecDeque::new(),
+            only_checks: false,
         }
+    }
+
+    /// [`Reader::range`] of what was checked, with nothing in place of the entries.
+    pub(crate) fn checked_range(&self, from: u64, to: u64) -> Range {
+        Range { only_checks: true, ..self.range(from, to) }
     }
 
     /// [`Reader::range`] of the entries as they are stored.
@@ -318,17 +332,16 @@ impl Reader {
         self.read_state().without_nodes()
     }
 
-    pub(crate) fn state_with_nodes(&self) -> State {
-        self.read_state().clone()
+    /// What a checkpoint writes into the `tree` file.
+    pub(crate) fn pending_runs(&self) -> Vec<(u64, Vec<u8>)> {
+        self.read_state().nodes.runs()
     }
 
-    /// A change became durable: `next` holds the nodes it added, and if the log is sparse what came and went.
-    pub(crate) fn advance(&self, mut next: State) {
+    /// A change became durable. It added these nodes; `next` holds, if the log is sparse, what came and went.
+    pub(crate) fn advance(&self, mut next: State, added: &[Node]) {
         let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
-        let mut nodes = std::mem::take(&mut state.nodes);
-        // Not `append`: that walks all nodes that are there, and few are new.
-        nodes.extend(std::mem::take(&mut next.nodes));
-        next.nodes = nodes;
+        next.nodes = std::mem::take(&mut state.nodes);
+        next.nodes.extend(added.iter().copied());
         let mut changes = std::mem::take(&mut state.changes);
         changes.append(&mut next.changes);
         next.changes = changes;
@@ -345,14 +358,10 @@ impl Reader {
     }
 
     pub(crate) fn node(&self, index: u64) -> Result<Node> {
-        if let Some(node) = self.read_state().nodes.get(&index) {
-            return Ok(*node);
+        if let Some(node) = self.read_state().nodes.get(index) {
+            return Ok(node);
         }
-        let mut files = self.files();
-        let Files { storage, nodes } = &mut *files;
-        nodes
-            .get(&mut **storage, index)?
-            .ok_or_else(|| Error::corrupt(format!("the tree lacks its node {index}")))
+        self.files().node(index)
     }
 
     /// A node, if it is known.
@@ -397,7 +406,7 @@ impl Reader {
     /// The nodes from the leaf of `from` up to the leaf before `to`, as they lie in the file; `None` where some
     /// are not checkpointed, or the file ends.
     pub(crate) fn run(&self, from: u64, to: u64) -> Result<Option<Vec<Option<Node>>>> {
-        if self.read_state().nodes.range(from * 2..to * 2).next().is_some() {
+        if self.read_state().nodes.any_of(from * 2..to * 2) {
             return Ok(None);
         }
         let bytes = (2 * (to - from) - 1) * NODE_BYTES;
@@ -415,7 +424,7 @@ impl Reader {
     /// The leaves of a run of entries, in as few reads as there are places they lie in.
     pub(crate) fn leaves(&self, from: u64, to: u64) -> Result<Vec<Node>> {
         let state = self.read_state();
-        let pending = |index: u64| state.nodes.get(&(index * 2)).copied();
+        let pending = |index: u64| state.nodes.get(index * 2);
         let first_pending = (from..to).find(|index| pending(*index).is_some()).unwrap_or(to);
         let mut leaves = Vec::with_capacity((to - from) as usize);
         if first_pending > from {
@@ -447,11 +456,16 @@ impl Reader {
 
     /// Where an entry's bytes begin.
     pub(crate) fn offset(&self, index: u64) -> Result<u64> {
-        let state = self.state();
+        let state = self.read_state();
         if index >= state.length {
             return Err(Error::NoEntry { index, length: state.length });
         }
-        let offset = tree::offset(&state.roots, index, |left| self.node(left))?;
+        // Locked once for the whole way down.
+        let mut files = self.files();
+        let offset = tree::offset(&state.roots, index, |left| match state.nodes.get(left) {
+            Some(node) => Ok(node),
+            None => files.node(left),
+        })?;
         offset.ok_or_else(|| Error::corrupt("the sizes of the tree overflow"))
     }
 
@@ -489,6 +503,8 @@ pub struct Range {
     end: u64,
     offset: Option<u64>,
     ahead: VecDeque<Result<(Node, Vec<u8>)>>,
+    /// Whether the entries are checked and not kept.
+    only_checks: bool,
 }
 
 impl Range {
@@ -533,10 +549,13 @@ impl Range {
         let after = offset.checked_add(total).ok_or_else(|| Error::corrupt("sizes overflow"))?;
         let bytes = self.reader.read(File::Data, offset, total, from)?;
         let mut rest = &bytes[..];
-        for (index, leaf) in (from..).zip(&leaves) {
-            let (entry, others) = rest.split_at(leaf.size as usize);
-            rest = others;
-            let entry = self.reader.or_absent(index, check(index, leaf, entry.to_vec()));
+        let entry = |leaf: &Node| rest.split_off(..leaf.size as usize);
+        let entries: Vec<&[u8]> = leaves.iter().map_while(entry).collect();
+        for ((entry, leaf), hash) in entries.iter().zip(&leaves).zip(hash::leaves(&entries)) {
+            let index = leaf.index / 2;
+            let kept = if self.only_checks { &[] } else { *entry };
+            let whole = if hash == leaf.hash { Ok(kept.to_vec()) } else { Err(Error::Damaged { index }) };
+            let entry = self.reader.or_absent(index, whole);
             self.ahead.push_back(entry.map(|entry| (*leaf, entry)));
         }
         self.offset = Some(after);

@@ -15,6 +15,7 @@ use crate::nodes::read_node;
 use crate::oplog::{
     BitfieldUpdate, ENTRIES_AT, HINTS_MAX, Header, OplogEntry, SlotPayload, Slots, Upgrade, entries,
 };
+use crate::pending::Pending;
 use crate::storage::{File, ReadStorage};
 use crate::tree::{self, LENGTH_MAX, NODE_BYTES, Node};
 use crate::user_data::UserData;
@@ -60,7 +61,7 @@ pub(crate) struct State {
     pub(crate) roots: Vec<Node>,
     pub(crate) signature: Option<[u8; 64]>,
     /// Nodes that are not in the `tree` file yet.
-    pub(crate) nodes: BTreeMap<u64, Node>,
+    pub(crate) nodes: Pending,
     /// Whether entries came in other ways than at the end, or went, since the checkpoint.
     pub(crate) sparse: bool,
     /// If so, what came and went since then.
@@ -70,7 +71,7 @@ pub(crate) struct State {
 impl State {
     /// All but what is not checkpointed: cheap at any length.
     pub(crate) fn without_nodes(&self) -> Self {
-        Self { nodes: BTreeMap::new(), changes: Vec::new(), roots: self.roots.clone(), ..*self }
+        Self { nodes: Pending::default(), changes: Vec::new(), roots: self.roots.clone(), ..*self }
     }
 
     pub(crate) fn tree_hash(&self) -> hash::Digest {
@@ -147,7 +148,7 @@ fn checkpointed(storage: &mut dyn ReadStorage, header: &Header) -> Result<State>
         byte_length,
         roots,
         signature: header.signature,
-        nodes: BTreeMap::new(),
+        nodes: Pending::default(),
         sparse: false,
         changes: Vec::new(),
     };
@@ -205,7 +206,7 @@ fn apply(
     if !change(storage, &mut next, entry, goes_later)? {
         let length = loaded.state.length;
         loaded.state.nodes = kept.unwrap_or(next).nodes;
-        loaded.state.nodes.retain(|index, _| tree::span(*index).1 <= length);
+        loaded.state.nodes.retain(|index| tree::span(index).1 <= length);
         return Ok(false);
     }
     if let (Some(upgrade), Some(_)) = (&entry.upgrade, kept) {
@@ -239,7 +240,7 @@ fn change(
     let Some(upgrade) = &entry.upgrade else {
         let Some(added) = added else { return Ok(true) };
         state.sparse = true;
-        state.nodes.extend(entry.nodes.iter().map(|node| (node.index, *node)));
+        state.nodes.extend(entry.nodes.iter().copied());
         return is_there(storage, state, added, goes_later);
     };
     if upgrade.ancestors > state.length || upgrade.length < upgrade.ancestors {
@@ -284,8 +285,8 @@ fn check_update(
 
 /// A node that is among those not checkpointed, or in the file.
 fn node(storage: &mut dyn ReadStorage, state: &State, index: u64) -> Result<Node> {
-    let node = match state.nodes.get(&index) {
-        Some(node) => Some(*node),
+    let node = match state.nodes.get(index) {
+        Some(node) => Some(node),
         None => read_node(storage, index)?,
     };
     node.ok_or_else(|| Error::corrupt(format!("the node {index} of the tree is missing")))
@@ -296,7 +297,7 @@ fn cut(storage: &mut dyn ReadStorage, state: &mut State, length: u64) -> Result<
     let roots = tree::roots_of(length).into_iter().map(|index| node(storage, state, index));
     state.roots = roots.collect::<Result<_>>()?;
     state.byte_length = bytes_below(&state.roots)?;
-    state.nodes.retain(|index, _| tree::span(*index).1 <= length);
+    state.nodes.retain(|index| tree::span(index).1 <= length);
     state.length = length;
     Ok(())
 }
@@ -311,7 +312,7 @@ fn grow_sparse(
     if upgrade.length >= LENGTH_MAX {
         return Err(Error::corrupt("an oplog entry names more entries than there can be"));
     }
-    state.nodes.extend(entry.nodes.iter().map(|node| (node.index, *node)));
+    state.nodes.extend(entry.nodes.iter().copied());
     let roots = tree::roots_of(upgrade.length).into_iter().map(|index| node(storage, state, index));
     state.roots = roots.collect::<Result<Vec<_>>>()?;
     state.byte_length = bytes_below(&state.roots)?;
@@ -372,9 +373,7 @@ fn grow(
         let end = state.byte_length.checked_add(leaf.size).filter(|end| i64::try_from(*end).is_ok());
         state.byte_length = end.ok_or_else(|| Error::corrupt("the sizes of the tree overflow"))?;
         let State { roots, nodes, .. } = state;
-        tree::push(roots, **leaf, |node| {
-            nodes.insert(node.index, node);
-        });
+        tree::push(roots, **leaf, |node| nodes.insert(node));
     }
     state.length = upgrade.length;
     state.fork = upgrade.fork;

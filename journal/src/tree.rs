@@ -28,6 +28,15 @@ impl Node {
         Self { index: index * 2, size: entry.len() as u64, hash: hash::leaf(entry) }
     }
 
+    /// The leaves of entries that lie side by side, the first of which has this number.
+    pub(crate) fn of_entries(first: u64, entries: &[impl AsRef<[u8]>]) -> Vec<Self> {
+        let leaf = |((number, entry), hash): ((u64, &_), _)| {
+            let size = AsRef::<[u8]>::as_ref(entry).len() as u64;
+            Self { index: number * 2, size, hash }
+        };
+        (first..).zip(entries).zip(hash::leaves(entries)).map(leaf).collect()
+    }
+
     pub(crate) fn parent_of(left: &Self, right: &Self) -> Self {
         Self {
             index: (left.index + right.index) / 2,
@@ -142,9 +151,58 @@ pub(crate) fn push(roots: &mut Vec<Node>, leaf: Node, mut seen: impl FnMut(Node)
     }
 }
 
+/// Adds leaves that lie side by side to the roots, completing parents; gives the leaves and the parents, lower
+/// levels first. The same roots as by one [`push`] after the other, with many hashes at once.
+pub(crate) fn extend(roots: &mut Vec<Node>, leaves: Vec<Node>) -> Vec<Node> {
+    let mut came = Vec::with_capacity(leaves.len() * 2);
+    let mut row = leaves;
+    let mut last_of_rows = Vec::new();
+    while let Some(first) = row.first() {
+        let at_level = level(first.index);
+        came.extend_from_slice(&row);
+        // Its left sibling was there already.
+        if let Some(root) = roots.pop_if(|root| level(root.index) == at_level) {
+            row.insert(0, root);
+        }
+        let (pairs, last) = row.as_chunks();
+        last_of_rows.extend_from_slice(last);
+        let parent = |([left, right], hash): (&[Node; 2], _)| Node {
+            index: (left.index + right.index) / 2,
+            size: left.size.wrapping_add(right.size),
+            hash,
+        };
+        row = pairs.iter().zip(hash::parents(pairs)).map(parent).collect();
+    }
+    roots.extend(last_of_rows.into_iter().rev());
+    came
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_entries_at_once_are_one_after_the_other() {
+        // Longer than what is hashed together, and than what is put on the stack.
+        let entry = |index: u64| vec![index as u8; (index * 37 % 700) as usize];
+        for length in [0, 1, 2, 3, 5, 8, 100, 129] {
+            for added in [0, 1, 2, 3, 7, 64, 200] {
+                let (mut one_by_one, mut nodes) = (Vec::new(), Vec::new());
+                (0..length)
+                    .for_each(|index| push(&mut one_by_one, Node::of_entry(index, &entry(index)), |_| {}));
+                let mut at_once = one_by_one.clone();
+                for index in length..length + added {
+                    push(&mut one_by_one, Node::of_entry(index, &entry(index)), |node| nodes.push(node));
+                }
+                let entries: Vec<_> = (length..length + added).map(entry).collect();
+                let mut came = extend(&mut at_once, Node::of_entries(length, &entries));
+                assert_eq!(at_once, one_by_one, "{length} and {added}");
+                nodes.sort_by_key(|node| node.index);
+                came.sort_by_key(|node| node.index);
+                assert_eq!(came, nodes, "{length} and {added}");
+            }
+        }
+    }
 
     #[test]
     fn pushing_leaves_gives_the_roots_of_the_length() {

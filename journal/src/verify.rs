@@ -1,5 +1,7 @@
 //! Checking a whole log: every entry, every node, the roots, the signature.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 use crate::hash;
 use crate::reader::Reader;
@@ -9,7 +11,7 @@ use crate::tree::{self, Node};
 /// How many entries are checked between two reports of progress.
 const PROGRESS_ENTRIES: u64 = 4096;
 
-/// How many entries' nodes are read together.
+/// How many entries' nodes are read and checked together.
 const RUN_ENTRIES: u64 = 1024;
 
 /// What a check found in order.
@@ -27,57 +29,71 @@ pub struct Report {
 
 pub(crate) fn verify(reader: &Reader, progress: &mut dyn FnMut(u64, u64)) -> Result<Report> {
     let state = reader.state();
-    let (mut roots, mut completed) = (Vec::new(), Vec::new());
+    let mut roots = Vec::new();
     let mut report = Report { entries: state.length, absent: 0, bytes: 0, tree_hash: [0; 32] };
-    let mut range = reader.range(0, state.length);
-    // The stored nodes of the entries around the one that is checked.
-    let mut run: (u64, Vec<Option<Node>>) = (0, Vec::new());
-    for index in 0..state.length {
-        if index % RUN_ENTRIES == 0 {
-            let to = state.length.min(index + RUN_ENTRIES);
-            run = (index * 2, reader.run(index, to)?.unwrap_or_default());
-        }
-        let leaf = match range.next_with_leaf() {
-            Some(Ok((leaf, _))) => leaf,
-            Some(Err(Error::Absent { .. })) => {
-                report.absent += 1;
-                match reader.leaf(index) {
-                    Ok(leaf) => leaf,
-                    // A replica does not know of it: from the roots down, as far as it does.
-                    Err(Error::Corrupt(_)) => return Sparse::new(reader, progress).verify(),
-                    Err(error) => return Err(error),
+    let mut range = reader.checked_range(0, state.length);
+    for first in (0..state.length).step_by(RUN_ENTRIES as usize) {
+        progress(first, state.length);
+        let end = state.length.min(first + RUN_ENTRIES);
+        let mut leaves = Vec::with_capacity(RUN_ENTRIES as usize);
+        for index in first..end {
+            let leaf = match range.next_with_leaf() {
+                Some(Ok((leaf, _))) => leaf,
+                Some(Err(Error::Absent { .. })) => {
+                    report.absent += 1;
+                    match reader.leaf(index) {
+                        Ok(leaf) => leaf,
+                        // A replica does not know of it: from the roots down, as far as it does.
+                        Err(Error::Corrupt(_)) => return Sparse::new(reader, progress).verify(),
+                        Err(error) => return Err(error),
+                    }
                 }
-            }
-            Some(Err(error)) => return Err(error),
-            None => return Err(Error::corrupt("the journal was cut while it was checked")),
-        };
-        let bytes = report.bytes.checked_add(leaf.size);
-        report.bytes = bytes.ok_or_else(|| Error::corrupt("sizes overflow"))?;
-        // The range has checked the leaf; the parents it completes are compared with the stored ones.
-        completed.clear();
-        tree::push(&mut roots, leaf, |node| completed.push(node));
-        for node in &completed[1..] {
-            let near =
-                node.index.checked_sub(run.0).and_then(|place| run.1.get(usize::try_from(place).ok()?));
-            let stored = match near.copied().flatten() {
-                Some(stored) => stored,
-                None => reader.node(node.index)?,
+                // What completes above the entries before it comes first.
+                Some(Err(error)) => {
+                    check_parents(reader, &mut roots, leaves, first..index)?;
+                    return Err(error);
+                }
+                None => return Err(Error::corrupt("the journal was cut while it was checked")),
             };
-            if stored != *node {
-                return Err(Error::corrupt(format!(
-                    "the node {} above entry {index} is damaged",
-                    node.index
-                )));
-            }
+            let bytes = report.bytes.checked_add(leaf.size);
+            report.bytes = bytes.ok_or_else(|| Error::corrupt("sizes overflow"))?;
+            leaves.push(leaf);
         }
-        if index % PROGRESS_ENTRIES == 0 {
-            progress(index, state.length);
-        }
+        check_parents(reader, &mut roots, leaves, first..end)?;
     }
     progress(state.length, state.length);
     report.tree_hash = hash::tree(&roots);
     check_signature(reader, &state, &report.tree_hash)?;
     Ok(report)
+}
+
+/// Compares the parents that leaves complete with the stored ones. The leaves themselves are checked.
+fn check_parents(
+    reader: &Reader,
+    roots: &mut Vec<Node>,
+    leaves: Vec<Node>,
+    entries: Range<u64>,
+) -> Result<()> {
+    let near_from = entries.start * 2;
+    let near = if entries.is_empty() { None } else { reader.run(entries.start, entries.end)? };
+    let near = near.unwrap_or_default();
+    let count = leaves.len();
+    for node in &tree::extend(roots, leaves)[count..] {
+        let place = node.index.checked_sub(near_from).and_then(|place| usize::try_from(place).ok());
+        let stored = match place.and_then(|place| near.get(place).copied().flatten()) {
+            Some(stored) => stored,
+            None => reader.node(node.index)?,
+        };
+        if stored != *node {
+            let (_, end) = tree::span(node.index);
+            return Err(Error::corrupt(format!(
+                "the node {} above entry {} is damaged",
+                node.index,
+                end - 1
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn check_signature(reader: &Reader, state: &State, tree_hash: &hash::Digest) -> Result<()> {

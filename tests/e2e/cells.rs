@@ -193,21 +193,7 @@ fn events_resume_where_a_listener_left() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mut cell = Cell::init(dir.path(), "solo");
     cell.start();
-    let chat = |text: &str| {
-        let body = json!({ "text": text }).to_string();
-        cell.ok(&[
-            "message",
-            "send",
-            "--to",
-            "self",
-            "--type",
-            "CHAT",
-            "--body",
-            &body,
-            "--wait",
-            "delivered",
-        ])
-    };
+    let chat = |text: &str| cell.chat("self", text);
     chat("one");
     let watch = |arguments: &[&str]| {
         let output = cell.run(&[&["watch", "message.received", "--timeout", "10"], arguments].concat());

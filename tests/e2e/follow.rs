@@ -21,19 +21,7 @@ fn copy_at(cell: &Cell, of: &Cell, name: &str) -> Value {
 
 fn send(from: &Cell, count: usize) {
     for number in 0..count {
-        let body = json!({ "text": format!("number {number}") }).to_string();
-        from.ok(&[
-            "message",
-            "send",
-            "--to",
-            "bob",
-            "--type",
-            "CHAT",
-            "--body",
-            &body,
-            "--wait",
-            "delivered",
-        ]);
+        from.chat("bob", &format!("number {number}"));
     }
 }
 

@@ -171,6 +171,17 @@ impl Cell {
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("cell {arguments:?} printed {text:?}"))
     }
 
+    /// Sends words to another cell, and waits until it has them; what the command answers.
+    ///
+    /// # Panics
+    ///
+    /// If it fails.
+    pub fn chat(&self, to: &str, text: &str) -> Value {
+        let body = serde_json::json!({ "text": text }).to_string();
+        let what = ["--to", to, "--type", "CHAT", "--body", &body, "--wait", "delivered"];
+        self.ok(&[&["message", "send"], &what[..]].concat())
+    }
+
     /// Runs a command that has to fail; its exit code and its problem's code.
     ///
     /// # Panics

@@ -239,11 +239,7 @@ pub fn journal_problem(service: Service, error: &Error) -> Problem {
             (ProblemKind::Fault, "journal.fault", "check the disk (space, health, permissions)")
         }
     };
-    let cause = match error {
-        Error::Io { source, .. } => format!("the {service} journal: {error}: {source}"),
-        _ => format!("the {service} journal: {error}"),
-    };
-    Problem::new(kind, code, cause).hint(hint)
+    Problem::new(kind, code, format!("the {service} journal: {error}")).hint(hint)
 }
 
 /// A journal as a source of events.

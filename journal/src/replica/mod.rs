@@ -33,6 +33,7 @@ use crate::hash;
 use crate::key::PublicKey;
 use crate::log::{Log, PAGE_BYTES};
 use crate::oplog::{BitfieldUpdate, OplogEntry, Upgrade};
+use crate::pending::Pending;
 use crate::proof::{Checked, Proof};
 use crate::reader::Reader;
 use crate::recover::{self, State};
@@ -232,12 +233,7 @@ impl Replica {
         let data: Vec<u8> = slice.entries.iter().flat_map(|entry| &entry.0).copied().collect();
         let taken = slice.first..slice.first + slice.entries.len() as u64;
         let added = BitfieldUpdate { drop: false, start: taken.start, length: taken.end - taken.start };
-        let next = State {
-            nodes: checked.nodes.iter().map(|node| (node.index, *node)).collect(),
-            sparse: true,
-            changes: vec![added],
-            ..state
-        };
+        let next = State { sparse: true, changes: vec![added], ..state };
         let entry = OplogEntry { nodes: checked.nodes, bitfield: Some(added), ..OplogEntry::default() };
         self.log.guarded(|log| {
             log.commit(Some((offset + checked.before, &data)), &entry, next)?;
@@ -320,7 +316,7 @@ impl Replica {
             byte_length: checked.byte_length,
             roots: checked.roots,
             signature: Some(proof.signature),
-            nodes: checked.nodes.iter().map(|node| (node.index, *node)).collect(),
+            nodes: Pending::default(),
             sparse: true,
             changes: gone.into_iter().collect(),
         };

@@ -33,6 +33,8 @@ use crate::error::{Error, Result};
 
 /// The longest single read: longer ones come back cut from `random-access-disk` on tokio.
 const READ_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes that are read without a look at the file's length first.
+const UNSEEN_BYTES_MAX: u64 = 64 * 1024;
 
 /// What writes a journal's files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -260,20 +262,30 @@ impl ReadOnlyDisk {
 
 impl ReadStorage for ReadOnlyDisk {
     fn read(&mut self, file: File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
-        let there = self.len(file)?;
-        if offset.checked_add(length).is_none_or(|end| end > there) {
-            return Err(short_read(file));
+        if length == 0 {
+            return Ok(Vec::new());
         }
+        // Of a long read the length is looked at first: memory is taken for no more than there is.
+        if length > UNSEEN_BYTES_MAX || i64::try_from(offset).is_err() {
+            let there = self.len(file)?;
+            if offset.checked_add(length).is_none_or(|end| end > there) {
+                return Err(short_read(file));
+            }
+        }
+        let short = |error: io::Error, call: Call| match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound => short_read(file),
+            _ => call.failed(error),
+        };
         let handle = &mut self.handles[file as usize];
         let handle = match handle {
             Some(handle) => handle,
             None => {
                 let opened = fs::File::open(self.folder.join(file.name()));
-                handle.insert(opened.map_err(|error| Call::Open(file).failed(error))?)
+                handle.insert(opened.map_err(|error| short(error, Call::Open(file)))?)
             }
         };
         let mut bytes = vec![0; usize::try_from(length).map_err(|_| short_read(file))?];
-        handle.read_exact_at(&mut bytes, offset).map_err(|error| Call::Read(file, offset).failed(error))?;
+        handle.read_exact_at(&mut bytes, offset).map_err(|error| short(error, Call::Read(file, offset)))?;
         Ok(bytes)
     }
 
