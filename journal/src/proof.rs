@@ -114,8 +114,9 @@ impl Scope {
 pub(crate) fn prove(reader: &Reader, first: u64, end: u64, since: Option<u64>) -> Result<Proof> {
     let state = reader.state();
     let length = state.length;
-    let past = [end, since.unwrap_or(0)].into_iter().find(|place| *place > length);
-    if let Some(index) = past.or((first > end).then_some(first)) {
+    // The first entry that is asked for and not there.
+    let missing = if end > length { Some(first.max(length)) } else { since.filter(|since| *since > length) };
+    if let Some(index) = missing.or((first > end).then_some(first)) {
         return Err(Error::NoEntry { index, length });
     }
     let signature = state.signature.ok_or(Error::NoEntry { index: first, length })?;

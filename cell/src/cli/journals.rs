@@ -122,7 +122,7 @@ fn cat(context: &Context, name: &Name, from: u64, limit: u64) -> Result<ExitCode
     let mut items = Vec::new();
     for (index, bytes) in (from..to).zip(reader.range(from, to)) {
         let bytes = bytes.map_err(|error| journal_problem(service, &error))?;
-        let (time_ms, epoch, record) = shown(service, &bytes)?;
+        let (time_ms, epoch, record) = shown(service, &bytes).map_err(|_| no_record(name, index))?;
         items.push(json!({ "index": index, "time_ms": time_ms, "epoch": epoch, "bytes": bytes.len(), "record": record }));
     }
     let next = (to < reader.length()).then(|| to.to_string());
@@ -133,6 +133,18 @@ fn cat(context: &Context, name: &Name, from: u64, limit: u64) -> Result<ExitCode
         context.output.text(&item.to_string());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn no_record(name: &Name, index: u64) -> Problem {
+    let cause =
+        format!("entry {index} of the {} journal is no record that this program can read", name.service);
+    // A copy does not say whether its journal is encrypted.
+    let hint = if name.cell.is_some() {
+        "the journal is encrypted, or a newer program wrote it: verify, prove and export need not read it"
+    } else {
+        "a newer program wrote it: read it with that one"
+    };
+    Problem::new(ProblemKind::Invalid, "journal.no_record", cause).hint(hint)
 }
 
 fn shown(service: Service, bytes: &[u8]) -> Result<(u64, u64, Value), Problem> {

@@ -3,8 +3,8 @@
 //! - `up [--cells N] [--once]`: builds, makes a local network, starts it, sends one message of each
 //!   type, shows what happened, stays up. `--once` ends after the show.
 //! - `test`: formatting, lints, docs, all tests. What continuous integration runs.
-//! - `bench [bus] [messages] [cells] [journal] [peers]`: the measured tables of `docs/benchmarks.md`; `peers` is the
-//!   journal beside the JavaScript and Rust packages.
+//! - `bench [bus] [messages] [cells] [journal] [peers] [hashgraph]`: the measured tables of `docs/benchmarks.md`;
+//!   `peers` is the journal beside the JavaScript and Rust packages.
 //! - `verify`: the quick half of `test` (formatting and lints); `fix`: repairs what can be repaired.
 //! - `campaign`: the crash test with many more kills. `campaign fuzz [SECONDS]`: the fuzz targets of the
 //!   journal, guided by coverage, each for so long (300 unless told); needs cargo-fuzz and a nightly toolchain.
@@ -63,8 +63,9 @@ fn test() -> Done {
     cargo(&["test", "--release", "--workspace", "--locked"])
 }
 
-/// The benches of the journal, which are started on their own; `peers` runs JavaScript.
-const JOURNAL_BENCHES: [&str; 2] = ["journal", PEERS];
+/// Benches of single crates, which are started on their own: which of which. `peers` runs JavaScript.
+const CRATE_BENCHES: [(&str, &str); 3] =
+    [("journal", "journal"), (PEERS, "journal"), ("hashgraph", "consensus")];
 const PEERS: &str = "peers";
 
 fn prepare_bench(rest: &[String]) -> Done {
@@ -77,12 +78,13 @@ fn prepare_bench(rest: &[String]) -> Done {
 
 fn bench(rest: &[String]) -> Done {
     let whole = rest.is_empty();
-    for part in JOURNAL_BENCHES {
+    for (part, package) in CRATE_BENCHES {
         if whole || rest.iter().any(|asked| asked == part) {
-            cargo(&["bench", "--locked", "-p", "journal", "--bench", part])?;
+            cargo(&["bench", "--locked", "-p", package, "--bench", part])?;
         }
     }
-    let rest: Vec<&String> = rest.iter().filter(|part| !JOURNAL_BENCHES.contains(&part.as_str())).collect();
+    let rest: Vec<&String> =
+        rest.iter().filter(|asked| CRATE_BENCHES.iter().all(|(part, _)| asked != part)).collect();
     if rest.is_empty() && !whole {
         return Ok(());
     }

@@ -1,0 +1,69 @@
+//! What the hashgraph knows of an event: who made it, on what, when; not what it carries.
+
+use std::fmt;
+
+use protocol::signing::Signature;
+
+/// An event's id: the hash of what its creator has signed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(pub [u8; 32]);
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A member's place in the list of members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberIndex(pub u16);
+
+/// A round, from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Round(pub u64);
+
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An event that another one was made on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// Which.
+    pub id: EventId,
+    /// Its birth round, so that whoever has forgotten it knows that it is ancient.
+    pub birth: Round,
+}
+
+/// An event, its signature checked already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The hash of what is signed.
+    pub id: EventId,
+    /// Who made it.
+    pub creator: MemberIndex,
+    /// The first round that its creator had not seen decided when it made the event.
+    pub birth: Round,
+    /// Its creator's event before it; `None` for the first.
+    pub self_parent: Option<Parent>,
+    /// Events of others, each of another creator.
+    pub other_parents: Vec<Parent>,
+    /// Its creator's clock, in microseconds since 1970 (UTC); rises from its self-parent's.
+    pub time_us: u64,
+    /// The creator's signature over the id.
+    pub signature: Signature,
+}
+
+impl Event {
+    /// All events that it was made on, its creator's own first.
+    pub fn parents(&self) -> impl Iterator<Item = &Parent> {
+        self.self_parent.iter().chain(&self.other_parents)
+    }
+
+    /// The coin that it throws where votes decide nothing: the middle bit of its signature.
+    pub fn coin(&self) -> bool {
+        self.signature.as_bytes()[32] & 1 == 1
+    }
+}

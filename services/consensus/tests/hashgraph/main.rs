@@ -1,0 +1,7 @@
+//! The hashgraph against its rules: graphs worked out by hand, and a slow oracle on random graphs.
+
+mod by_hand;
+mod compare;
+mod draw;
+mod oracle;
+mod random;
