@@ -90,7 +90,9 @@ impl Change {
 }
 
 fn folder(target: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
+    // Asked when it runs: a build that is kept may be of another folder.
+    let package = std::env::var("CARGO_MANIFEST_DIR").expect("cargo test runs it");
+    Path::new(&package).join("fuzz/corpus").join(target)
 }
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {

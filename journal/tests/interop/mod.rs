@@ -9,7 +9,9 @@ use std::process::Command;
 /// Puts the programs of a folder of `tests/` beside the build, with the packages that its `package.json` asks
 /// for; gives where.
 pub(crate) fn install(name: &str) -> PathBuf {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
+    // Asked when it runs: a build that is kept may be of another folder.
+    let package = std::env::var("CARGO_MANIFEST_DIR").expect("cargo runs it");
+    let from = Path::new(&package).join("tests").join(name);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-js"));
     fs::create_dir_all(&folder).expect("a folder beside the build");
     for file in fs::read_dir(&from).expect("it is there").flatten() {

@@ -17,6 +17,7 @@
 //! nothing becomes final.
 
 mod admit;
+pub mod gossip;
 pub mod hashgraph;
 pub mod ordering;
 mod query;

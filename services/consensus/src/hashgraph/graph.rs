@@ -33,6 +33,8 @@ pub(super) struct Node {
     pub(super) event: Event,
     pub(super) round: u64,
     pub(super) is_witness: bool,
+    /// Whether a round has received it.
+    pub(super) is_received: bool,
     /// Its parents that are not out of its window, its self-parent among them.
     pub(super) parents: SmallVec<[Number; 4]>,
     pub(super) self_parent: Number,
@@ -149,6 +151,11 @@ impl Hashgraph {
         Some(self.by_id(id)?.event.creator)
     }
 
+    /// Whether a member is known to have forked.
+    pub fn is_forked(&self, member: MemberIndex) -> bool {
+        self.forked.get(usize::from(member.0)).is_some_and(|forked| *forked)
+    }
+
     /// Whether an event is a witness.
     pub fn is_witness(&self, id: &EventId) -> bool {
         self.by_id(id).is_some_and(|node| node.is_witness)
@@ -174,6 +181,55 @@ impl Hashgraph {
     /// The next event that was forgotten and received by no round. What it carried may be sent again.
     pub fn poll_stale(&mut self) -> Option<EventId> {
         self.stale.pop_front()
+    }
+
+    /// The newest event of each member that is in memory; of one that has forked, the newest of each branch. What else there
+    /// is, is among their ancestors.
+    pub fn newest(&self) -> Vec<EventId> {
+        let unforked = self.tips.iter().zip(&self.forked).filter(|(_, forked)| !**forked);
+        let tips = unforked.filter_map(|(tip, _)| *tip).filter(|(number, _)| *number >= self.base);
+        let mut newest: Vec<EventId> = tips.map(|(_, id)| id).collect();
+        if self.any_forked {
+            let of_forked = |node: &&Node| self.forked[usize::from(node.event.creator.0)];
+            let mut goes_on = vec![false; self.nodes.len()];
+            for node in self.nodes.iter().filter(of_forked).filter(|node| node.self_parent >= self.base) {
+                goes_on[(node.self_parent - self.base) as usize] = true;
+            }
+            let ends = self.nodes.iter().zip(goes_on).filter(|(node, goes_on)| of_forked(node) && !goes_on);
+            newest.extend(ends.map(|(node, _)| node.event.id));
+        }
+        newest
+    }
+
+    /// An event's place among those in memory, in the order they came.
+    pub fn place_of(&self, id: &EventId) -> Option<usize> {
+        usize::try_from(self.numbers.get(id)? - self.base).ok()
+    }
+
+    /// The places of events in memory that are not among the ancestors of any of these, parents first, and no more than
+    /// so many.
+    pub fn not_among_ancestors(&self, of: &[EventId], max: usize) -> Vec<usize> {
+        let of = of.iter().filter_map(|id| self.numbers.get(id)).copied();
+        let numbers = self.base..self.base + self.nodes.len() as u64;
+        let place = |number: Number| (number - self.base) as usize;
+        if self.any_forked {
+            let mut known = vec![false; self.nodes.len()];
+            of.for_each(|number| known[place(number)] = true);
+            // Parents have lower numbers: one pass from the newest down reaches all.
+            for number in numbers.clone().rev() {
+                if known[place(number)] {
+                    let parents = self.node(number).parents.iter().filter(|parent| **parent >= self.base);
+                    parents.for_each(|parent| known[place(*parent)] = true);
+                }
+            }
+            return numbers.map(place).filter(|place| !known[*place]).take(max).collect();
+        }
+        let mut known = vec![NONE; self.weights.count()];
+        for node in of.map(|number| self.node(number)) {
+            known.iter_mut().zip(&node.latest).for_each(|(known, latest)| *known = (*known).max(*latest));
+        }
+        let is_new = |number: &Number| *number > known[usize::from(self.node(*number).event.creator.0)];
+        numbers.filter(is_new).take(max).map(place).collect()
     }
 
     /// Takes in an event whose signature holds and whose parents are here or ancient.
@@ -254,7 +310,7 @@ impl Hashgraph {
     }
 
     /// Whether what was born then is in no window of what may still come.
-    fn is_forgotten(&self, birth: u64) -> bool {
+    pub(crate) fn is_forgotten(&self, birth: u64) -> bool {
         self.is_out(birth.saturating_add(self.settings.window_rounds), self.pending)
     }
 
@@ -290,6 +346,7 @@ impl Hashgraph {
             event,
             round,
             is_witness: false,
+            is_received: false,
             parents,
             self_parent,
             latest,
@@ -534,7 +591,7 @@ impl Hashgraph {
         &self.nodes[(number - self.base) as usize]
     }
 
-    fn node_mut(&mut self, number: Number) -> &mut Node {
+    pub(super) fn node_mut(&mut self, number: Number) -> &mut Node {
         &mut self.nodes[(number - self.base) as usize]
     }
 

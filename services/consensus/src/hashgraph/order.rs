@@ -31,8 +31,17 @@ pub struct Ordered {
 struct Judge {
     number: Number,
     weight: u64,
-    /// It and those of its self-ancestors that may be the first to know of an event, oldest first.
-    chain: Vec<Number>,
+    /// It and those of its self-ancestors that no round has received before, oldest first: what a round has received knows of
+    /// nothing that it has not.
+    chain: Vec<Knower>,
+}
+
+/// An event, to be asked what it knows of.
+struct Knower {
+    number: Number,
+    /// Its ancestors that no round has received before, where some member has forked: of such a member, the
+    /// latest alone does not say which others are.
+    ancestors: Option<BTreeSet<Number>>,
 }
 
 impl Hashgraph {
@@ -47,16 +56,8 @@ impl Hashgraph {
     }
 
     fn order_round(&mut self, round: u64) -> OrderedRound {
-        let mut judges = self.judges(round);
+        let judges = self.judges(round);
         let received = self.receive(&judges);
-        let mut first_of: BTreeMap<usize, Number> = BTreeMap::new();
-        for number in &received {
-            let creator = self.creator(*number);
-            first_of.entry(creator).and_modify(|first| *first = (*first).min(*number)).or_insert(*number);
-        }
-        for judge in &mut judges {
-            judge.chain = self.chain(judge.number, &first_of);
-        }
         let mut timed: Vec<(u64, Number)> =
             received.iter().map(|number| (self.consensus_time(&judges, *number), *number)).collect();
         timed.sort_unstable();
@@ -69,6 +70,9 @@ impl Hashgraph {
             for number in self.in_tie(tied, &whitener) {
                 events.push(Ordered { id: self.node(number).event.id, time_us: tied[0].0 });
             }
+        }
+        for number in received {
+            self.node_mut(number).is_received = true;
         }
         let judges = judges.iter().map(|judge| self.node(judge.number).event.id).collect();
         OrderedRound { round: Round(round), judges, events }
@@ -87,7 +91,7 @@ impl Hashgraph {
             .map(|witness| Judge {
                 number: witness.number,
                 weight: self.weights.of(witness.creator),
-                chain: Vec::new(),
+                chain: self.chain(witness.number),
             })
             .collect()
     }
@@ -112,8 +116,7 @@ impl Hashgraph {
             waiting.retain(|number| {
                 let is_in = *number <= upto
                     && !self.is_out(self.node(*number).event.birth.0, latest_birth)
-                    && (!self.forked[member]
-                        || judges.iter().all(|judge| self.is_ancestor(*number, judge.number)));
+                    && (!self.forked[member] || judges.iter().all(|judge| self.judge_knows(judge, *number)));
                 if is_in {
                     received.push(*number);
                 }
@@ -124,49 +127,47 @@ impl Hashgraph {
         received
     }
 
-    /// Whether an event is an ancestor of another.
-    fn is_ancestor(&self, older: Number, newer: Number) -> bool {
-        let (older_node, newer_node) = (self.node(older), self.node(newer));
-        if self.is_out(older_node.event.birth.0, newer_node.event.birth.0) {
-            return false;
-        }
-        let creator = usize::from(older_node.event.creator.0);
-        if !self.forked[creator] {
-            return newer_node.latest[creator] >= older;
-        }
-        let (mut todo, mut seen) = (vec![newer], BTreeSet::new());
-        while let Some(number) = todo.pop() {
-            if number == older {
-                return true;
-            }
-            if number > older
-                && seen.insert(number)
-                && let Some(node) = self.known(number)
-            {
-                todo.extend(&node.parents);
-            }
-        }
-        false
-    }
-
-    /// An event's self-ancestors back to the first that knows of none of these.
-    fn chain(&self, judge: Number, first_of: &BTreeMap<usize, Number>) -> Vec<Number> {
-        let birth = self.node(judge).event.birth.0;
+    /// An event's self-ancestors that no round has received.
+    fn chain(&self, judge: Number) -> Vec<Knower> {
         let mut chain = Vec::new();
         let mut at = judge;
         while let Some(node) = self.known(at)
-            && !self.is_out(node.event.birth.0, birth)
+            && !node.is_received
         {
-            let knows =
-                |(member, first): (&usize, &Number)| self.forked[*member] || node.latest[*member] >= *first;
-            if !first_of.iter().any(knows) {
-                break;
-            }
-            chain.push(at);
+            let ancestors = self.any_forked.then(|| self.unreceived_ancestors(at));
+            chain.push(Knower { number: at, ancestors });
             at = node.self_parent;
         }
         chain.reverse();
         chain
+    }
+
+    /// Whether an event that no round has received is an ancestor of one.
+    fn knows(&self, knower: &Knower, number: Number) -> bool {
+        let creator = self.creator(number);
+        match &knower.ancestors {
+            Some(ancestors) if self.forked[creator] => ancestors.contains(&number),
+            _ => self.node(knower.number).latest[creator] >= number,
+        }
+    }
+
+    fn judge_knows(&self, judge: &Judge, number: Number) -> bool {
+        judge.chain.last().is_some_and(|itself| self.knows(itself, number))
+    }
+
+    /// An event's ancestors that no round has received. What is received has none.
+    fn unreceived_ancestors(&self, of: Number) -> BTreeSet<Number> {
+        let birth = self.node(of).event.birth.0;
+        let (mut todo, mut found) = (vec![of], BTreeSet::new());
+        while let Some(number) = todo.pop() {
+            let node = self.known(number).filter(|node| !node.is_received);
+            if let Some(node) = node.filter(|node| !self.is_out(node.event.birth.0, birth))
+                && found.insert(number)
+            {
+                todo.extend(&node.parents);
+            }
+        }
+        found
     }
 
     /// The median, by weight and the lower of two, of the times at which the judges' creators first knew of an event.
@@ -174,8 +175,8 @@ impl Hashgraph {
         let mut times: Vec<(u64, u64)> = judges
             .iter()
             .map(|judge| {
-                let first = judge.chain.partition_point(|knower| !self.is_ancestor(number, *knower));
-                let knower = judge.chain.get(first).copied().unwrap_or(judge.number);
+                let first = judge.chain.partition_point(|knower| !self.knows(knower, number));
+                let knower = judge.chain.get(first).map_or(judge.number, |knower| knower.number);
                 (self.node(knower).event.time_us, judge.weight)
             })
             .collect();
