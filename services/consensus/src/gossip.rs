@@ -16,6 +16,10 @@
 //! Bounds: [`Settings::waiting_max`] events of each member that wait for parents, and none that is out of all windows; one question on
 //! its way to each member; [`ANSWER_EVENTS_MAX`] events an answer.
 //!
+//! To be closed before it runs between cells: what an ordered event carries has to come out with its round, since it may be forgotten
+//! before the round is durable; own events that went stale have to come back to whoever said them; frames that
+//! wait for one member have no bound.
+//!
 //! Absent: signatures and hashes (the driver checks and makes them), the network, who is connected.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -12,9 +12,10 @@
 //! - At most [`EXECUTION_LAG_BLOCKS_MAX`] blocks are open; ordering goes on when one becomes final
 //!   (DESIGN §9, rule 6).
 //!
-//! Absent: gossip, events, rounds, fame (a later issue); a change of members; gathering the attestations
-//! of several members. A genesis with more members than this cell can outweigh orders and executes, and
-//! nothing becomes final.
+//! [`hashgraph`] and [`gossip`] are pure engines that stand by themselves; they are not wired in yet.
+//!
+//! Absent: a change of members; gathering the attestations of several members. A genesis with more members than this cell
+//! can outweigh orders and executes, and nothing becomes final.
 
 mod admit;
 pub mod gossip;

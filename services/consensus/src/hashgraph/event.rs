@@ -62,8 +62,8 @@ impl Event {
         self.self_parent.iter().chain(&self.other_parents)
     }
 
-    /// The coin that it throws where votes decide nothing: the middle bit of its signature.
+    /// The coin that it throws where votes decide nothing: the middle bit of its id.
     pub fn coin(&self) -> bool {
-        self.signature.as_bytes()[32] & 1 == 1
+        self.id.0[16] & 1 == 1
     }
 }

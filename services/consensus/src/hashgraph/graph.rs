@@ -97,9 +97,10 @@ impl Hashgraph {
     /// # Panics
     ///
     /// Without a member, with a weight of 0 or weights beyond `u64::MAX / 3` in sum, with coin rounds closer than
-    /// every third, or with no window.
+    /// every third, or with a window of no more than two of them.
     pub fn new(weights: &[u64], settings: Settings) -> Self {
-        assert!(settings.coin_rounds >= 3 && settings.window_rounds >= 1, "the settings are in bounds");
+        let Settings { coin_rounds, window_rounds } = settings;
+        assert!(coin_rounds >= 3 && window_rounds / 2 > coin_rounds, "the settings are in bounds");
         let weights = Weights::new(weights);
         let count = weights.count();
         Self {
@@ -212,23 +213,26 @@ impl Hashgraph {
         let of = of.iter().filter_map(|id| self.numbers.get(id)).copied();
         let numbers = self.base..self.base + self.nodes.len() as u64;
         let place = |number: Number| (number - self.base) as usize;
+        let of: Vec<Number> = of.collect();
+        let mut latest = vec![NONE; self.weights.count()];
+        for node in of.iter().map(|number| self.node(*number)) {
+            latest.iter_mut().zip(&node.latest).for_each(|(latest, theirs)| *latest = (*latest).max(*theirs));
+        }
+        let mut reached = vec![false; if self.any_forked { self.nodes.len() } else { 0 }];
         if self.any_forked {
-            let mut known = vec![false; self.nodes.len()];
-            of.for_each(|number| known[place(number)] = true);
+            of.iter().for_each(|number| reached[place(*number)] = true);
             // Parents have lower numbers: one pass from the newest down reaches all.
             for number in numbers.clone().rev() {
-                if known[place(number)] {
+                if reached[place(number)] {
                     let parents = self.node(number).parents.iter().filter(|parent| **parent >= self.base);
-                    parents.for_each(|parent| known[place(*parent)] = true);
+                    parents.for_each(|parent| reached[place(*parent)] = true);
                 }
             }
-            return numbers.map(place).filter(|place| !known[*place]).take(max).collect();
         }
-        let mut known = vec![NONE; self.weights.count()];
-        for node in of.map(|number| self.node(number)) {
-            known.iter_mut().zip(&node.latest).for_each(|(known, latest)| *known = (*known).max(*latest));
-        }
-        let is_new = |number: &Number| *number > known[usize::from(self.node(*number).event.creator.0)];
+        let is_new = |number: &Number| {
+            let creator = usize::from(self.node(*number).event.creator.0);
+            if self.forked[creator] { !reached[place(*number)] } else { *number > latest[creator] }
+        };
         numbers.filter(is_new).take(max).map(place).collect()
     }
 

@@ -61,9 +61,9 @@ impl Hashgraph {
         let mut timed: Vec<(u64, Number)> =
             received.iter().map(|number| (self.consensus_time(&judges, *number), *number)).collect();
         timed.sort_unstable();
-        let mut whitener = [0; 64];
+        let mut whitener = [0; 32];
         for judge in &judges {
-            xor(&mut whitener, self.node(judge.number).event.signature.as_bytes());
+            xor(&mut whitener, &self.node(judge.number).event.id.0);
         }
         let mut events = Vec::with_capacity(timed.len());
         for tied in timed.chunk_by(|(a, _), (b, _)| a == b) {
@@ -190,8 +190,8 @@ impl Hashgraph {
         median.map_or(0, |(time, _)| *time)
     }
 
-    /// Events of one timestamp: parents first, then by whitened signature.
-    fn in_tie(&self, tied: &[(u64, Number)], whitener: &[u8; 64]) -> Vec<Number> {
+    /// Events of one timestamp: parents first, then by whitened id.
+    fn in_tie(&self, tied: &[(u64, Number)], whitener: &[u8; 32]) -> Vec<Number> {
         if let [(_, only)] = tied {
             return vec![*only];
         }
@@ -206,15 +206,14 @@ impl Hashgraph {
             }
         }
         let key = |number: Number| {
-            let event = &self.node(number).event;
-            let mut whitened = *event.signature.as_bytes();
+            let mut whitened = self.node(number).event.id.0;
             xor(&mut whitened, whitener);
-            Reverse((whitened, event.id, number))
+            Reverse((whitened, number))
         };
         let mut free: BinaryHeap<_> =
             members.iter().filter(|number| !waits.contains_key(number)).map(|number| key(*number)).collect();
         let mut order = Vec::with_capacity(members.len());
-        while let Some(Reverse((_, _, number))) = free.pop() {
+        while let Some(Reverse((_, number))) = free.pop() {
             order.push(number);
             for child in children.get(&number).into_iter().flatten() {
                 if let Some(waits) = waits.get_mut(child) {
@@ -233,6 +232,6 @@ impl Hashgraph {
     }
 }
 
-fn xor(into: &mut [u8; 64], other: &[u8; 64]) {
+fn xor(into: &mut [u8; 32], other: &[u8; 32]) {
     into.iter_mut().zip(other).for_each(|(byte, other)| *byte ^= other);
 }

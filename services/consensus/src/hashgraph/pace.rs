@@ -91,7 +91,10 @@ impl Hashgraph {
             if other == member || self.forked[usize::from(other.0)] {
                 continue;
             }
-            let Some(number) = self.tip(other).filter(|number| !knows(other, *number)) else { continue };
+            // What is out of the window is no parent, and would look new for ever.
+            let is_out = |number: Number| self.is_out(self.node(number).event.birth.0, self.pending);
+            let tip = self.tip(other).filter(|number| !is_out(*number) && !knows(other, *number));
+            let Some(number) = tip else { continue };
             weight += self.weights.of(other);
             other_parents.push(self.as_parent(number));
         }

@@ -330,12 +330,12 @@ impl<'a> Oracle<'a> {
 
     fn in_a_tie(&self, x: Place, y: Place, judges: &[Place]) -> Ordering {
         let whitened = |x: Place| {
-            let mut bytes = *self.events[x].signature.as_bytes();
+            let mut bytes = self.events[x].id.0;
             for &judge in judges {
-                let mask = self.events[judge].signature.as_bytes();
+                let mask = self.events[judge].id.0;
                 bytes.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
             }
-            (bytes, self.events[x].id)
+            bytes
         };
         whitened(x).cmp(&whitened(y))
     }
