@@ -50,7 +50,7 @@ const GATHERS_IN_VAIN_MAX: usize = 8;
 ///
 /// ```
 /// # fn main() -> journal::Result<()> {
-/// # let dir = tempfile::tempdir().unwrap();
+/// # let dir = tempfile::tempdir().expect("a temporary folder");
 /// use journal::{Journal, KeyPair, SharedJournal};
 ///
 /// let journal = Journal::create(dir.path(), KeyPair::from_seed(&[1; 32]))?;
