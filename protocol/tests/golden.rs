@@ -90,10 +90,10 @@ fn block() -> BlockProof {
         transactions_root: Block::transactions_root(&transactions),
         members: Hash::from_bytes([9; 32]),
         rules: 1,
+        epoch: 2,
+        round: 11,
     };
-    let root = StateRoot::from_bytes([10; 32]);
-    let text = Attestation::signed_text(&header, &root, &cell());
-    let attestation = Attestation { member: cell(), root, signature: signing::sign(&key(), &text) };
+    let attestation = Attestation::sign(&key(), &header, StateRoot::from_bytes([10; 32]));
     BlockProof { block: Block { header, transactions }, attestations: vec![attestation] }
 }
 
