@@ -181,6 +181,8 @@ words! {
     pub struct EpochView {
         /// The epoch.
         pub epoch: u64,
+        /// The first block that it may fill.
+        pub base: u64,
         /// The last round of it that filled a block.
         pub round: u64,
         /// How many events of it are recorded.

@@ -4,15 +4,16 @@
 //!
 //! - Blocks are executed in order; each result is journaled with this cell's word for it before anybody hears of either.
 //! - Members' words are kept from when they come, however early, for [`AHEAD_BLOCKS_MAX`] blocks ahead; a member's first
-//!   word for a block counts.
+//!   word for a block counts. This cell's own is kept with its result, and is no news when it comes back.
 //! - The next block is final once members of more than two thirds of the weight gave their word for its hash and for the root
 //!   that came out here. If they did so for another root, this cell has diverged.
 //! - A cell that has fallen behind takes final blocks over with the words that made them final; it executes them as any other.
+//!   Those words stand in for what their members have said here before: a liar's first word must not stop what is proven.
 
 use std::collections::BTreeMap;
 
 use machine::{Fault, Read, Write, answer, commit, refuse};
-use protocol::block::Attestation;
+use protocol::block::{Attestation, Block};
 use protocol::consensus::{AdoptRequest, Answer, AttestedRequest, ExecutedRequest};
 use protocol::state::Applied;
 use protocol::transaction::TxReceipt;
@@ -67,7 +68,7 @@ pub(crate) fn executed(machine: &ConsensusMachine, view: &dyn Read, asked: Execu
 
 pub(crate) fn attested(machine: &ConsensusMachine, view: &dyn Read, asked: AttestedRequest) -> Decided {
     let head = Head::read(view)?;
-    let attestations = news(machine, view, &head, asked.attestations)?;
+    let attestations = news(machine, view, &head, asked.attestations, Heard::Said)?;
     if attestations.is_empty() || head.diverged.is_some() {
         return answer(Answer::Attested(head.progress()));
     }
@@ -83,12 +84,18 @@ pub(crate) fn adopt(machine: &ConsensusMachine, view: &dyn Read, asked: AdoptReq
     if let Some(index) = head.diverged {
         return refuse(Refusal::Diverged { index });
     }
-    let (mut records, mut attestations) = (Vec::new(), Vec::new());
+    let (here, mut taken) = (head.ordered, Vec::<Block>::new());
+    let mut attestations = Vec::new();
     for proof in asked.proofs {
         let header = &proof.block.header;
         let index = header.index.0;
         if index < head.ordered {
-            if tables::block(view, index).map(|row| row.header.hash())? != header.hash() {
+            // One that is not here yet came with this request.
+            let known = match index.checked_sub(here) {
+                Some(place) => taken[place as usize].header.hash(),
+                None => tables::block(view, index)?.header.hash(),
+            };
+            if known != header.hash() {
                 return refuse(Refusal::OtherBlock { index });
             }
         } else if index > head.ordered {
@@ -98,13 +105,14 @@ pub(crate) fn adopt(machine: &ConsensusMachine, view: &dyn Read, asked: AdoptReq
         } else {
             head.ordered += 1;
             head.last_hash = header.hash();
-            records.push(Record::Ordered { block: proof.block });
+            taken.push(proof.block);
         }
         attestations.extend(proof.attestations);
     }
-    let attestations = news(machine, view, &head, attestations)?;
+    let attestations = news(machine, view, &head, attestations, Heard::Proven)?;
     let closing = closing(machine, view, &head, &attestations)?;
     let answered = Answer::Adopt(after(&head, &closing).progress());
+    let mut records: Vec<Record> = taken.into_iter().map(|block| Record::Ordered { block }).collect();
     if !attestations.is_empty() {
         records.push(Record::Attested { attestations });
     }
@@ -112,12 +120,22 @@ pub(crate) fn adopt(machine: &ConsensusMachine, view: &dyn Read, asked: AdoptReq
     if records.is_empty() { answer(answered) } else { commit(records, answered) }
 }
 
-/// The words that say something new of a block that is not final: a member's first for it.
+/// How words came.
+#[derive(Clone, Copy, PartialEq)]
+enum Heard {
+    /// One by one.
+    Said,
+    /// Together, as what made a block final.
+    Proven,
+}
+
+/// The words that say something new of a block that is not final.
 fn news(
     machine: &ConsensusMachine,
     view: &dyn Read,
     head: &Head,
     attestations: Vec<Attestation>,
+    heard: Heard,
 ) -> Result<Vec<Attestation>, Fault> {
     let mut news: BTreeMap<(u64, CellId), Attestation> = BTreeMap::new();
     for attestation in attestations {
@@ -126,12 +144,22 @@ fn news(
         if is_open
             && machine.genesis.weight_of(&key.1) > 0
             && !news.contains_key(&key)
-            && WORDS.get(view, &key)?.is_none()
+            && is_news(view, head, &attestation, heard)?
         {
             news.insert(key, attestation);
         }
     }
     Ok(news.into_values().collect())
+}
+
+fn is_news(view: &dyn Read, head: &Head, word: &Attestation, heard: Heard) -> Result<bool, Fault> {
+    let known = WORDS.get(view, &(word.index.0, word.member))?;
+    if heard == Heard::Proven {
+        return Ok(known.as_ref() != Some(word));
+    }
+    let is_own = |row: BlockRow| row.own.is_some_and(|own| own.member == word.member);
+    let is_executed = word.index.0 < head.executed;
+    Ok(known.is_none() && !(is_executed && is_own(tables::block(view, word.index.0)?)))
 }
 
 /// What follows for the next blocks from what is known, and from what is about to be.
@@ -149,8 +177,10 @@ fn closing(
             let ((_, member), word) = word?;
             words.insert(member, word);
         }
-        for word in more.iter().filter(|word| word.index.0 == index).chain(&row.own) {
-            words.entry(word.member).or_insert_with(|| word.clone());
+        words
+            .extend(more.iter().filter(|word| word.index.0 == index).map(|word| (word.member, word.clone())));
+        if let Some(own) = &row.own {
+            words.entry(own.member).or_insert_with(|| own.clone());
         }
         // Where it is being executed now, this cell's word is the first of `more`.
         let own = row.root.or_else(|| more.iter().find(|word| word.index.0 == index).map(|word| word.root));

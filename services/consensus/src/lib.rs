@@ -27,7 +27,7 @@ mod tables;
 use std::sync::Arc;
 
 use machine::module::Module;
-use machine::{At, Context, DecisionOf, Fault, Machine, Owed, Read, Write, answer, commit};
+use machine::{At, Context, DecisionOf, Fault, Machine, Owed, Read, Write, answer, commit, refuse};
 use protocol::block::{Attestation, Block};
 use protocol::consensus::{Answer, Request, Waiting, Words};
 use protocol::genesis::Genesis;
@@ -116,7 +116,7 @@ impl Machine for ConsensusMachine {
             Request::Executed(asked) => finality::executed(self, view, asked),
             Request::Attested(asked) => finality::attested(self, view, asked),
             Request::Adopt(asked) => finality::adopt(self, view, asked),
-            Request::Accuse(proof) => accuse(view, proof),
+            Request::Accuse(proof) => accuse(self, view, proof),
             Request::Open(Empty {}) => query::open(view),
             Request::OwnWords(Empty {}) => query::own_words(view),
             Request::Waits(list) => query::waits(view, &list),
@@ -167,6 +167,7 @@ impl Machine for ConsensusMachine {
 
     fn owed(&self, view: &dyn Read) -> Result<Vec<Owed<Effect>>, Fault> {
         let mut owed = Vec::new();
+        // The first of them: those that follow are owed once these are executed.
         for (index, block) in query::open_blocks(view)? {
             owed.push(Owed { index, ordinal: 0, effect: Effect::Execute(Arc::new(block)) });
         }
@@ -186,9 +187,14 @@ impl Machine for ConsensusMachine {
     }
 }
 
-fn accuse(view: &dyn Read, proof: ForkProof) -> Decided {
-    if EVIDENCE.get(view, &proof.one.creator)?.is_some() {
+/// Evidence is of members alone, one proof each: so it is bounded.
+fn accuse(machine: &ConsensusMachine, view: &dyn Read, proof: ForkProof) -> Decided {
+    let member = proof.one.creator;
+    if machine.genesis.weight_of(&member) == 0 || EVIDENCE.get(view, &member)?.is_some() {
         return answer(Answer::Accuse(Empty {}));
+    }
+    if let Err(problem) = proof.check(&machine.genesis.hash()) {
+        return refuse(problem);
     }
     commit(vec![Record::Forked { proof }], Answer::Accuse(Empty {}))
 }

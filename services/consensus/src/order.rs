@@ -5,12 +5,14 @@
 //! - Every member takes the same transactions of a round into the same blocks: what is left out follows from the blocks
 //!   before and from the transaction alone.
 //! - A transaction is in one block at most. One whose nonce is not above the last ordered one of its sender is left out, and so is
-//!   one that is not for this network, or that no module takes: a member that lies can have put it into its event.
+//!   one that is not for this network, or that no module takes: a member that lies can have put it into its event. Of
+//!   those, what waits here is journaled: it has come to its end.
 //! - A round fills as many blocks as it takes, each within [`BLOCK_TRANSACTIONS_MAX`] and [`BLOCK_BYTES_MAX`]; all of them are
-//!   journaled together. One that has nothing new leaves no trace.
+//!   journaled together. One that has nothing new leaves no trace, so rounds may be given again. Where only the first
+//!   blocks of a round were taken over from others, the round fills the rest.
 //! - Blocks' times never go back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use machine::{At, Fault, Read, Write, answer, commit, refuse};
@@ -22,8 +24,8 @@ use protocol::transaction::Transaction;
 use protocol::{BlockIndex, CellId, Problem, TxId};
 
 use crate::tables::{
-    BATCHES, BLOCKS, BY_INDEX, BlockRow, CONTENTS, Head, NONCES, ORDERED_NONCES, PLACES, REFUSED, TXS, TxRow,
-    WAITING,
+    self, BATCHES, BLOCKS, BY_INDEX, BlockRow, CONTENTS, Head, NONCES, ORDERED_NONCES, PLACES, REFUSED, TXS,
+    TxRow, WAITING,
 };
 use crate::{ConsensusMachine, Decided, Effect, Record, Refusal, admit};
 
@@ -53,25 +55,29 @@ pub(crate) fn order(machine: &ConsensusMachine, view: &dyn Read, asked: OrderReq
     if let Some(index) = head.diverged {
         return refuse(Refusal::Diverged { index });
     }
-    let (mut nonces, mut blocks, mut left_out) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let (mut judged, mut blocks, mut left_out) = (Judged::default(), Vec::new(), Vec::new());
     for round in asked.rounds {
-        if (asked.epoch, round.round) <= (head.epoch, head.round) {
+        if (asked.epoch, round.round) < (head.epoch, head.round) {
             continue;
         }
         let mut taken = Vec::new();
         for transaction in round.transactions {
-            match may_be_ordered(machine, view, &mut nonces, &transaction)? {
+            let id = transaction.id();
+            match may_be_ordered(machine, view, &mut judged, id, &transaction)? {
                 Verdict::Taken => taken.push(transaction),
                 Verdict::There => {}
-                Verdict::LeftOut(problem) => left_out.push((transaction.id(), problem)),
+                Verdict::LeftOut(problem) if waits(view, &id)? => left_out.push((id, problem)),
+                Verdict::LeftOut(_) => {}
             }
         }
-        head.last_time_ms = head.last_time_ms.max(round.time_us / 1_000);
+        let time_ms = head.last_time_ms.max(round.time_us / 1_000);
         for transactions in cut(taken) {
+            // Only blocks move the time on: a round without any may be missing elsewhere.
+            head.last_time_ms = time_ms;
             let header = BlockHeader {
                 genesis: machine.genesis.hash(),
                 index: BlockIndex(head.ordered),
-                time_ms: head.last_time_ms,
+                time_ms,
                 previous: head.last_hash,
                 transactions_root: Block::transactions_root(&transactions),
                 members: machine.genesis.members_hash(),
@@ -92,9 +98,17 @@ pub(crate) fn order(machine: &ConsensusMachine, view: &dyn Read, asked: OrderReq
     if records.is_empty() { answer(answered) } else { commit(records, answered) }
 }
 
+/// What one request has come by so far.
+#[derive(Default)]
+struct Judged {
+    ids: BTreeSet<TxId>,
+    /// The last nonces of those that were taken.
+    nonces: BTreeMap<CellId, u64>,
+}
+
 enum Verdict {
     Taken,
-    /// It is in a block, or was refused, already.
+    /// It is in a block, or was judged in this request.
     There,
     LeftOut(Problem),
 }
@@ -102,14 +116,14 @@ enum Verdict {
 fn may_be_ordered(
     machine: &ConsensusMachine,
     view: &dyn Read,
-    nonces: &mut BTreeMap<CellId, u64>,
+    judged: &mut Judged,
+    id: TxId,
     transaction: &Transaction,
 ) -> Result<Verdict, Fault> {
-    let id = transaction.id();
-    if PLACES.get(view, &id)?.is_some() {
+    if PLACES.get(view, &id)?.is_some() || !judged.ids.insert(id) {
         return Ok(Verdict::There);
     }
-    let last = match nonces.get(&transaction.sender) {
+    let last = match judged.nonces.get(&transaction.sender) {
         Some(last) => *last,
         None => ORDERED_NONCES.get(view, &transaction.sender)?.unwrap_or(0),
     };
@@ -120,7 +134,7 @@ fn may_be_ordered(
     if let Err(problem) = admit::check(machine, transaction) {
         return Ok(Verdict::LeftOut(problem));
     }
-    nonces.insert(transaction.sender, transaction.nonce);
+    judged.nonces.insert(transaction.sender, transaction.nonce);
     Ok(Verdict::Taken)
 }
 
@@ -158,16 +172,16 @@ pub(crate) fn take_events(
     first: u64,
     count: u64,
 ) -> Result<(), Fault> {
-    if epoch > head.epoch {
-        head.enter(epoch);
+    head.enter(epoch, head.ordered);
+    if first == 0 {
         let gone = BATCHES.scan(view, &(), None, false).map(|row| row.map(|(key, _)| key));
         let gone: Vec<_> =
-            gone.take_while(|key| key.as_ref().is_ok_and(|(old, _)| *old + 1 < epoch)).collect();
+            gone.take_while(|key| key.as_ref().is_ok_and(|(old, _)| old.saturating_add(1) < epoch)).collect();
         for key in gone {
             BATCHES.delete(view, &key?);
         }
     }
-    BATCHES.put(view, &(epoch, first), &at.index);
+    BATCHES.put(view, &(epoch, first), &(at.index, count));
     head.events = first + count;
     Ok(())
 }
@@ -194,11 +208,14 @@ pub(crate) fn take_block(
         CONTENTS.put(view, &(header.index.0, place), &id);
         PLACES.put(view, &id, &header.index.0);
     }
+    head.enter(header.epoch, header.index.0);
     head.ordered = header.index.0 + 1;
     head.last_hash = header.hash();
     head.last_time_ms = header.time_ms;
-    head.enter(header.epoch);
-    head.round = header.round;
+    // A block that was taken over may be of an epoch that is over.
+    if header.epoch == head.epoch {
+        head.round = header.round;
+    }
     let row = BlockRow {
         header: header.clone(),
         transactions: block.transactions.len() as u64,
@@ -218,12 +235,16 @@ pub(crate) fn leave_out(
     items: &[(TxId, Problem)],
 ) -> Result<(), Fault> {
     for (id, problem) in items {
-        if let Some(row) = TXS.get(view, id)? {
-            stop_waiting(view, head, &row)?;
-            REFUSED.put(view, id, problem);
-        }
+        let row = tables::transaction(view, id)?;
+        stop_waiting(view, head, &row)?;
+        REFUSED.put(view, id, problem);
     }
     Ok(())
+}
+
+fn waits(view: &dyn Read, id: &TxId) -> Result<bool, Fault> {
+    let Some(row) = TXS.get(view, id)? else { return Ok(false) };
+    Ok(WAITING.get(view, &row.index)? == Some(*id))
 }
 
 fn stop_waiting(view: &mut dyn Write, head: &mut Head, row: &TxRow) -> Result<(), Fault> {

@@ -137,9 +137,10 @@ pub(crate) fn waits(view: &dyn Read, list: &ListRequest) -> Decided {
 
 pub(crate) fn epoch(view: &dyn Read) -> Decided {
     let head = Head::read(view)?;
-    let entry = BATCHES.get(view, &(head.epoch, 0))?;
+    let entry = BATCHES.get(view, &(head.epoch, 0))?.map(|(entry, _)| entry);
     answer(Answer::GetEpoch(EpochView {
         epoch: head.epoch,
+        base: head.base,
         round: head.round,
         events: head.events,
         entry,
@@ -151,10 +152,10 @@ pub(crate) fn recorded(view: &dyn Read, asked: &RecordedRequest) -> Decided {
     let RecordedRequest { epoch, number } = *asked;
     let before = (epoch, number.saturating_add(1));
     match BATCHES.scan(view, &epoch, Some(&before), true).next().transpose()? {
-        Some(((_, first), entry)) => {
-            answer(Answer::FindRecorded(Recorded { entry, place: number.saturating_sub(first) }))
+        Some(((_, first), (entry, count))) if number - first < count => {
+            answer(Answer::FindRecorded(Recorded { entry, place: number - first }))
         }
-        None => refuse(Refusal::UnknownEvent { epoch, number }),
+        _ => refuse(Refusal::UnknownEvent { epoch, number }),
     }
 }
 

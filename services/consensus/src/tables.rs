@@ -34,6 +34,9 @@ pub(crate) struct Head {
     /// The block whose root here is not the members'.
     #[n(9)]
     pub(crate) diverged: Option<u64>,
+    /// The first block that the epoch may fill: those before belong to epochs before it.
+    #[n(10)]
+    pub(crate) base: u64,
 }
 
 impl Head {
@@ -49,6 +52,7 @@ impl Head {
             round: 0,
             events: 0,
             diverged: None,
+            base: 0,
         };
         Ok(HEAD.get(view, &())?.unwrap_or(none))
     }
@@ -57,10 +61,10 @@ impl Head {
         Progress { ordered: self.ordered, executed: self.executed, finalised: self.finalised }
     }
 
-    /// Makes an epoch the present one, unless it is.
-    pub(crate) fn enter(&mut self, epoch: u64) {
+    /// Makes an epoch the present one, unless it is. The next block may be its first.
+    pub(crate) fn enter(&mut self, epoch: u64, next_block: u64) {
         if epoch > self.epoch {
-            (self.epoch, self.round, self.events) = (epoch, 0, 0);
+            (self.epoch, self.round, self.events, self.base) = (epoch, 0, 0, next_block);
         }
     }
 }
@@ -121,8 +125,8 @@ pub(crate) const REFUSED: Table<TxId, Problem> = Table::new(0x18);
 pub(crate) const ORDERED_NONCES: Table<CellId, u64> = Table::new(0x19);
 /// What members say of blocks that are not final here.
 pub(crate) const WORDS: Table<(u64, CellId), Attestation> = Table::new(0x1a);
-/// The journal entry of the events from a number of an epoch on.
-pub(crate) const BATCHES: Table<(u64, u64), u64> = Table::new(0x1b);
+/// The journal entry of the events from a number of an epoch on, and how many are in it.
+pub(crate) const BATCHES: Table<(u64, u64), (u64, u64)> = Table::new(0x1b);
 /// Members that have forked.
 pub(crate) const EVIDENCE: Table<CellId, ForkProof> = Table::new(0x1c);
 
