@@ -8,7 +8,7 @@ use ed25519_dalek::SigningKey;
 use protocol::Hash;
 use protocol::signing::{self, Signature};
 
-const SETTINGS: Settings = Settings { coin_rounds: 10, window_rounds: 26 };
+const SETTINGS: Settings = Settings { coin_rounds: 10, events_a_round_max: 65_536 };
 /// Events of a run.
 const EVENTS: usize = 6_400;
 
@@ -18,7 +18,6 @@ fn events(members: usize) -> Vec<Event> {
     let mut events: Vec<Event> = Vec::new();
     while events.len() < EVENTS {
         let plans: Vec<_> = (0..members as u16).map(|member| graph.plan(MemberIndex(member))).collect();
-        let birth = graph.pending_round();
         for (member, plan) in (0..).zip(plans) {
             let number = events.len() as u64;
             let id = EventId(*Hash::of(&number.to_le_bytes()).as_bytes());
@@ -28,13 +27,12 @@ fn events(members: usize) -> Vec<Event> {
             let event = Event {
                 id,
                 creator: MemberIndex(member),
-                birth,
                 self_parent: plan.self_parent,
                 other_parents: plan.other_parents,
                 time_us: number,
                 signature: Signature::from_bytes(signature),
             };
-            graph.insert(event.clone()).expect("it fits");
+            graph.insert(&event).expect("it fits");
             events.push(event);
         }
         while graph.poll_ordered().is_some() {}
@@ -60,13 +58,13 @@ fn cost(criterion: &mut Criterion) {
                 || (Hashgraph::new(&vec![1; members], SETTINGS), events.clone()),
                 |(mut graph, events)| {
                     let mut ordered = 0;
-                    for event in events {
+                    for event in &events {
                         graph.insert(event).expect("it fits");
                         while let Some(round) = graph.poll_ordered() {
                             ordered += round.events.len();
                         }
                     }
-                    (graph, ordered)
+                    (graph, ordered, events)
                 },
                 BatchSize::LargeInput,
             );

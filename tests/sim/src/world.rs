@@ -3,21 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use consensus::gossip::{Draft, Frame, Gossip, Said, Settings as GossipSettings};
-use consensus::hashgraph::{Event, EventId, Fork, Hashgraph, MemberIndex, Pace, Parent, Settings};
+use consensus::gossip::{Draft, Frame, Gossip, Held, Said, Settings as GossipSettings};
+use consensus::hashgraph::{Event, EventId, Fork, Hashgraph, MemberIndex, Pace, Settings};
 use protocol::Hash;
 use protocol::signing::Signature;
 
 use crate::plan::{ENDS_US, HEALS_US, Lie, Plan};
 use crate::random::Random;
 
-const GRAPH: Settings = Settings { coin_rounds: 6, window_rounds: 100_000 };
+const GRAPH: Settings = Settings { coin_rounds: 6, events_a_round_max: 10_000 };
 const GOSSIP: GossipSettings = GossipSettings {
     pace: Pace { interval_us_min: 10_000, patience_us: 40_000 },
     answer_us_max: 100_000,
     quiet_us_max: 150_000,
     silence_us_max: 500_000,
     waiting_max: 200,
+    frames_max: 16,
+    payload_bytes_max: 20_000,
 };
 
 /// What was said, by number.
@@ -36,12 +38,12 @@ struct Life {
 
 impl Life {
     fn new(me: usize, members: usize) -> Self {
-        Self { gossip: gossip(me, members), disk: Vec::new(), durable: 0, sync: None }
+        Self { gossip: gossip(me, members, 0), disk: Vec::new(), durable: 0, sync: None }
     }
 }
 
-fn gossip(me: usize, members: usize) -> Gossip {
-    Gossip::new(MemberIndex(me as u16), members as u16, Hashgraph::new(&vec![1; members], GRAPH), GOSSIP)
+fn gossip(me: usize, members: usize, now_us: u64) -> Gossip {
+    Gossip::new(MemberIndex(me as u16), Hashgraph::new(&vec![1; members], GRAPH), GOSSIP, now_us)
 }
 
 /// A member and what it has seen.
@@ -79,8 +81,16 @@ impl Member {
     }
 }
 
+/// A frame as it is on its way: what was in a journal was read.
+#[derive(Clone, Debug)]
+enum Sent {
+    Events(Vec<Arc<Said>>),
+    Ask { tips: Vec<EventId> },
+    Answer { events: Vec<Arc<Said>>, more: bool },
+}
+
 enum Coming {
-    Frame { from: usize, to: usize, life: usize, frame: Frame },
+    Frame { from: usize, to: usize, life: usize, frame: Sent },
     Submit,
     Crash(usize),
     Back(usize),
@@ -151,6 +161,7 @@ impl World {
 
     /// Runs to the end.
     pub fn run(&mut self) {
+        self.begin();
         while let Some(((now, _), coming)) = self.coming.pop_first() {
             if now > ENDS_US {
                 break;
@@ -160,7 +171,15 @@ impl World {
             self.settle(touched);
         }
         for member in &mut self.members {
-            member.refused += member.lives.iter().map(|life| life.gossip.refused()).sum::<u64>();
+            member.refused += member.lives.iter().map(|life| life.gossip.status().refused).sum::<u64>();
+        }
+    }
+
+    /// All members take part.
+    fn begin(&mut self) {
+        for who in 0..self.members.len() {
+            self.members[who].lives.iter_mut().for_each(|life| life.gossip.begin(0));
+            self.settle(who);
         }
     }
 
@@ -179,14 +198,22 @@ impl World {
                     return to;
                 }
                 let from = MemberIndex(from as u16);
+                let mut checked = |events: Vec<Arc<Said>>| {
+                    let came = events.len();
+                    let events: Vec<_> = events.into_iter().filter(|said| is_signed(said)).collect();
+                    member.refused += (came - events.len()) as u64;
+                    events
+                };
                 match frame {
-                    Frame::Events(events) => {
-                        let came = events.len();
-                        let events: Vec<_> = events.into_iter().filter(|said| is_signed(said)).collect();
-                        member.refused += (came - events.len()) as u64;
+                    Sent::Events(events) => {
+                        let events = checked(events);
                         member.lives[life].gossip.handle_events(from, events, now);
                     }
-                    Frame::Ask { tips } => member.lives[life].gossip.handle_ask(from, &tips, now),
+                    Sent::Ask { tips } => member.lives[life].gossip.handle_ask(from, &tips, now),
+                    Sent::Answer { events, more } => {
+                        let events = checked(events);
+                        member.lives[life].gossip.handle_answer(from, events, more, now);
+                    }
                 }
                 to
             }
@@ -222,8 +249,11 @@ impl World {
                 for life in &mut member.lives {
                     life.disk.truncate(life.durable);
                     life.sync = None;
-                    life.gossip = gossip(who, members);
-                    life.disk.iter().for_each(|said| life.gossip.replay(Arc::clone(said)));
+                    life.gossip = gossip(who, members, now);
+                    for (place, said) in (0..).zip(&life.disk) {
+                        life.gossip.replay(Arc::clone(said), place);
+                    }
+                    life.gossip.begin(now);
                 }
                 who
             }
@@ -268,16 +298,16 @@ impl World {
         while let Some((_, said)) = at.gossip.poll_record() {
             at.disk.push(said);
         }
-        if careless && !at.disk.is_empty() {
-            at.gossip.recorded(at.disk.len() as u64 - 1);
+        if careless {
+            (0..at.disk.len() as u64).for_each(|number| at.gossip.recorded(number, number));
         }
         if let Some((until, upto)) = at.sync
             && until <= now
         {
             at.sync = None;
             let newly: Vec<_> = at.disk[at.durable..upto].to_vec();
+            (at.durable..upto).for_each(|number| at.gossip.recorded(number as u64, number as u64));
             at.durable = upto;
-            at.gossip.recorded(upto as u64 - 1);
             let ours = newly.iter().filter(|said| usize::from(said.event.creator.0) == who);
             if self.members[who].is_honest() {
                 self.acknowledged.extend(ours.flat_map(|said| words_of(&said.payload)));
@@ -310,16 +340,29 @@ impl World {
     fn send(&mut self, who: usize, life: usize) {
         while let Some((to, frame)) = self.members[who].lives[life].gossip.poll_frame() {
             let to = usize::from(to.0);
-            if let Frame::Events(events) = &frame {
+            let disk = &self.members[who].lives[life].disk;
+            let read = |events: Vec<Held>| {
+                let read = |held| match held {
+                    Held::Here(said) => said,
+                    Held::Recorded(place) => Arc::clone(&disk[place as usize]),
+                };
+                events.into_iter().map(read).collect()
+            };
+            let frame = match frame {
+                Frame::Events(events) => Sent::Events(read(events)),
+                Frame::Ask { tips } => Sent::Ask { tips },
+                Frame::Answer { events, more } => Sent::Answer { events: read(events), more },
+            };
+            if let Sent::Events(events) | Sent::Answer { events, .. } = &frame {
                 for said in events.iter().filter(|said| usize::from(said.event.creator.0) == who) {
-                    let parent = said.event.self_parent.map(|parent| parent.id);
+                    let parent = said.event.self_parent;
                     self.sent.entry((who, parent)).or_default().insert(said.event.id);
                     self.trace = Hash::of(&[&self.trace.as_bytes()[..], &said.event.id.0].concat());
                 }
             }
             match self.members[who].lie {
                 Some(Lie::TwoLives) if to % 2 != life => continue,
-                Some(Lie::Partial) if to % 2 == 0 && matches!(frame, Frame::Events(_)) => continue,
+                Some(Lie::Partial) if to % 2 == 0 && !matches!(frame, Sent::Ask { .. }) => continue,
                 Some(Lie::Forging) => {
                     let forged = self.forge(who, &frame);
                     self.carry(who, to, forged);
@@ -331,8 +374,8 @@ impl World {
     }
 
     /// Something that no honest member would send.
-    fn forge(&mut self, who: usize, frame: &Frame) -> Frame {
-        let Frame::Events(events) = frame else { return Frame::Ask { tips: vec![EventId([7; 32]); 50] } };
+    fn forge(&mut self, who: usize, frame: &Sent) -> Sent {
+        let Sent::Events(events) = frame else { return Sent::Ask { tips: vec![EventId([7; 32]); 50] } };
         let events = events.iter().map(|said| {
             let mut event = said.event.clone();
             // It has no key but its own.
@@ -340,10 +383,9 @@ impl World {
             match self.random.below(kinds) {
                 0 => event.signature = Signature::from_bytes([9; 64]),
                 1 => event.creator = MemberIndex(((who + 1) % self.members.len()) as u16),
-                2 => event = signed(Event { birth: consensus::hashgraph::Round(u64::MAX), ..event }, &[]),
+                2 => event = signed(Event { time_us: 0, ..event }, &[]),
                 3 => {
-                    let parent =
-                        Parent { id: EventId([self.random.below(250) as u8; 32]), birth: event.birth };
+                    let parent = EventId([self.random.below(250) as u8; 32]);
                     event = signed(Event { other_parents: vec![parent], ..event }, &[]);
                 }
                 4 => {
@@ -352,13 +394,13 @@ impl World {
                 }
                 _ => event = signed(Event { creator: MemberIndex(u16::MAX), ..event }, &[]),
             }
-            Arc::new(Said { event, payload: Vec::new() })
+            Arc::new(Said { event, payload: Vec::new(), orders: false })
         });
-        Frame::Events(events.collect())
+        Sent::Events(events.collect())
     }
 
     /// Puts a frame on its way, or loses it.
-    fn carry(&mut self, from: usize, to: usize, frame: Frame) {
+    fn carry(&mut self, from: usize, to: usize, frame: Sent) {
         let healed = self.now_us >= HEALS_US;
         if !self.plan.reaches(from, to, self.now_us) {
             return;
@@ -388,18 +430,16 @@ impl World {
         let member = &mut self.members[who];
         let at = &mut member.lives[life];
         member.memory_max.0 = member.memory_max.0.max(at.gossip.graph().len());
-        member.memory_max.1 = member.memory_max.1.max(at.gossip.waiting());
+        member.memory_max.1 = member.memory_max.1.max(at.gossip.status().waiting);
         while let Some(fork) = at.gossip.poll_fork() {
             member.forks.push(fork);
         }
         while let Some(round) = at.gossip.poll_ordered() {
             let mut bytes = round.round.0.to_le_bytes().to_vec();
-            for ordered in &round.events {
-                bytes.extend_from_slice(&ordered.id.0);
-                bytes.extend_from_slice(&ordered.time_us.to_le_bytes());
-                if let Some(said) = at.gossip.said(&ordered.id) {
-                    member.words.extend(words_of(&said.payload));
-                }
+            for (said, time_us) in &round.events {
+                bytes.extend_from_slice(&said.event.id.0);
+                bytes.extend_from_slice(&time_us.to_le_bytes());
+                member.words.extend(words_of(&said.payload));
             }
             member.rounds.push(Hash::of(&bytes));
             self.trace = Hash::of(&[&self.trace.as_bytes()[..], &[who as u8], &bytes].concat());
@@ -422,13 +462,9 @@ fn signature_of(creator: MemberIndex, id: &EventId) -> Signature {
 
 fn id_of(event: &Event, payload: &[u8]) -> EventId {
     let mut bytes = event.creator.0.to_le_bytes().to_vec();
-    bytes.extend_from_slice(&event.birth.0.to_le_bytes());
     bytes.extend_from_slice(&event.time_us.to_le_bytes());
     bytes.push(u8::from(event.self_parent.is_some()));
-    event.parents().for_each(|parent| {
-        bytes.extend_from_slice(&parent.id.0);
-        bytes.extend_from_slice(&parent.birth.0.to_le_bytes());
-    });
+    event.parents().for_each(|parent| bytes.extend_from_slice(&parent.0));
     bytes.extend_from_slice(Hash::of(payload).as_bytes());
     EventId(*Hash::of(&bytes).as_bytes())
 }
@@ -445,16 +481,16 @@ fn is_signed(said: &Said) -> bool {
 }
 
 fn make(who: usize, draft: Draft, payload: Vec<u8>, life: u8) -> Arc<Said> {
-    let Draft { birth, self_parent, other_parents, time_us } = draft;
+    let Draft { self_parent, other_parents, time_us } = draft;
     let event = Event {
         id: EventId([0; 32]),
         creator: MemberIndex(who as u16),
-        birth,
         self_parent,
         other_parents,
         // Two lives of one member never say the very same.
         time_us: time_us + u64::from(life),
         signature: Signature::from_bytes([0; 64]),
     };
-    Arc::new(Said { event: signed(event, &payload), payload })
+    let orders = !payload.is_empty();
+    Arc::new(Said { event: signed(event, &payload), payload, orders })
 }

@@ -6,6 +6,14 @@ use smallvec::SmallVec;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Bits(SmallVec<[u64; 1]>);
 
+impl FromIterator<u32> for Bits {
+    fn from_iter<T: IntoIterator<Item = u32>>(numbers: T) -> Self {
+        let mut bits = Self::default();
+        numbers.into_iter().for_each(|number| bits.insert(number));
+        bits
+    }
+}
+
 impl Bits {
     pub(super) fn insert(&mut self, number: u32) {
         let word = (number / 64) as usize;

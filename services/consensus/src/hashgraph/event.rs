@@ -8,6 +8,13 @@ use protocol::signing::Signature;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub [u8; 32]);
 
+impl EventId {
+    /// The coin that the event throws where votes decide nothing: the middle bit of its id.
+    pub(super) fn coin(&self) -> bool {
+        self.0[16] & 1 == 1
+    }
+}
+
 impl fmt::Debug for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -28,15 +35,6 @@ impl fmt::Display for Round {
     }
 }
 
-/// An event that another one was made on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parent {
-    /// Which.
-    pub id: EventId,
-    /// Its birth round, so that whoever has forgotten it knows that it is ancient.
-    pub birth: Round,
-}
-
 /// An event, its signature checked already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -44,12 +42,10 @@ pub struct Event {
     pub id: EventId,
     /// Who made it.
     pub creator: MemberIndex,
-    /// The first round that its creator had not seen decided when it made the event.
-    pub birth: Round,
     /// Its creator's event before it; `None` for the first.
-    pub self_parent: Option<Parent>,
+    pub self_parent: Option<EventId>,
     /// Events of others, each of another creator.
-    pub other_parents: Vec<Parent>,
+    pub other_parents: Vec<EventId>,
     /// Its creator's clock, in microseconds since 1970 (UTC); rises from its self-parent's.
     pub time_us: u64,
     /// The creator's signature over the id.
@@ -58,12 +54,12 @@ pub struct Event {
 
 impl Event {
     /// All events that it was made on, its creator's own first.
-    pub fn parents(&self) -> impl Iterator<Item = &Parent> {
+    pub fn parents(&self) -> impl Iterator<Item = &EventId> {
         self.self_parent.iter().chain(&self.other_parents)
     }
 
-    /// The coin that it throws where votes decide nothing: the middle bit of its id.
+    /// The coin that it throws where votes decide nothing.
     pub fn coin(&self) -> bool {
-        self.id.0[16] & 1 == 1
+        self.id.coin()
     }
 }

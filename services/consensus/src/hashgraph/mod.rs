@@ -87,17 +87,20 @@
 
 mod bits;
 mod event;
+mod export;
 mod fame;
 mod graph;
 mod order;
 mod pace;
 mod rounds;
+mod unknown;
 mod weights;
 
-pub use event::{Event, EventId, MemberIndex, Parent, Round};
+pub use event::{Event, EventId, MemberIndex, Round};
+pub use export::Drawn;
 pub use graph::Hashgraph;
 pub use order::{Ordered, OrderedRound};
-pub use pace::{Due, Pace, Plan, Work};
+pub use pace::{CROWD_US, Due, PATIENCE_US_MAX, Pace, Plan, Work};
 pub use rounds::Fame;
 
 /// What all members of a network have to agree on.
@@ -105,9 +108,8 @@ pub use rounds::Fame;
 pub struct Settings {
     /// Every so many rounds of votes on a witness, a coin round (rule 4). At least 3.
     pub coin_rounds: u64,
-    /// Rounds that an event's ancestors may be older than itself (rule 8). More than two coin rounds: fame has to be decided
-    /// within a window.
-    pub window_rounds: u64,
+    /// Events on one chain of a member that were created in one round, at most (rule 8).
+    pub events_a_round_max: u32,
 }
 
 /// Two events that show that a member has forked: same creator, same self-parent. With their signatures,
@@ -132,15 +134,6 @@ pub enum Rejected {
     /// These parents have to come first.
     #[error("{} of the event's parents are missing", .0.len())]
     MissingParents(Vec<EventId>),
-    /// It is in no window any more.
-    #[error("the event is ancient")]
-    Ancient,
-    /// Its creator knows of more decided rounds: it can be taken in when they are decided here.
-    #[error("the event was born after round {pending}, which is not decided here")]
-    Future {
-        /// The first round that is not decided here.
-        pending: Round,
-    },
     /// No honest member made it.
     #[error("not an event that a member may make: {0}")]
     Invalid(&'static str),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use super::event::{EventId, Round};
 use super::graph::{Hashgraph, NONE, Number};
-use super::rounds::Fame;
+use super::rounds::{Fame, Witness};
 
 /// A round that was decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,15 +33,10 @@ struct Judge {
     weight: u64,
     /// It and those of its self-ancestors that no round has received before, oldest first: what a round has received knows of
     /// nothing that it has not.
-    chain: Vec<Knower>,
-}
-
-/// An event, to be asked what it knows of.
-struct Knower {
-    number: Number,
-    /// Its ancestors that no round has received before, where some member has forked: of such a member, the
-    /// latest alone does not say which others are.
-    ancestors: Option<BTreeSet<Number>>,
+    chain: Vec<Number>,
+    /// Of members that have forked, each event that it has as an ancestor and no round has received: the place in the chain of
+    /// the first that has. Of others, what is the latest says it.
+    first_of_forked: BTreeMap<Number, usize>,
 }
 
 impl Hashgraph {
@@ -50,8 +45,8 @@ impl Hashgraph {
         while self.rounds.is_decided(self.pending) {
             let ordered = self.order_round(self.pending);
             self.ordered.push_back(ordered);
+            self.rounds.forget_votes(self.pending);
             self.pending += 1;
-            self.forget();
         }
     }
 
@@ -63,111 +58,113 @@ impl Hashgraph {
         timed.sort_unstable();
         let mut whitener = [0; 32];
         for judge in &judges {
-            xor(&mut whitener, &self.node(judge.number).event.id.0);
+            xor(&mut whitener, &self.node(judge.number).id.0);
         }
         let mut events = Vec::with_capacity(timed.len());
         for tied in timed.chunk_by(|(a, _), (b, _)| a == b) {
             for number in self.in_tie(tied, &whitener) {
-                events.push(Ordered { id: self.node(number).event.id, time_us: tied[0].0 });
+                events.push(Ordered { id: self.node(number).id, time_us: tied[0].0 });
             }
         }
         for number in received {
-            self.node_mut(number).is_received = true;
+            self.node_mut(number).received = round;
         }
-        let judges = judges.iter().map(|judge| self.node(judge.number).event.id).collect();
+        let judges = judges.iter().map(|judge| self.node(judge.number).id).collect();
         OrderedRound { round: Round(round), judges, events }
     }
 
     /// The famous witnesses whose creator has no other famous one in the round.
-    fn judges(&self, round: u64) -> Vec<Judge> {
-        let famous = || {
+    pub(super) fn judges_of(&self, round: u64) -> impl Iterator<Item = &Witness> {
+        let famous = move || {
             self.rounds
                 .witnesses(round)
                 .map(|(_, witness)| witness)
                 .filter(|witness| witness.fame == Fame::Famous)
         };
-        famous()
-            .filter(|witness| famous().filter(|other| other.creator == witness.creator).count() == 1)
-            .map(|witness| Judge {
+        famous().filter(move |witness| famous().filter(|other| other.creator == witness.creator).count() == 1)
+    }
+
+    fn judges(&self, round: u64) -> Vec<Judge> {
+        let judge = |witness: &Witness| {
+            let chain = self.chain(witness.number);
+            Judge {
                 number: witness.number,
                 weight: self.weights.of(witness.creator),
-                chain: self.chain(witness.number),
-            })
-            .collect()
+                first_of_forked: self.first_of_forked(&chain),
+                chain,
+            }
+        };
+        self.judges_of(round).map(judge).collect()
     }
 
-    /// Takes out what all judges have as an ancestor and no round has received, each member's events together, oldest first.
-    fn receive(&mut self, judges: &[Judge]) -> Vec<Number> {
-        if judges.is_empty() {
-            return Vec::new();
-        }
-        let latest_birth =
-            judges.iter().map(|judge| self.node(judge.number).event.birth.0).max().unwrap_or(0);
-        let mut received = Vec::new();
-        for member in 0..self.weights.count() {
-            let upto = match self.forked[member] {
-                true => Number::MAX,
-                false => {
-                    let latest = |judge: &Judge| self.node(judge.number).latest[member];
-                    judges.iter().map(latest).min().unwrap_or(NONE)
-                }
-            };
-            let mut waiting = std::mem::take(&mut self.unreceived[member]);
-            waiting.retain(|number| {
-                let is_in = *number <= upto
-                    && !self.is_out(self.node(*number).event.birth.0, latest_birth)
-                    && (!self.forked[member] || judges.iter().all(|judge| self.judge_knows(judge, *number)));
-                if is_in {
-                    received.push(*number);
-                }
-                !is_in
-            });
-            self.unreceived[member] = waiting;
-        }
-        received
-    }
-
-    /// An event's self-ancestors that no round has received.
-    fn chain(&self, judge: Number) -> Vec<Knower> {
+    /// An event and those of its self-ancestors that no round has received, oldest first.
+    fn chain(&self, judge: Number) -> Vec<Number> {
         let mut chain = Vec::new();
         let mut at = judge;
-        while let Some(node) = self.known(at)
-            && !node.is_received
-        {
-            let ancestors = self.any_forked.then(|| self.unreceived_ancestors(at));
-            chain.push(Knower { number: at, ancestors });
-            at = node.self_parent;
+        while at != NONE && self.node(at).received == 0 {
+            chain.push(at);
+            at = self.node(at).self_parent;
         }
         chain.reverse();
         chain
     }
 
-    /// Whether an event that no round has received is an ancestor of one.
-    fn knows(&self, knower: &Knower, number: Number) -> bool {
-        let creator = self.creator(number);
-        match &knower.ancestors {
-            Some(ancestors) if self.forked[creator] => ancestors.contains(&number),
-            _ => self.node(knower.number).latest[creator] >= number,
+    /// See [`Judge::first_of_forked`]. Each event is gone through once, for the first of the chain that reaches it.
+    fn first_of_forked(&self, chain: &[Number]) -> BTreeMap<Number, usize> {
+        let mut first = BTreeMap::new();
+        if self.forked.is_empty() {
+            return first;
         }
-    }
-
-    fn judge_knows(&self, judge: &Judge, number: Number) -> bool {
-        judge.chain.last().is_some_and(|itself| self.knows(itself, number))
-    }
-
-    /// An event's ancestors that no round has received. What is received has none.
-    fn unreceived_ancestors(&self, of: Number) -> BTreeSet<Number> {
-        let birth = self.node(of).event.birth.0;
-        let (mut todo, mut found) = (vec![of], BTreeSet::new());
-        while let Some(number) = todo.pop() {
-            let node = self.known(number).filter(|node| !node.is_received);
-            if let Some(node) = node.filter(|node| !self.is_out(node.event.birth.0, birth))
-                && found.insert(number)
-            {
+        let mut reached = BTreeSet::new();
+        for (place, knower) in chain.iter().enumerate() {
+            let mut todo = vec![*knower];
+            while let Some(number) = todo.pop() {
+                let node = self.node(number);
+                if node.received > 0 || !reached.insert(number) {
+                    continue;
+                }
+                if self.is_forked(node.creator) {
+                    first.insert(number, place);
+                }
                 todo.extend(&node.parents);
             }
         }
-        found
+        first
+    }
+
+    /// Takes out what all judges have as an ancestor and no round has received, each member's events together, oldest first.
+    fn receive(&mut self, judges: &[Judge]) -> Vec<Number> {
+        let mut received = Vec::new();
+        let Some((one, _)) = judges.split_first() else { return received };
+        for member in 0..self.weights.count() {
+            let mut waiting = std::mem::take(&mut self.unreceived[member]);
+            if self.ends[member].len() > 1 {
+                waiting.retain(|number| {
+                    let is_in = judges.iter().all(|judge| judge.first_of_forked.contains_key(number));
+                    if is_in {
+                        received.push(*number);
+                    }
+                    !is_in
+                });
+            } else {
+                let latest = |judge: &Judge| self.node(judge.number).latest[member];
+                let upto = judges.iter().map(latest).fold(latest(one), Number::min);
+                while let Some(number) = waiting.pop_front_if(|number| *number <= upto) {
+                    received.push(number);
+                }
+            }
+            self.unreceived[member] = waiting;
+        }
+        received
+    }
+
+    /// Where in a judge's chain the first event is that has another one as an ancestor.
+    fn first_knower(&self, judge: &Judge, number: Number) -> usize {
+        let first = judge.first_of_forked.get(&number).copied();
+        let creator = usize::from(self.node(number).creator.0);
+        first.unwrap_or_else(|| {
+            judge.chain.partition_point(|knower| self.node(*knower).latest[creator] < number)
+        })
     }
 
     /// The median, by weight and the lower of two, of the times at which the judges' creators first knew of an event.
@@ -175,9 +172,8 @@ impl Hashgraph {
         let mut times: Vec<(u64, u64)> = judges
             .iter()
             .map(|judge| {
-                let first = judge.chain.partition_point(|knower| !self.knows(knower, number));
-                let knower = judge.chain.get(first).map_or(judge.number, |knower| knower.number);
-                (self.node(knower).event.time_us, judge.weight)
+                let knower = judge.chain[self.first_knower(judge, number)];
+                (self.node(knower).time_us, judge.weight)
             })
             .collect();
         times.sort_unstable();
@@ -206,7 +202,7 @@ impl Hashgraph {
             }
         }
         let key = |number: Number| {
-            let mut whitened = self.node(number).event.id.0;
+            let mut whitened = self.node(number).id.0;
             xor(&mut whitened, whitener);
             Reverse((whitened, number))
         };
@@ -225,10 +221,6 @@ impl Hashgraph {
             }
         }
         order
-    }
-
-    fn creator(&self, number: Number) -> usize {
-        usize::from(self.node(number).event.creator.0)
     }
 }
 

@@ -1,7 +1,5 @@
 //! The rounds with their witnesses.
 
-use std::collections::VecDeque;
-
 use super::bits::Bits;
 use super::event::MemberIndex;
 use super::graph::Number;
@@ -10,11 +8,11 @@ use super::weights::Weights;
 /// What is known of a witness's fame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fame {
-    /// Not enough votes are known.
+    /// The votes that are known decide nothing yet.
     Undecided,
-    /// Its round was settled by members who saw it early.
+    /// Most members saw it early: it may be a judge of its round.
     Famous,
-    /// It was not.
+    /// They did not, and it is no judge.
     NotFamous,
 }
 
@@ -23,15 +21,14 @@ pub enum Fame {
 pub(super) struct Witness {
     pub(super) number: Number,
     pub(super) creator: MemberIndex,
-    pub(super) birth: u64,
     pub(super) fame: Fame,
     /// Its votes on the witnesses of earlier rounds, by round.
     pub(super) votes: Vec<(u64, Bits)>,
 }
 
 impl Witness {
-    pub(super) fn new(number: Number, creator: MemberIndex, birth: u64) -> Self {
-        Self { number, creator, birth, fame: Fame::Undecided, votes: Vec::new() }
+    pub(super) fn new(number: Number, creator: MemberIndex) -> Self {
+        Self { number, creator, fame: Fame::Undecided, votes: Vec::new() }
     }
 
     pub(super) fn votes_on(&self, round: u64) -> Option<&Bits> {
@@ -39,101 +36,59 @@ impl Witness {
     }
 }
 
-#[derive(Clone, Debug)]
-struct Info {
-    /// A witness's place here is its slot.
-    witnesses: Vec<Witness>,
-    least_birth: u64,
-}
-
-impl Default for Info {
-    fn default() -> Self {
-        Self { witnesses: Vec::new(), least_birth: u64::MAX }
-    }
-}
-
-/// The rounds that are remembered.
-#[derive(Clone, Debug)]
-pub(super) struct Rounds {
-    first: u64,
-    infos: VecDeque<Info>,
-}
-
-impl Default for Rounds {
-    fn default() -> Self {
-        Self { first: 1, infos: VecDeque::new() }
-    }
-}
+/// All rounds from 1 on. A witness's place in its round is its slot.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rounds(Vec<Vec<Witness>>);
 
 impl Rounds {
-    fn info(&self, round: u64) -> Option<&Info> {
-        self.infos.get(usize::try_from(round.checked_sub(self.first)?).ok()?)
-    }
-
-    fn info_mut(&mut self, round: u64) -> Option<&mut Info> {
-        self.infos.get_mut(usize::try_from(round.checked_sub(self.first)?).ok()?)
+    fn of(&self, round: u64) -> &[Witness] {
+        let place = usize::try_from(round).ok().and_then(|round| round.checked_sub(1));
+        place.and_then(|place| self.0.get(place)).map_or(&[], Vec::as_slice)
     }
 
     /// A round's witnesses, each with its slot.
     pub(super) fn witnesses(&self, round: u64) -> impl Iterator<Item = (u32, &Witness)> {
-        (0..).zip(self.info(round).map_or(&[][..], |info| &info.witnesses))
+        (0..).zip(self.of(round))
     }
 
     pub(super) fn witness(&self, round: u64, slot: u32) -> Option<&Witness> {
-        self.info(round)?.witnesses.get(slot as usize)
+        self.of(round).get(slot as usize)
     }
 
     pub(super) fn witness_mut(&mut self, round: u64, slot: u32) -> Option<&mut Witness> {
-        self.info_mut(round)?.witnesses.get_mut(slot as usize)
-    }
-
-    /// The least birth round of a round's witnesses.
-    pub(super) fn least_birth(&self, round: u64) -> u64 {
-        self.info(round).map_or(u64::MAX, |info| info.least_birth)
+        self.0.get_mut(round as usize - 1)?.get_mut(slot as usize)
     }
 
     /// Whether the fame of all of a round's witnesses is decided, and there are some.
     pub(super) fn is_decided(&self, round: u64) -> bool {
-        let decided = |info: &Info| info.witnesses.iter().all(|witness| witness.fame != Fame::Undecided);
-        self.info(round).is_some_and(|info| !info.witnesses.is_empty() && decided(info))
+        let witnesses = self.of(round);
+        !witnesses.is_empty() && witnesses.iter().all(|witness| witness.fame != Fame::Undecided)
     }
 
-    /// Takes in a witness and gives its slot; `None` if its round is forgotten. Who comes when two rounds further
-    /// there are witnesses is not famous: none of those has it as an ancestor, so each has heard a supermajority of noes.
-    pub(super) fn add(&mut self, round: u64, mut witness: Witness, pending: u64) -> Option<u32> {
-        let place = usize::try_from(round.checked_sub(self.first)?).ok()?;
-        if self.infos.len() <= place {
-            self.infos.resize(place + 1, Info::default());
+    /// Takes in a witness and gives its slot. Who comes when two rounds further there are witnesses is not famous: none of
+    /// those has it as an ancestor, so each has heard a supermajority of noes.
+    pub(super) fn add(&mut self, round: u64, mut witness: Witness, pending: u64) -> u32 {
+        let place = round as usize - 1;
+        if self.0.len() <= place {
+            self.0.resize(place + 1, Vec::new());
         }
         if round < pending || self.witness(round + 2, 0).is_some() {
             witness.fame = Fame::NotFamous;
         }
-        let info = self.info_mut(round)?;
-        info.least_birth = info.least_birth.min(witness.birth);
-        info.witnesses.push(witness);
-        Some(info.witnesses.len() as u32 - 1)
+        self.0[place].push(witness);
+        self.0[place].len() as u32 - 1
     }
 
-    /// The weight of the creators of some of a round's witnesses, each counted once.
+    /// The weight of the creators of some of a round's witnesses that one event sees: so none has two among them.
     pub(super) fn weight_of(&self, round: u64, slots: &Bits, weights: &Weights) -> u64 {
-        let Some(info) = self.info(round) else { return 0 };
-        let creator = |slot: u32| info.witnesses.get(slot as usize).map(|witness| witness.creator);
-        let counted = |slot: u32, creator: MemberIndex| {
-            // Only a member that has forked has two slots.
-            info.witnesses.len() > weights.count()
-                && slots.iter().take_while(|other| *other < slot).any(|other| {
-                    info.witnesses.get(other as usize).is_some_and(|witness| witness.creator == creator)
-                })
-        };
-        let weight = |slot: u32| {
-            creator(slot).filter(|member| !counted(slot, *member)).map_or(0, |member| weights.of(member))
-        };
-        slots.iter().map(weight).sum()
+        let witnesses = self.of(round);
+        slots.iter().map(|slot| weights.of(witnesses[slot as usize].creator)).sum()
     }
 
-    pub(super) fn forget_before(&mut self, round: u64) {
-        while self.first < round && self.infos.pop_front().is_some() {
-            self.first += 1;
+    /// Forgets the votes of a round's witnesses: those of the next round will not ask for them any more.
+    pub(super) fn forget_votes(&mut self, round: u64) {
+        if let Some(witnesses) = self.0.get_mut(round as usize - 1) {
+            witnesses.iter_mut().for_each(|witness| witness.votes = Vec::new());
         }
     }
 }

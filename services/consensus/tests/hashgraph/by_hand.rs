@@ -18,7 +18,7 @@ fn check(weights: &[u64], text: &str, created: &[&str], ordered: &[&str]) {
     let events = &drawing.events;
     let oracle = Oracle::new(events, weights, 3);
     let mut engine = engine(weights, 3);
-    events.iter().for_each(|event| engine.insert(event.clone()).expect("takes it in"));
+    events.iter().for_each(|event| engine.insert(event).expect("takes it in"));
 
     let rounds_of = |round: &dyn Fn(usize) -> u64, witness: &dyn Fn(usize) -> bool| -> Vec<String> {
         let last = (0..events.len()).map(round).max().unwrap_or(0);
@@ -228,7 +228,7 @@ fn who_has_two_famous_witnesses_has_no_judge() {
     let rounds = Oracle::new(&drawing.events, &[1; 5], 3).ordered_rounds();
     assert_eq!(show(&drawing, &rounds)[0], "1: A1 B1 C1 D1 ->");
     let mut engine = engine(&[1; 5], 3);
-    drawing.events.iter().for_each(|event| engine.insert(event.clone()).expect("takes it in"));
+    drawing.events.iter().for_each(|event| engine.insert(event).expect("takes it in"));
     assert_eq!(poll(&mut engine), rounds);
     let of_e = drawing.events.iter().filter(|event| event.creator.0 == 4);
     assert!(of_e.clone().all(|event| engine.fame_of(&event.id) == Some(Fame::Famous)));

@@ -12,9 +12,9 @@ use consensus::hashgraph::{Event, Hashgraph, OrderedRound, Settings};
 use crate::oracle::{Oracle, OracleRound};
 use crate::random::{Random, RandomGraph, graph, reorder};
 
-/// An engine without a window to speak of.
+/// An engine that takes any number of events in a round.
 pub(crate) fn engine(weights: &[u64], coin_rounds: u64) -> Hashgraph {
-    Hashgraph::new(weights, Settings { coin_rounds, window_rounds: 1_000_000 })
+    Hashgraph::new(weights, Settings { coin_rounds, events_a_round_max: u32::MAX })
 }
 
 /// What the engine has ordered, in the oracle's words.
@@ -33,7 +33,7 @@ pub(crate) fn poll(engine: &mut Hashgraph) -> Vec<OracleRound> {
 /// What the engine orders out of these events; nothing is asked of it before it has them all.
 fn run(graph: &RandomGraph, events: &[Event]) -> Vec<OracleRound> {
     let mut engine = engine(&graph.weights, graph.coin_rounds);
-    events.iter().for_each(|event| engine.insert(event.clone()).expect("takes it in"));
+    events.iter().for_each(|event| engine.insert(event).expect("takes it in"));
     poll(&mut engine)
 }
 
@@ -110,7 +110,7 @@ fn the_engine_says_what_the_rules_say() {
         let mut engine = engine(&graph.weights, graph.coin_rounds);
         let mut ordered = Vec::new();
         for (place, event) in graph.events.iter().enumerate() {
-            engine.insert(event.clone()).expect("takes it in");
+            engine.insert(event).expect("takes it in");
             let round = engine.round_of(&event.id).map(|round| round.0);
             assert_eq!(round, Some(oracle.round(place)), "the round of event {place}");
             assert_eq!(

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use consensus::hashgraph::{Event, EventId, MemberIndex, Parent, Round};
+use consensus::hashgraph::{Event, EventId, MemberIndex};
 use protocol::signing::Signature;
 
 /// What was drawn.
@@ -44,7 +44,6 @@ pub(crate) fn draw(text: &str) -> Drawing {
         let event = Event {
             id: id(name),
             creator: MemberIndex(u16::from(number(name)) - 1),
-            birth: Round(1),
             self_parent: self_parent(&drawing, name),
             other_parents: parents
                 .split(',')
@@ -85,11 +84,11 @@ fn signature(name: &str) -> Signature {
     Signature::from_bytes(bytes)
 }
 
-fn known(drawing: &Drawing, name: &str) -> Option<Parent> {
-    drawing.names.contains_key(&id(name)).then(|| Parent { id: id(name), birth: Round(1) })
+fn known(drawing: &Drawing, name: &str) -> Option<EventId> {
+    drawing.names.contains_key(&id(name)).then(|| id(name))
 }
 
-fn self_parent(drawing: &Drawing, name: &str) -> Option<Parent> {
+fn self_parent(drawing: &Drawing, name: &str) -> Option<EventId> {
     let below = height(name) - 1;
     let branch = |primes| format!("{}{below}{}", &name[..1], "'".repeat(primes));
     let parent = (0..=primes(name)).rev().find_map(|primes| known(drawing, &branch(primes)));

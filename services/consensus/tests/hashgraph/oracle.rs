@@ -4,8 +4,6 @@
 //! be made twice, in two quite different ways, to go unseen. Every question is answered by recursion over the
 //! events; what has been answered is kept, since without that the recursion would not end in a lifetime.
 //!
-//! Absent: the window (rule 8). Nothing here is ancient.
-//!
 //! Two things that the rules leave open are settled here so:
 //!
 //! - An event is no witness for its own round: which round it is in is only being found out (rule 3).
@@ -15,7 +13,7 @@ use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use consensus::hashgraph::{Event, EventId, MemberIndex, Parent};
+use consensus::hashgraph::{Event, EventId, MemberIndex};
 
 /// A round that is decided, with what it receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +88,7 @@ impl<'a> Oracle<'a> {
         let width = events.len().max(weights.len());
         let places: BTreeMap<EventId, Place> =
             events.iter().enumerate().map(|(place, event)| (event.id, place)).collect();
-        let place = |parent: &Parent| places[&parent.id];
+        let place = |parent: &EventId| places[parent];
         let by_creator = |member: usize| {
             let is_its = |&x: &Place| usize::from(events[x].creator.0) == member;
             (0..events.len()).filter(is_its).collect()

@@ -4,7 +4,7 @@
 //! several, which have a stretch of events in common, or none, and then go on each for itself. Who asks an
 //! equivocator for its last event is mostly answered by the same persona.
 
-use consensus::hashgraph::{Event, EventId, MemberIndex, Parent, Round};
+use consensus::hashgraph::{Event, EventId, MemberIndex};
 use protocol::Hash;
 use protocol::signing::Signature;
 
@@ -226,19 +226,19 @@ impl Maker {
     }
 
     fn event(&self, creator: usize, self_parent: Option<usize>, others: &[usize], time_us: u64) -> Event {
-        let parent = |&place: &usize| Parent { id: self.events[place].id, birth: Round(1) };
+        let parent = |&place: &usize| self.events[place].id;
         let self_parent = self_parent.as_ref().map(parent);
-        let other_parents: Vec<Parent> = others.iter().map(parent).collect();
+        let other_parents: Vec<EventId> = others.iter().map(parent).collect();
         // The place in the list parts what an equivocator makes twice.
         let mut fields: Vec<u8> = [self.seed, self.events.len() as u64, creator as u64, time_us]
             .iter()
             .flat_map(|number| number.to_be_bytes())
             .collect();
-        self_parent.iter().chain(&other_parents).for_each(|parent| fields.extend(parent.id.0));
+        self_parent.iter().chain(&other_parents).for_each(|parent| fields.extend(parent.0));
         let id = *Hash::of(&fields).as_bytes();
         let creator = MemberIndex(u16::try_from(creator).expect("few members"));
-        let (birth, signature) = (Round(1), signature(&id));
-        Event { id: EventId(id), creator, birth, self_parent, other_parents, time_us, signature }
+        let signature = signature(&id);
+        Event { id: EventId(id), creator, self_parent, other_parents, time_us, signature }
     }
 }
 
@@ -268,7 +268,7 @@ pub(crate) fn reorder(events: &[Event], random: &mut Random) -> Vec<Event> {
     let mut order: Vec<Event> = Vec::with_capacity(events.len());
     while !left.is_empty() {
         let known =
-            |event: &Event| event.parents().all(|parent| order.iter().any(|earlier| earlier.id == parent.id));
+            |event: &Event| event.parents().all(|parent| order.iter().any(|earlier| earlier.id == *parent));
         let free =
             left.iter().position(|(_, _, event)| known(event)).expect("some event has all its parents");
         order.push(left.remove(free).2.clone());
