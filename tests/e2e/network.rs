@@ -57,7 +57,20 @@ fn four_cells_agree_on_one_order_and_one_state() {
             scope.spawn(move || {
                 for turn in 0..5 {
                     put(cell, &format!("of-{number}"), &turn.to_string(), "accepted");
-                    put(cell, "shared", &format!("{number}-{turn}"), "finalised");
+                    // The first one owns it; the others are refused, on all cells alike.
+                    let args = json!({ "key": "shared", "value": turn.to_string() }).to_string();
+                    cell.run(&[
+                        "tx",
+                        "submit",
+                        "--module",
+                        "kv",
+                        "--call",
+                        "put",
+                        "--args",
+                        &args,
+                        "--wait",
+                        "finalised",
+                    ]);
                 }
             });
         }

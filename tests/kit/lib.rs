@@ -1,16 +1,12 @@
 //! What tests of real cells share: cells as processes of their own, on loopback, with ephemeral ports,
 //! in temporary folders. Each ends with the test that started it.
 
-pub mod in_process;
-
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-
-pub use in_process::InProcess;
 
 /// The unit of processor time in `/proc`, on every Linux.
 pub const TICKS_PER_SECOND: f64 = 100.0;

@@ -48,7 +48,9 @@ pub(super) async fn submit(world: &Arc<World>, request: SubmitRequest) -> Result
 
 /// Whether what is submitted can come into the order: if not, it is refused with the reason, and reads go on.
 fn may_order(world: &World) -> Result<(), Problem> {
-    let refuse = |kind, code: &'static str, cause: &'static str, hint: &'static str| Err(Problem::new(kind, code, cause).hint(hint));
+    let refuse = |kind, code: &'static str, cause: &'static str, hint: &'static str| {
+        Err(Problem::new(kind, code, cause).hint(hint))
+    };
     if world.genesis.weight_of(&world.cell) == 0 {
         let hint = "submit it to a member: cell call consensus.members '{}' lists them";
         return refuse(
