@@ -112,7 +112,13 @@ async fn fill(dir: &Path, crashed: &Path) {
                         wait: Wait::Delivered,
                         wait_ms: None,
                     };
-                    world.bus.with(kit::in_process::operator()).message().send(request).await.expect("sent");
+                    world
+                        .bus
+                        .with(crate::in_process::operator())
+                        .message()
+                        .send(request)
+                        .await
+                        .expect("sent");
                 }
             })
         })

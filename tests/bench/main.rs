@@ -5,6 +5,7 @@
 
 mod bus;
 mod cells;
+mod consensus;
 mod in_process;
 mod limits;
 mod messages;
@@ -17,9 +18,18 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[allow(clippy::print_stdout)]
 fn main() {
     let chosen: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((first, rest)) = chosen.split_first()
+        && first == consensus::MEMBER
+    {
+        return consensus::run_member(rest);
+    }
     let wants = |part: &str| chosen.is_empty() || chosen.iter().any(|name| name == part);
-    if let Some(unknown) = chosen.iter().find(|name| !["bus", "messages", "cells"].contains(&name.as_str())) {
-        eprintln!("bench: there is no part {unknown:?}; there are: bus messages cells");
+    // `consensus at=400` measures at one rate alone.
+    let is_known = |name: &String| {
+        ["bus", "messages", "cells", "consensus"].contains(&name.as_str()) || name.starts_with("at=")
+    };
+    if let Some(unknown) = chosen.iter().find(|name| !is_known(name)) {
+        eprintln!("bench: there is no part {unknown:?}; there are: bus messages cells consensus");
         std::process::exit(2);
     }
     println!("load before: {}\n", limits::load());
@@ -31,6 +41,9 @@ fn main() {
     }
     if wants("cells") {
         cells::measure().print();
+    }
+    if wants("consensus") {
+        consensus::measure(&chosen).print();
     }
     println!("load after: {}", limits::load());
 }

@@ -87,7 +87,7 @@ async fn send(world: &Arc<World>, body: serde_json::Value) {
         wait: Wait::Delivered,
         wait_ms: None,
     };
-    let answer = world.bus.with(kit::in_process::operator()).message().send(request).await.expect("sent");
+    let answer = world.bus.with(crate::in_process::operator()).message().send(request).await.expect("sent");
     assert_eq!(answer.status, Status::Delivered);
 }
 

@@ -105,11 +105,16 @@ fn show(net: &Net, to: &str, cells: u64) -> Done {
         println!("\n{to}'s trust in cell-0, after {CHATS} more chats:\n{}", trust(net)?);
     }
     let last = 1.min(cells - 1);
-    println!(
-        "the block that the TX made at {to}, and the root after it:\n{}",
-        net.cell(last, &["block", "show", "0"])?
-    );
-    println!("{}", net.cell(last, &["state", "root"])?);
+    println!("the block that the TX is in, final on all cells, and the root after it on each:");
+    println!("{}", net.cell(last, &["block", "show", "0"])?);
+    let roots = (0..cells).map(|number| net.cell(number, &["state", "root", "--output", "json"]));
+    let roots = roots.collect::<Result<Vec<_>, _>>()?;
+    for (number, root) in roots.iter().enumerate() {
+        println!("cell-{number}  {}", root.trim());
+    }
+    if roots.iter().any(|root| *root != roots[0]) {
+        return Err("the cells' roots differ".to_owned());
+    }
     Ok(())
 }
 
