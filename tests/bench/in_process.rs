@@ -10,7 +10,7 @@ use cell::settings;
 use protocol::identity::AddPeerRequest;
 
 /// A running cell of this process. Needs an actix system around it.
-pub struct InProcess {
+pub(crate) struct InProcess {
     node: Node,
 }
 
@@ -20,7 +20,7 @@ impl InProcess {
     /// # Panics
     ///
     /// If it does not start.
-    pub async fn start(dir: &Path) -> Self {
+    pub(crate) async fn start(dir: &Path) -> Self {
         let options = InitOptions {
             dir: dir.to_owned(),
             http_port: Some(0),
@@ -35,12 +35,12 @@ impl InProcess {
     }
 
     /// Its inside.
-    pub fn world(&self) -> &Arc<World> {
+    pub(crate) fn world(&self) -> &Arc<World> {
         self.node.world()
     }
 
     /// The running cell.
-    pub fn node(&self) -> &Node {
+    pub(crate) fn node(&self) -> &Node {
         &self.node
     }
 
@@ -49,7 +49,7 @@ impl InProcess {
     /// # Panics
     ///
     /// If it is refused.
-    pub async fn add_peer(&self, address: &str, name: &str) {
+    pub(crate) async fn add_peer(&self, address: &str, name: &str) {
         let request = AddPeerRequest { address: address.to_owned(), name: Some(name.to_owned()) };
         self.world().bus.with(operator()).identity().add_peer(request).await.expect("a contact");
         let mut changes = self.world().network().changes();
@@ -59,12 +59,12 @@ impl InProcess {
     }
 
     /// Stops it.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.node.stop().await;
     }
 }
 
 /// The cell's own operator.
-pub fn operator() -> CallContext {
+pub(crate) fn operator() -> CallContext {
     CallContext::of(node::operator())
 }

@@ -1,6 +1,8 @@
 //! What tests of real cells share: cells as processes of their own, on loopback, with ephemeral ports,
 //! in temporary folders. Each ends with the test that started it.
 
+pub mod namespaces;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -32,6 +32,10 @@ const ROUNDS_MAX: usize = 64;
 const ROUNDS_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Frames of the next epoch that are kept until it begins here.
 const EARLY_MAX: usize = 256;
+/// Microseconds within which events of others are journaled that nothing waits for, and bytes at which they are.
+const RECORD_WITHIN_US: u64 = 20_000;
+/// See [`RECORD_WITHIN_US`].
+const RECORD_BYTES_MAX: usize = 1024 * 1024;
 /// Ids of events whose signatures were checked lately.
 const CHECKED_MAX: usize = 16_384;
 /// Bytes of frames from which on they are checked on a thread of their own.
@@ -215,6 +219,11 @@ pub struct Driver {
     /// The last round that was decided.
     round: u64,
     recording: bool,
+    /// Events that are to be journaled, with the number of the first, their bytes, and when they are at the latest.
+    to_record: Vec<Arc<Said>>,
+    record_first: u64,
+    record_bytes: usize,
+    record_due_us: u64,
     ordering: bool,
     doing: FuturesUnordered<BoxFuture<'static, Done>>,
     /// Frames of the next epoch.
@@ -273,6 +282,10 @@ impl Driver {
             decided: VecDeque::new(),
             round: 0,
             recording: false,
+            to_record: Vec::new(),
+            record_first: 0,
+            record_bytes: 0,
+            record_due_us: u64::MAX,
             ordering: false,
             doing: FuturesUnordered::new(),
             early: Vec::new(),
@@ -322,7 +335,8 @@ impl Driver {
         self.meet();
         loop {
             self.act()?;
-            let wake = self.clock.at(self.gossip.next_timeout_us());
+            let record_due_us = if self.recording { u64::MAX } else { self.record_due_us };
+            let wake = self.clock.at(self.gossip.next_timeout_us().min(record_due_us));
             tokio::select! {
                 biased;
                 Some(done) = self.doing.next() => self.finish(done)?,
@@ -429,7 +443,7 @@ impl Driver {
         if let Some(draft) = self.gossip.draft(now) {
             self.say(draft, is_ending, now);
         }
-        self.record();
+        self.record(now);
         while let Some(ordered) = self.gossip.poll_ordered() {
             self.decide(ordered);
         }
@@ -482,18 +496,30 @@ impl Driver {
         self.gossip.say(Arc::new(Said { event, payload, orders: contents.orders }), now);
     }
 
-    /// Gives the journal what has to be durable, one batch at a time.
-    fn record(&mut self) {
-        if self.recording {
+    /// Gives the journal what has to be durable, one batch at a time. Others' events wait for an event of this
+    /// member, or for a round that was decided, if one comes soon: so a hop costs one sync.
+    fn record(&mut self, now: u64) {
+        while let Some((number, said)) = self.gossip.poll_record() {
+            if self.to_record.is_empty() {
+                self.record_first = number;
+                self.record_due_us = now + RECORD_WITHIN_US;
+            }
+            self.record_bytes += said.payload.len();
+            self.to_record.push(said);
+        }
+        let is_due = self.gossip.waits_for_records()
+            || self.record_due_us <= now
+            || self.record_bytes >= RECORD_BYTES_MAX;
+        if self.recording || self.to_record.is_empty() || !is_due {
             return;
         }
-        let batch: Vec<(u64, Arc<Said>)> = std::iter::from_fn(|| self.gossip.poll_record()).collect();
-        let (Some((first, _)), Some((last, _))) = (batch.first(), batch.last()) else { return };
-        let (first, last) = (*first, *last);
-        let events = batch.iter().map(|(_, said)| self.encode(said, self.epoch)).collect();
-        let recorded = self.host.record(self.epoch, first, events);
+        let batch = std::mem::take(&mut self.to_record);
+        (self.record_bytes, self.record_due_us) = (0, u64::MAX);
+        let numbers = self.record_first..=self.record_first + batch.len() as u64 - 1;
+        let events = batch.iter().map(|said| self.encode(said, self.epoch)).collect();
+        let recorded = self.host.record(self.epoch, self.record_first, events);
         self.recording = true;
-        self.doing.push(Box::pin(async move { Done::Recorded(first..=last, recorded.await) }));
+        self.doing.push(Box::pin(async move { Done::Recorded(numbers, recorded.await) }));
     }
 
     fn decide(&mut self, ordered: consensus::gossip::Ordered) {
@@ -654,6 +680,8 @@ impl Driver {
             self.host.say_again(&said.payload);
         }
         (self.epoch, self.base, self.round) = (epoch, base, 0);
+        self.to_record.clear();
+        (self.record_bytes, self.record_due_us) = (0, u64::MAX);
         self.gossip.go_on();
         self.decided.clear();
         self.targets.clear();

@@ -55,7 +55,8 @@ pub(crate) fn order(machine: &ConsensusMachine, view: &dyn Read, asked: OrderReq
     if let Some(index) = head.diverged {
         return refuse(Refusal::Diverged { index });
     }
-    let (mut judged, mut blocks, mut left_out) = (Judged::default(), Vec::new(), Vec::new());
+    let (mut judged, mut nonces) = (BTreeSet::new(), BTreeMap::new());
+    let (mut blocks, mut left_out) = (Vec::new(), Vec::new());
     for round in asked.rounds {
         if (asked.epoch, round.round) < (head.epoch, head.round) {
             continue;
@@ -63,11 +64,14 @@ pub(crate) fn order(machine: &ConsensusMachine, view: &dyn Read, asked: OrderReq
         let mut taken = Vec::new();
         for transaction in round.transactions {
             let id = transaction.id();
-            match may_be_ordered(machine, view, &mut judged, id, &transaction)? {
-                Verdict::Taken => taken.push(transaction),
-                Verdict::There => {}
-                Verdict::LeftOut(problem) if waits(view, &id)? => left_out.push((id, problem)),
-                Verdict::LeftOut(_) => {}
+            if !judged.insert(id) {
+                continue;
+            }
+            match may_be_ordered(machine, view, &mut nonces, &transaction)? {
+                Ok(()) => taken.push(transaction),
+                Err(problem) if waits(view, &id)? => left_out.push((id, problem)),
+                // Among these are those that are in a block: each has used its nonce.
+                Err(_) => {}
             }
         }
         let time_ms = head.last_time_ms.max(round.time_us / 1_000);
@@ -98,44 +102,25 @@ pub(crate) fn order(machine: &ConsensusMachine, view: &dyn Read, asked: OrderReq
     if records.is_empty() { answer(answered) } else { commit(records, answered) }
 }
 
-/// What one request has come by so far.
-#[derive(Default)]
-struct Judged {
-    ids: BTreeSet<TxId>,
-    /// The last nonces of those that were taken.
-    nonces: BTreeMap<CellId, u64>,
-}
-
-enum Verdict {
-    Taken,
-    /// It is in a block, or was judged in this request.
-    There,
-    LeftOut(Problem),
-}
-
+/// Why a transaction is left out, or that it is not. `nonces` are the last ones of those that this request has taken so far.
 fn may_be_ordered(
     machine: &ConsensusMachine,
     view: &dyn Read,
-    judged: &mut Judged,
-    id: TxId,
+    nonces: &mut BTreeMap<CellId, u64>,
     transaction: &Transaction,
-) -> Result<Verdict, Fault> {
-    if PLACES.get(view, &id)?.is_some() || !judged.ids.insert(id) {
-        return Ok(Verdict::There);
-    }
-    let last = match judged.nonces.get(&transaction.sender) {
+) -> Result<Result<(), Problem>, Fault> {
+    let last = match nonces.get(&transaction.sender) {
         Some(last) => *last,
         None => ORDERED_NONCES.get(view, &transaction.sender)?.unwrap_or(0),
     };
     if transaction.nonce <= last {
-        let problem = Refusal::NonceUsed { nonce: transaction.nonce, last };
-        return Ok(Verdict::LeftOut(problem.into()));
+        return Ok(Err(Refusal::NonceUsed { nonce: transaction.nonce, last }.into()));
     }
-    if let Err(problem) = admit::check(machine, transaction) {
-        return Ok(Verdict::LeftOut(problem));
+    let checked = admit::check(machine, transaction);
+    if checked.is_ok() {
+        nonces.insert(transaction.sender, transaction.nonce);
     }
-    judged.nonces.insert(transaction.sender, transaction.nonce);
-    Ok(Verdict::Taken)
+    Ok(checked)
 }
 
 /// Cuts transactions into pieces that fit into a block each.

@@ -259,9 +259,8 @@ impl Model {
             if self.ordered.contains(&id) {
                 continue;
             }
-            let is_good = *transaction == tx_on(&four(), 1, transaction.nonce)
-                || *transaction == tx_on(&four(), 2, transaction.nonce)
-                || *transaction == tx_on(&four(), 3, transaction.nonce);
+            // Lies are made of good ones after they were signed.
+            let is_good = transaction.signature_holds();
             if is_good && transaction.nonce > *last {
                 *last = transaction.nonce;
                 self.ordered.insert(id);
@@ -392,7 +391,9 @@ fn events_are_recorded_in_order_without_a_gap() {
     record(&mut bench, 0, 3, 1).expect("the next");
     assert_eq!(record(&mut bench, 1, 4, 1), not_next, "an epoch begins with 0");
     record(&mut bench, 1, 0, 1).expect("an epoch begins");
-    assert_eq!(record(&mut bench, 0, 4, 1), not_next, "that one is over");
+    for first in [0, 1, 4] {
+        assert_eq!(record(&mut bench, 0, first, 1), not_next, "that one is over");
+    }
     let now = epoch(&mut bench);
     assert_eq!((now.epoch, now.events, now.entry), (1, 1, Some(2)));
     assert!(bench.take_effects().is_empty() && bench.events.is_empty());

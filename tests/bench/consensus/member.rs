@@ -53,6 +53,9 @@ struct Seat {
     span_us: OnceLock<std::ops::Range<u64>>,
     latencies: Mutex<Histogram>,
     has_to_say: AtomicBool,
+    /// From when an event was made until it was read by another member; and what its own journal took of that.
+    delays: Mutex<Histogram>,
+    syncs: Arc<Mutex<Histogram>>,
     events: AtomicU64,
     blocks: AtomicU64,
     lost: AtomicU64,
@@ -102,6 +105,8 @@ impl Host for Seat {
     }
 
     fn check(&self, event: &EventBytes) -> Result<Contents, Problem> {
+        let delay = now_us().saturating_sub(event.event.time_us);
+        self.delays.lock().unwrap_or_else(PoisonError::into_inner).add(delay);
         Ok(self.look(event))
     }
 
@@ -119,9 +124,12 @@ impl Host for Seat {
         self.events.fetch_add(events.len() as u64, Ordering::Relaxed);
         let (done, recorded) = oneshot::channel();
         let sent = self.journal.send((events, done));
+        let (begun, syncs) = (now_us(), Arc::clone(&self.syncs));
         Box::pin(async move {
             sent.map_err(|_| failed("the journal's thread is gone"))?;
-            recorded.await.unwrap_or_else(|_| Err(failed("the journal's thread is gone")))
+            let recorded = recorded.await.unwrap_or_else(|_| Err(failed("the journal's thread is gone")));
+            syncs.lock().unwrap_or_else(PoisonError::into_inner).add(now_us().saturating_sub(begun));
+            recorded
         })
     }
 
@@ -240,10 +248,12 @@ fn generate(
         |number: u64| begins + (number * u64::from(MEMBERS) + u64::from(place)) * 1_000_000 / rate.max(1);
     let (mut next, mut submitted) = (0, 0);
     let mut before = None;
+    let round =
+        || seat.handle.get().map_or(0, |handle| handle.status().epoch * EPOCH_ROUNDS + handle.status().round);
     while now_us() < counts.end {
         let now = now_us();
         if before.is_none() && now >= counts.start {
-            before = Some((cpu_s(), seat.events.load(Ordering::Relaxed)));
+            before = Some((cpu_s(), seat.events.load(Ordering::Relaxed), round()));
         }
         while rate > 0 && due(next) <= now && due(next) < counts.end {
             seat.submit(due(next), 1);
@@ -252,8 +262,10 @@ fn generate(
         }
         std::thread::sleep(Duration::from_micros(if rate == 0 { 100_000 } else { 500 }));
     }
-    let (cpu, events) = before.unwrap_or_default();
+    let (cpu, events, rounds) = before.unwrap_or_default();
     let (cpu, events) = (cpu_s() - cpu, seat.events.load(Ordering::Relaxed) - events);
+    let rounds = round() - rounds;
+    let median = |times: &Mutex<Histogram>| times.lock().unwrap_or_else(PoisonError::into_inner).at(0.5);
     let patience = now_us() + 5_000_000;
     let ordered = || seat.latencies.lock().unwrap_or_else(PoisonError::into_inner).count();
     while ordered() < submitted && now_us() < patience {
@@ -262,7 +274,7 @@ fn generate(
     let latencies = seat.latencies.lock().unwrap_or_else(PoisonError::into_inner);
     json!({
         "submitted": submitted, "ordered": latencies.count(), "latencies": latencies.to_json(), "cpu_s": cpu,
-        "events": events, "lost": seat.lost.load(Ordering::Relaxed),
+        "events": events, "rounds": rounds, "delay_us": median(&seat.delays), "sync_us": median(&seat.syncs), "lost": seat.lost.load(Ordering::Relaxed),
     })
 }
 
@@ -300,6 +312,8 @@ async fn start(dir: &Path, place: u8, port: u16, runtime: &tokio::runtime::Runti
         span_us: OnceLock::new(),
         latencies: Mutex::default(),
         has_to_say: AtomicBool::new(false),
+        delays: Mutex::default(),
+        syncs: Arc::default(),
         events: AtomicU64::new(0),
         blocks: AtomicU64::new(0),
         lost: AtomicU64::new(0),

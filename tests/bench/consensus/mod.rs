@@ -44,6 +44,10 @@ struct Outcome {
     /// Processor time of all members over the span, in parts of one core.
     cores: f64,
     events_per_s: f64,
+    rounds_per_s: f64,
+    /// The first member's medians: from an event made to one read elsewhere, and what the journal took of it.
+    delay_us: u64,
+    sync_us: u64,
 }
 
 pub(crate) fn measure(chosen: &[String]) -> Table {
@@ -63,11 +67,12 @@ pub(crate) fn measure(chosen: &[String]) -> Table {
             continue;
         }
         let outcome = run(&Case { rate, span: Duration::from_secs(seconds), pauses });
-        let Outcome { latencies, ordered, submitted, cores, events_per_s } = &outcome;
+        let Outcome { latencies, ordered, submitted, cores, events_per_s, rounds_per_s, delay_us, sync_us } =
+            &outcome;
         let ms = |share: f64| format!("{:.1} ms", latencies.at(share) as f64 / 1e3);
         let measured = format!("p50 {}, p99 {}, p99.9 {}, most {}", ms(0.5), ms(0.99), ms(0.999), ms(1.0));
         let beside = format!(
-            "{ordered} of {submitted} ordered; {cores:.2} cores for all; {events_per_s:.0} events/s of all"
+            "{ordered} of {submitted} ordered; {cores:.2} cores for all; {events_per_s:.0} events/s of all, {rounds_per_s:.0} rounds/s; an event to another member {delay_us} µs, of it journal {sync_us} µs"
         );
         table.line(what, measured, beside, String::new(), floor);
     }
@@ -108,6 +113,9 @@ fn run(case: &Case) -> Outcome {
         ordered: sum("ordered") as u64,
         submitted: sum("submitted") as u64,
         cores: sum("cpu_s") / case.span.as_secs_f64(),
+        rounds_per_s: reports[0]["rounds"].as_f64().unwrap_or(0.0) / case.span.as_secs_f64(),
+        delay_us: reports[0]["delay_us"].as_u64().unwrap_or(0),
+        sync_us: reports[0]["sync_us"].as_u64().unwrap_or(0),
         events_per_s: reports[0]["events"].as_f64().unwrap_or(0.0) / case.span.as_secs_f64(),
     }
 }

@@ -449,6 +449,11 @@ impl Gossip {
         self.records.pop_front()
     }
 
+    /// Whether something that is to leave waits for records: an own event, or a round that was decided.
+    pub fn waits_for_records(&self) -> bool {
+        self.unsent.is_some() || !self.ordered.is_empty()
+    }
+
     /// The event with this number is durable, there in the journal. Each in its turn.
     pub fn recorded(&mut self, number: u64, place: u64) {
         self.kept.is_durable_at(number, place);

@@ -249,7 +249,7 @@ pub(crate) fn run(bench: &mut Cell, effects: Vec<Effect>) -> Vec<Arc<Block>> {
 /// Starts again: runs what is owed until nothing is; gives the blocks that were executed.
 pub(crate) fn resume(bench: &mut Cell) -> Vec<Arc<Block>> {
     let mut blocks = Vec::new();
-    loop {
+    for _ in 0..16 {
         let owed: Vec<Effect> = bench.owed().into_iter().map(|owed| owed.effect).collect();
         if owed.is_empty() {
             return blocks;
@@ -258,4 +258,5 @@ pub(crate) fn resume(bench: &mut Cell) -> Vec<Arc<Block>> {
         blocks.extend(run(bench, owed));
         assert!(bench.journal.len() > length, "what is owed leads on");
     }
+    panic!("something is owed for ever: {} effects", bench.owed().len());
 }
