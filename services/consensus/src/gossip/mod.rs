@@ -42,6 +42,7 @@
 //! `Gossip` of its own; the old one answers until nobody asks).
 
 mod asking;
+mod clock;
 mod kept;
 mod outbox;
 mod waiting;
@@ -50,6 +51,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use asking::Asking;
+use clock::Clock;
 use kept::Kept;
 use outbox::Outbox;
 use waiting::Waiting;
@@ -176,6 +178,7 @@ pub struct Status {
 pub struct Gossip {
     me: MemberIndex,
     settings: Settings,
+    clock: Clock,
     graph: Hashgraph,
     kept: Kept,
     waiting: Waiting,
@@ -188,6 +191,9 @@ pub struct Gossip {
     awaits: bool,
     /// Events that carry something to be ordered and that no round has received.
     open: BTreeSet<EventId>,
+    /// The same of members that have forked, if nobody else has built on it: it may never be ordered, and nobody stays
+    /// awake for it.
+    stray: BTreeSet<EventId>,
     /// What an event made now would be built on.
     plan: Plan,
     last_made_us: Option<u64>,
@@ -223,6 +229,7 @@ impl Gossip {
         Self {
             me,
             settings,
+            clock: Clock::new(now_us),
             graph,
             kept: Kept::new(settings.payload_bytes_max),
             waiting: Waiting::new(members, settings.waiting_max),
@@ -234,6 +241,7 @@ impl Gossip {
             has_to_say: false,
             awaits: false,
             open: BTreeSet::new(),
+            stray: BTreeSet::new(),
             plan: Plan::default(),
             last_made_us: None,
             last_time_us: 0,
@@ -273,8 +281,8 @@ impl Gossip {
 
     /// Own events that carry something to be ordered and that no round has received: to be said again in the next epoch.
     pub fn unordered_own(&self) -> Vec<Arc<Said>> {
-        let own = self.graph.unreceived_of(self.me).filter_map(|place| self.kept.said(place));
-        own.filter(|said| said.orders).cloned().collect()
+        let own = self.graph.unreceived_of(self.me).map(|place| self.kept.unordered(place));
+        own.filter(|said| said.orders).collect()
     }
 
     /// Counts for people.
@@ -310,6 +318,7 @@ impl Gossip {
 
     /// All is replayed: asks all others what they know, and takes part once enough have answered.
     pub fn begin(&mut self, now_us: u64) {
+        let now_us = self.clock.steady(now_us);
         self.has_begun = true;
         self.start();
         let (me, members) = (self.me, self.graph.members());
@@ -332,6 +341,11 @@ impl Gossip {
 
     /// Another member sent these, its own events; their hashes and signatures are checked.
     pub fn handle_events(&mut self, from: MemberIndex, events: Vec<Arc<Said>>, now_us: u64) {
+        let now_us = self.clock.steady(now_us);
+        self.take_pushed(from, events, now_us);
+    }
+
+    fn take_pushed(&mut self, from: MemberIndex, events: Vec<Arc<Said>>, now_us: u64) {
         if self.take_all(events, Came::Pushed, now_us) {
             self.ask(from, now_us);
         }
@@ -340,8 +354,9 @@ impl Gossip {
     /// Another member answers, the events' hashes and signatures checked. An answer to no question counts as sent by
     /// itself.
     pub fn handle_answer(&mut self, from: MemberIndex, events: Vec<Arc<Said>>, more: bool, now_us: u64) {
+        let now_us = self.clock.steady(now_us);
         if !self.asking.is_answer(from) {
-            return self.handle_events(from, events, now_us);
+            return self.take_pushed(from, events, now_us);
         }
         let before = self.graph.len();
         let lacks = self.take_all(events, Came::Asked, now_us);
@@ -354,6 +369,7 @@ impl Gossip {
 
     /// Another member asks for what it does not have.
     pub fn handle_ask(&mut self, from: MemberIndex, tips: &[EventId], now_us: u64) {
+        let now_us = self.clock.steady(now_us);
         let tips = &tips[..tips.len().min(self.graph.tips_max())];
         self.outbox.answer(from, tips.to_vec());
         if tips.iter().any(|tip| !self.graph.contains(tip) && !self.waiting.contains(tip)) {
@@ -363,6 +379,7 @@ impl Gossip {
 
     /// A link to a member came up: what was on its way before may be lost.
     pub fn handle_connected(&mut self, member: MemberIndex, now_us: u64) {
+        let now_us = self.clock.steady(now_us);
         if self.has_begun && member != self.me {
             self.asking.is_lost(member);
             self.ask(member, now_us);
@@ -373,8 +390,9 @@ impl Gossip {
     /// gives it to [`Gossip::say`] at once. There is none while the one before is not durable: meanwhile more
     /// gathers for the next.
     pub fn draft(&mut self, now_us: u64) -> Option<Draft> {
+        let steady_us = self.clock.steady(now_us);
         let Due::At(at) = self.due() else { return None };
-        (at <= now_us).then(|| Draft {
+        (at <= steady_us).then(|| Draft {
             self_parent: self.plan.self_parent,
             other_parents: self.plan.other_parents.clone(),
             time_us: now_us.max(self.last_time_us + 1),
@@ -383,6 +401,7 @@ impl Gossip {
 
     /// The event that was made of a draft. It is sent once it is durable.
     pub fn say(&mut self, said: Arc<Said>, now_us: u64) {
+        let now_us = self.clock.steady(now_us);
         self.last_made_us = Some(now_us);
         if self.insert(&said).is_err() {
             // Not made of the draft: nobody has seen it.
@@ -401,11 +420,12 @@ impl Gossip {
         }
         let due = if let Due::At(at) = self.due() { at } else { u64::MAX };
         let again = if self.is_started { None } else { self.to_start().map(|(_, at)| at).min() };
-        due.min(again.unwrap_or(u64::MAX)).min(self.next_look_us())
+        self.clock.shown(due.min(again.unwrap_or(u64::MAX)).min(self.next_look_us()))
     }
 
     /// Does what is due but for the event of [`Gossip::draft`].
     pub fn handle_timeout(&mut self, now_us: u64) {
+        let now_us = self.clock.steady(now_us);
         if !self.has_begun {
             return;
         }
@@ -565,8 +585,7 @@ impl Gossip {
         self.graph.insert(&said.event)?;
         let number = self.kept.push(Arc::clone(said));
         self.records.push_back((number, Arc::clone(said)));
-        // What a member that has forked says may never be ordered: nobody stays awake for it.
-        if said.orders && !self.graph.is_forked(said.event.creator) {
+        if said.orders {
             self.open.insert(said.event.id);
         }
         if said.event.creator == self.me {
@@ -575,21 +594,37 @@ impl Gossip {
         while let Some(round) = self.graph.poll_ordered() {
             let places: Vec<usize> =
                 round.events.iter().filter_map(|event| self.graph.place_of(&event.id)).collect();
-            // What no round has received is in memory.
-            let said = |place: &usize| self.kept.said(*place).cloned();
             let times = round.events.iter().map(|event| event.time_us);
-            let events = places.iter().filter_map(said).zip(times).collect();
-            round.events.iter().for_each(|event| {
-                self.open.remove(&event.id);
-            });
+            let events = places.iter().map(|place| self.kept.unordered(*place)).zip(times).collect();
+            for event in &round.events {
+                let _ = self.open.remove(&event.id) || self.stray.remove(&event.id);
+            }
             let ordered = Ordered { round: round.round, judges: round.judges, events };
             self.ordered.push_back((number + 1, ordered, places));
         }
+        let mut is_another = false;
         while let Some(fork) = self.graph.poll_fork() {
-            let graph = &self.graph;
-            self.open.retain(|id| graph.creator_of(id) != Some(fork.member));
+            is_another = true;
             self.forks.push_back(fork);
         }
+        self.note_stray(said, is_another);
         Ok(())
+    }
+
+    /// Parts what may never be ordered from what is waited for.
+    fn note_stray(&mut self, said: &Said, is_another_fork: bool) {
+        let graph = &self.graph;
+        if is_another_fork {
+            let below = graph.forked_below(graph.all_unreceived());
+            let is_forked = |id: &EventId| graph.creator_of(id).is_some_and(|who| graph.is_forked(who));
+            self.open.append(&mut self.stray);
+            self.stray = self.open.extract_if(.., |id| is_forked(id) && !below.contains(id)).collect();
+        } else if said.orders && graph.is_forked(said.event.creator) {
+            self.open.remove(&said.event.id);
+            self.stray.insert(said.event.id);
+        } else if !self.stray.is_empty() {
+            let below = graph.forked_below(std::iter::once(said.event.id));
+            self.open.extend(self.stray.extract_if(.., |id| below.contains(id)));
+        }
     }
 }

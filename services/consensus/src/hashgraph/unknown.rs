@@ -1,7 +1,7 @@
 //! What one member has and another one has not: for questions and answers (see [`crate::gossip`]).
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use super::event::{Event, EventId, MemberIndex};
 use super::graph::{Hashgraph, NONE, Number};
@@ -44,6 +44,29 @@ impl Hashgraph {
     /// The places of a member's events that no round has received.
     pub(crate) fn unreceived_of(&self, member: MemberIndex) -> impl Iterator<Item = usize> {
         self.unreceived[usize::from(member.0)].iter().map(|number| *number as usize - 1)
+    }
+
+    /// Of members that have forked, the events that no round has received and that others have built on: on these, directly
+    /// or through more events of such members. They will be received, since whatever is made from now on has them as
+    /// ancestors.
+    pub(crate) fn forked_below(&self, of: impl Iterator<Item = EventId>) -> BTreeSet<EventId> {
+        let mut todo: Vec<Number> = of.filter_map(|id| self.number_of(&id)).collect();
+        todo.retain(|number| !self.is_forked(self.node(*number).creator));
+        let mut found = BTreeSet::new();
+        while let Some(number) = todo.pop() {
+            for parent in &self.node(number).parents {
+                let node = self.node(*parent);
+                if node.received == 0 && self.is_forked(node.creator) && found.insert(node.id) {
+                    todo.push(*parent);
+                }
+            }
+        }
+        found
+    }
+
+    /// All events that no round has received.
+    pub(crate) fn all_unreceived(&self) -> impl Iterator<Item = EventId> {
+        self.unreceived.iter().flatten().map(|number| self.node(*number).id)
     }
 
     /// An event's place among those in the graph, in the order they came.
