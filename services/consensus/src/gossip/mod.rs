@@ -45,6 +45,8 @@ mod asking;
 mod clock;
 mod kept;
 mod outbox;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 use std::collections::{BTreeSet, VecDeque};

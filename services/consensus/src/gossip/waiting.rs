@@ -26,6 +26,11 @@ impl Waiting {
         self.events.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.under.is_empty() && self.of_member.iter().all(|waiting| *waiting == 0)
+    }
+
     pub(super) fn contains(&self, id: &EventId) -> bool {
         self.events.contains_key(id)
     }
