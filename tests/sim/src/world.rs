@@ -32,7 +32,7 @@ pub(crate) enum Sent {
 
 enum Coming {
     Frame { from: usize, to: usize, life: usize, frame: Sent },
-    Submit,
+    Submit(usize),
     Crash(usize),
     Back(usize, u64),
     Wake(usize),
@@ -130,7 +130,12 @@ impl World {
                 }
             }
         }
-        self.later(1, Coming::Submit);
+        let mut at_us = self.random.between(1, 2 * self.plan.submit_us);
+        while at_us < self.plan.submits_us {
+            let who = self.random.below(self.plan.members);
+            self.submit_at(who, at_us);
+            at_us += self.random.between(1, 2 * self.plan.submit_us);
+        }
     }
 
     /// Runs to the end.
@@ -151,15 +156,9 @@ impl World {
         self.members.iter_mut().for_each(Member::count_refused);
     }
 
-    /// Gives words to a member, to be said.
-    pub fn submit(&mut self, who: usize, words: u64) {
-        for _ in 0..words {
-            let word = self.submitted.len() as Word + 1;
-            self.submitted.insert(word, who);
-            if self.members[who].is_up {
-                self.members[who].waiting.push(word);
-            }
-        }
+    /// Gives a word to a member at some time, to be said.
+    pub fn submit_at(&mut self, who: usize, at_us: u64) {
+        self.later(at_us, Coming::Submit(who));
     }
 
     fn later(&mut self, at_us: u64, coming: Coming) {
@@ -175,12 +174,11 @@ impl World {
                 self.deliver(from, to, life, frame);
                 to
             }
-            Coming::Submit => {
-                let who = self.random.below(self.members.len());
-                if now <= self.plan.submits_us {
-                    self.submit(who, 1);
-                    let next = now + self.random.between(1, 2 * self.plan.submit_us);
-                    self.later(next, Coming::Submit);
+            Coming::Submit(who) => {
+                let word = self.submitted.len() as Word + 1;
+                self.submitted.insert(word, who);
+                if self.members[who].is_up {
+                    self.members[who].waiting.push(word);
                 }
                 who
             }
