@@ -13,6 +13,7 @@ pub mod delivery;
 pub mod feed;
 pub mod folder;
 pub mod fronts;
+pub mod gossip;
 pub mod http;
 pub mod keys;
 pub mod network;

@@ -1,8 +1,8 @@
 //! Blocks: the agreed order of transactions, and what members say of its result.
 //!
-//! Header text: `"celluler/block/1\0" || genesis || u64 index || u64 time_ms || previous ||
-//! transactions root || member-set hash || u64 rules`. Attestation text: `"celluler/attest/1\0" ||
-//! genesis || u64 index || block hash || state root || member`.
+//! Header text: `"celluler/block/2\0" || genesis || u64 index || u64 time_ms || previous ||
+//! transactions root || member-set hash || u64 rules || u64 epoch || u64 round`. Attestation text:
+//! `"celluler/attest/1\0" || genesis || u64 index || block hash || state root || member`.
 
 use minicbor::{Decode, Encode};
 use schemars::JsonSchema;
@@ -41,12 +41,18 @@ pub struct BlockHeader {
     /// The rules version it is executed under.
     #[n(6)]
     pub rules: u64,
+    /// The epoch of the hashgraph that ordered it.
+    #[n(7)]
+    pub epoch: u64,
+    /// The round of that epoch which received its transactions. A round may fill several blocks.
+    #[n(8)]
+    pub round: u64,
 }
 
 impl BlockHeader {
     /// The hash of the header's fixed-layout text.
     pub fn hash(&self) -> BlockHash {
-        let text = SignedText::new("celluler/block/1")
+        let text = SignedText::new("celluler/block/2")
             .bytes32(self.genesis.as_bytes())
             .u64(self.index.0)
             .u64(self.time_ms)
@@ -54,6 +60,8 @@ impl BlockHeader {
             .bytes32(self.transactions_root.as_bytes())
             .bytes32(self.members.as_bytes())
             .u64(self.rules)
+            .u64(self.epoch)
+            .u64(self.round)
             .finish();
         BlockHash::from_bytes(*blake3::hash(&text).as_bytes())
     }
@@ -84,33 +92,53 @@ pub struct Attestation {
     /// Who says so.
     #[n(0)]
     pub member: CellId,
-    /// The root after the block.
+    /// The block's place in the order.
     #[n(1)]
-    pub root: StateRoot,
-    /// Over [`Attestation::signed_text`].
+    pub index: BlockIndex,
+    /// Which block it is.
     #[n(2)]
+    pub block: BlockHash,
+    /// The root after it.
+    #[n(3)]
+    pub root: StateRoot,
+    /// Over the network and all of the above.
+    #[n(4)]
     pub signature: Signature,
 }
 
 impl Attestation {
+    /// A member's word for what a block came to.
+    pub fn sign(key: &ed25519_dalek::SigningKey, header: &BlockHeader, root: StateRoot) -> Self {
+        let mut attestation = Self {
+            member: crate::signing::cell_id(key),
+            index: header.index,
+            block: header.hash(),
+            root,
+            signature: Signature::from_bytes([0; 64]),
+        };
+        attestation.signature = crate::signing::sign(key, &attestation.signed_text(&header.genesis));
+        attestation
+    }
+
     /// The bytes that the signature covers.
-    pub fn signed_text(header: &BlockHeader, root: &StateRoot, member: &CellId) -> Vec<u8> {
+    pub fn signed_text(&self, genesis: &GenesisHash) -> Vec<u8> {
         SignedText::new("celluler/attest/1")
-            .bytes32(header.genesis.as_bytes())
-            .u64(header.index.0)
-            .bytes32(header.hash().as_bytes())
-            .bytes32(root.as_bytes())
-            .bytes32(member.as_bytes())
+            .bytes32(genesis.as_bytes())
+            .u64(self.index.0)
+            .bytes32(self.block.as_bytes())
+            .bytes32(self.root.as_bytes())
+            .bytes32(self.member.as_bytes())
             .finish()
     }
 
-    /// Whether the signature is the member's, for this block.
+    /// Whether the signature is the member's, on this network.
+    pub fn signature_holds(&self, genesis: &GenesisHash) -> bool {
+        crate::signing::verify(&self.member, &self.signed_text(genesis), &self.signature)
+    }
+
+    /// Whether it is the member's word for this very block.
     pub fn holds_for(&self, header: &BlockHeader) -> bool {
-        crate::signing::verify(
-            &self.member,
-            &Self::signed_text(header, &self.root, &self.member),
-            &self.signature,
-        )
+        self.index == header.index && self.block == header.hash() && self.signature_holds(&header.genesis)
     }
 }
 
@@ -163,7 +191,7 @@ impl BlockProof {
         members.sort_unstable();
         members.dedup();
         let weight: u64 = members.iter().map(|member| genesis.weight_of(member)).sum();
-        if u128::from(weight) * 3 <= u128::from(genesis.weight_total()) * 2 {
+        if !genesis.is_supermajority(weight) {
             return fail("the attestations are not from more than two thirds of the members");
         }
         Ok(root)

@@ -11,6 +11,10 @@ use crate::id::{CellId, GenesisHash, Hash};
 pub const SUPPLY_PRANA: u64 = 1_000_000_000;
 /// The most members a genesis may name.
 pub const MEMBERS_MAX: usize = 1_000;
+/// Rounds of an epoch unless the genesis says otherwise.
+pub const EPOCH_ROUNDS: u64 = 8_192;
+/// The fewest rounds an epoch may have.
+pub const EPOCH_ROUNDS_MIN: u64 = 16;
 
 /// One member and its weight in votes.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize, JsonSchema)]
@@ -52,6 +56,10 @@ pub struct Genesis {
     /// First balances, each account once; together they are the supply.
     #[n(3)]
     pub allocations: Vec<Allocation>,
+    /// Rounds after which the hashgraph begins anew with an empty graph; [`EPOCH_ROUNDS`] unless told.
+    #[n(4)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch_rounds: Option<u64>,
 }
 
 impl Genesis {
@@ -62,7 +70,35 @@ impl Genesis {
             created_ms,
             members: vec![Member { cell, weight: 1 }],
             allocations: vec![Allocation { cell, amount: Amount::from_prana(SUPPLY_PRANA) }],
+            epoch_rounds: None,
         }
+    }
+
+    /// A network of equals, who share the supply equally; the first has what does not divide.
+    pub fn of_equals(name: &str, created_ms: u64, cells: &[CellId]) -> Self {
+        let share = SUPPLY_PRANA.checked_div(cells.len() as u64).unwrap_or(0);
+        let rest = SUPPLY_PRANA - share * cells.len() as u64;
+        let allocation = |(place, cell): (usize, &CellId)| Allocation {
+            cell: *cell,
+            amount: Amount::from_prana(if place == 0 { share + rest } else { share }),
+        };
+        Self {
+            name: name.to_owned(),
+            created_ms,
+            members: cells.iter().map(|cell| Member { cell: *cell, weight: 1 }).collect(),
+            allocations: cells.iter().enumerate().map(allocation).collect(),
+            epoch_rounds: None,
+        }
+    }
+
+    /// Rounds after which the hashgraph begins anew with an empty graph.
+    pub fn epoch_rounds(&self) -> u64 {
+        self.epoch_rounds.unwrap_or(EPOCH_ROUNDS)
+    }
+
+    /// Whether so much weight is more than two thirds of all.
+    pub fn is_supermajority(&self, weight: u64) -> bool {
+        u128::from(weight) * 3 > u128::from(self.weight_total()) * 2
     }
 
     /// BLAKE3 over the genesis's CBOR.
@@ -108,6 +144,9 @@ impl Genesis {
         }
         if let Some(bad) = self.members.iter().find(|member| !(1..=1_000_000).contains(&member.weight)) {
             return fail(format!("the weight of {} is {}", bad.cell, bad.weight));
+        }
+        if self.epoch_rounds() < EPOCH_ROUNDS_MIN {
+            return fail(format!("an epoch has at least {EPOCH_ROUNDS_MIN} rounds"));
         }
         let once = |mut cells: Vec<CellId>| {
             let count = cells.len();

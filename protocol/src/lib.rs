@@ -18,6 +18,7 @@ pub mod block;
 pub mod codec;
 pub mod event;
 pub mod genesis;
+pub mod gossip;
 pub mod id;
 pub mod merkle;
 pub mod message;

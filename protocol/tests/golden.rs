@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use ed25519_dalek::SigningKey;
 use minicbor::{Decode, Encode};
 use protocol::block::{Attestation, Block, BlockHeader, BlockProof};
+use protocol::gossip::{EventBytes, ForkProof, Payload, SignedEvent};
 use protocol::message::{Message, MessageType, Together};
 use protocol::receipt::{Receipt, ReceiptHead, batch_root};
 use protocol::signing::{self, Signature};
@@ -90,11 +91,41 @@ fn block() -> BlockProof {
         transactions_root: Block::transactions_root(&transactions),
         members: Hash::from_bytes([9; 32]),
         rules: 1,
+        epoch: 2,
+        round: 11,
     };
-    let root = StateRoot::from_bytes([10; 32]);
-    let text = Attestation::signed_text(&header, &root, &cell());
-    let attestation = Attestation { member: cell(), root, signature: signing::sign(&key(), &text) };
+    let attestation = Attestation::sign(&key(), &header, StateRoot::from_bytes([10; 32]));
     BlockProof { block: Block { header, transactions }, attestations: vec![attestation] }
+}
+
+fn payload() -> Payload {
+    Payload { transactions: vec![transaction()], attestations: block().attestations }
+}
+
+fn event(time_us: u64) -> EventBytes {
+    let payload = codec::encode(&payload());
+    let event = SignedEvent {
+        epoch: 2,
+        creator: cell(),
+        self_parent: Some(Hash::from_bytes([11; 32])),
+        other_parents: vec![Hash::from_bytes([12; 32]), Hash::from_bytes([13; 32])],
+        time_us,
+        payload: Hash::of(&payload),
+        signature: Signature::from_bytes([0; 64]),
+    };
+    EventBytes { event: event.sign(&key(), &GenesisHash::from_bytes([7; 32])), payload }
+}
+
+/// A member's first event of an epoch.
+fn first_event() -> SignedEvent {
+    let event =
+        SignedEvent { self_parent: None, other_parents: Vec::new(), ..event(1_790_000_000_000_000).event };
+    event.sign(&key(), &GenesisHash::from_bytes([7; 32]))
+}
+
+fn fork() -> ForkProof {
+    let [one, other] = [1_790_000_000_000_000, 1_790_000_000_000_001].map(|time_us| event(time_us).event);
+    ForkProof { one, other }
 }
 
 fn problem() -> Problem {
@@ -138,6 +169,14 @@ fn encodings_are_as_they_ever_were() {
     golden.check("block-proof", &block());
     golden.check("block-hash", &block().block.header.hash());
     golden.check("problem", &problem());
+    let (genesis, event) = (GenesisHash::from_bytes([7; 32]), event(1_790_000_000_000_000));
+    golden.check("attestation", &block().attestations[0]);
+    golden.check("payload", &payload());
+    golden.check("event", &event);
+    golden.check("event-id", &event.event.id(&genesis));
+    golden.check("first-event", &first_event());
+    golden.check("first-event-id", &first_event().id(&genesis));
+    golden.check("fork-proof", &fork());
     if golden.added.is_empty() {
         return;
     }
@@ -146,6 +185,74 @@ fn encodings_are_as_they_ever_were() {
     let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo test runs it");
     let path = PathBuf::from(folder).join("tests/golden.txt");
     std::fs::write(path, text.to_owned() + &golden.added).expect("written");
+}
+
+#[test]
+fn signed_values_hold_on_their_network_alone() {
+    let (here, elsewhere) = (GenesisHash::from_bytes([7; 32]), GenesisHash::ZERO);
+    let (event, word) = (event(1_790_000_000_000_000), &block().attestations[0]);
+    assert_eq!(EventBytes::read(&codec::encode(&event)), Ok(event.clone()));
+    assert!(event.event.signature_holds(&here) && !event.event.signature_holds(&elsewhere));
+    assert!(first_event().signature_holds(&here) && !first_event().signature_holds(&elsewhere));
+    assert!(word.signature_holds(&here) && !word.signature_holds(&elsewhere));
+    assert!(word.holds_for(&block().block.header));
+    assert_eq!(fork().check(&here), Ok(cell()));
+    fork().check(&elsewhere).expect_err("another network");
+    let (id, signed) = event.event.to_check(&here);
+    assert_eq!((id, signing::verify_all(&[signed])), (event.event.id(&here), vec![true]));
+}
+
+/// Whatever is changed in a header, an event or a word is another one, under a signature that no longer holds.
+#[test]
+fn every_field_is_covered_by_what_is_signed() {
+    let genesis = GenesisHash::from_bytes([7; 32]);
+    let header = block().block.header;
+    let changes: [fn(&mut BlockHeader); 9] = [
+        |header| header.genesis = GenesisHash::ZERO,
+        |header| header.index.0 += 1,
+        |header| header.time_ms += 1,
+        |header| header.previous = BlockHash::ZERO,
+        |header| header.transactions_root = Hash::ZERO,
+        |header| header.members = Hash::ZERO,
+        |header| header.rules += 1,
+        |header| header.epoch += 1,
+        |header| header.round += 1,
+    ];
+    for (place, change) in changes.iter().enumerate() {
+        let mut changed = header.clone();
+        change(&mut changed);
+        assert_ne!(changed.hash(), header.hash(), "field {place} of a header");
+    }
+    let changes: [fn(&mut SignedEvent); 8] = [
+        |event| event.epoch += 1,
+        |event| event.creator = CellId::from_bytes([2; 32]),
+        |event| event.self_parent = None,
+        |event| event.self_parent = Some(Hash::ZERO),
+        |event| event.other_parents.clear(),
+        |event| event.other_parents.swap(0, 1),
+        |event| event.time_us += 1,
+        |event| event.payload = Hash::ZERO,
+    ];
+    let event = event(5).event;
+    for (place, change) in changes.iter().enumerate() {
+        let mut changed = event.clone();
+        change(&mut changed);
+        assert_ne!(changed.id(&genesis), event.id(&genesis), "change {place} of an event");
+        assert!(!changed.signature_holds(&genesis), "change {place} of an event");
+    }
+    let zeros = SignedEvent { self_parent: Some(Hash::ZERO), ..first_event() };
+    assert_ne!(zeros.id(&genesis), first_event().id(&genesis), "no parent is not a parent of zeros");
+    let changes: [fn(&mut Attestation); 4] = [
+        |word| word.member = CellId::from_bytes([2; 32]),
+        |word| word.index.0 += 1,
+        |word| word.block = BlockHash::ZERO,
+        |word| word.root = StateRoot::ZERO,
+    ];
+    for (place, change) in changes.iter().enumerate() {
+        let mut changed = block().attestations[0].clone();
+        change(&mut changed);
+        assert!(!changed.signature_holds(&genesis), "field {place} of a word");
+    }
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]

@@ -4,9 +4,9 @@ use std::cell::Cell as Count;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::in_process::InProcess;
 use actix::prelude::*;
 use cell::bus::CallContext;
-use kit::InProcess;
 use protocol::state::RootRequest;
 
 use crate::limits::median;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use kit::{Cell, InProcess};
+use crate::in_process::InProcess;
+use kit::Cell;
 use protocol::message::MessageType;
 use protocol::messages::{SendRequest, Wait};
 use serde_json::json;

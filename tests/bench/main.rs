@@ -5,6 +5,7 @@
 
 mod bus;
 mod cells;
+mod in_process;
 mod limits;
 mod messages;
 mod table;

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::in_process::InProcess;
 use cell::node::World;
-use kit::{Cell, InProcess, until};
+use kit::{Cell, until};
 use protocol::message::MessageType;
 use protocol::messages::{SendRequest, Status, Wait};
 use serde_json::json;

@@ -1,16 +1,12 @@
 //! What tests of real cells share: cells as processes of their own, on loopback, with ephemeral ports,
 //! in temporary folders. Each ends with the test that started it.
 
-pub mod in_process;
-
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-
-pub use in_process::InProcess;
 
 /// The unit of processor time in `/proc`, on every Linux.
 pub const TICKS_PER_SECOND: f64 = 100.0;
@@ -289,6 +285,29 @@ pub fn pair(dir: &Path) -> (Cell, Cell) {
     bob.ok(&["identity", "access", "alice", "--may", may, "--exec", "state.get"]);
     until("the two are connected", || alice.ok(&["peers"])["items"][0]["connected"] == true);
     (alice, bob)
+}
+
+/// Makes the cells of one network, each a member and a contact of all others, and starts none.
+///
+/// # Panics
+///
+/// If they cannot be made.
+pub fn network(dir: &Path, cells: u16) -> Vec<Cell> {
+    let port = free_ports(cells * 10).to_string();
+    let init =
+        ["testnet", "init", "--cells", &cells.to_string(), "--base-port", &port, "--output", "json", "--dir"];
+    let output = Command::new(program()).args(init).arg(dir).output().expect("the program runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    (0..cells).map(|number| Cell::adopt(&dir.join(format!("cell-{number}")))).collect()
+}
+
+/// The first of so many ports that were free when it looked. Below those that the system gives out by itself.
+fn free_ports(count: u16) -> u16 {
+    let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let step = count.next_multiple_of(100);
+    let first = 10_000 + (std::process::id() % 150) as u16 * 140;
+    let ports = (0..20).map(|turn| first.wrapping_add(turn * step) % 20_000 + 10_000);
+    ports.into_iter().find(|first| (*first..first + count).all(is_free)).expect("there are free ports")
 }
 
 /// Posts to a page of a cell with a token: status and body.

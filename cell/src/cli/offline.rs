@@ -25,6 +25,7 @@ pub(super) fn init(context: &Context, init: Init) -> Result<ExitCode, Problem> {
         peer_port: init.peer_port,
         passphrase: context.passphrase()?,
         encrypt: services(&init.encrypt)?,
+        seed: None,
     })?;
     context.output.value(&serde_json::to_value(report).unwrap_or_default())
 }

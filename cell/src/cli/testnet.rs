@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use protocol::genesis::Genesis;
 use protocol::identity::AddContactRequest;
 use protocol::message::MessageType;
 use protocol::{CellId, Problem, ProblemKind, Service};
@@ -15,7 +16,9 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::args::Testnet;
+use crate::actor::now_ms;
 use crate::folder::{self, InitOptions};
+use crate::keys::{self, Keyring};
 use crate::network::peer_id_of;
 use crate::{node, settings};
 
@@ -44,8 +47,12 @@ fn init(context: &Context, cells: u16, base_port: u16) -> Result<ExitCode, Probl
             Problem::new(ProblemKind::Invalid, "testnet.bad_size", cause).hint("--cells 4 --base-port 7500")
         );
     }
+    let seeds = (0..cells).map(|_| keys::new_seed()).collect::<Result<Vec<_>, _>>()?;
+    let members: Vec<CellId> = seeds.iter().map(|seed| Keyring::from_seed(seed).cell()).collect();
+    // One network of all of them.
+    let genesis = Genesis::of_equals("testnet", now_ms(), &members);
     let mut made: Vec<(PathBuf, CellId, u16)> = Vec::new();
-    for number in 0..cells {
+    for (number, seed) in (0..cells).zip(seeds) {
         let dir = context.dir.join(format!("cell-{number}"));
         let (http, peer) = (base_port + number * PORT_STEP, base_port + number * PORT_STEP + 1);
         let options = InitOptions {
@@ -53,6 +60,8 @@ fn init(context: &Context, cells: u16, base_port: u16) -> Result<ExitCode, Probl
             name: Some(format!("cell-{number}")),
             http_port: Some(http),
             peer_port: Some(peer),
+            genesis: Some(genesis.clone()),
+            seed: Some(seed),
             ..InitOptions::default()
         };
         made.push((dir, folder::init(options)?.cell, peer));

@@ -12,6 +12,7 @@ use protocol::{CellId, MessageId, Problem, ProblemKind, codec};
 
 use super::wire::{BATCH_MAX, Batch, BatchAnswer, Hello, VERSION};
 use crate::actor::now_ms;
+use crate::gossip;
 use crate::network::{Counters, Inbound, Lane};
 use crate::node::World;
 use crate::replication;
@@ -39,7 +40,27 @@ impl Inbound for Gate {
                 (Lane::Journals, Some(world)) => {
                     codec::encode(&replication::serve(&world, from, &bytes).await)
                 }
+                (Lane::Events, Some(world)) => gossip::serve_blocks(&world, &bytes).await,
+                (Lane::Events, None) => Vec::new(),
                 (Lane::Journals, None) => codec::encode(&replication::Reply::Refused { problem: stopping() }),
+            }
+        })
+    }
+
+    fn push(&self, lane: Lane, from: CellId, bytes: Vec<u8>) -> BoxFuture<'static, ()> {
+        let world = self.world.clone();
+        Box::pin(async move {
+            let Some((world, gossip)) =
+                world.upgrade().and_then(|world| world.gossip().map(|gossip| (world, gossip)))
+            else {
+                return;
+            };
+            if lane != Lane::Events {
+                return Counters::count(&world.network().counters().refused_malformed);
+            }
+            if let Err(problem) = gossip.push(from, bytes).await {
+                Counters::count(&world.network().counters().refused_events);
+                tracing::debug!(%from, %problem, "events were refused");
             }
         })
     }

@@ -48,6 +48,8 @@ pub struct InitOptions {
     pub passphrase: Option<String>,
     /// The services whose journals are encrypted.
     pub encrypt: Vec<Service>,
+    /// The seed of its key; a random one unless told.
+    pub seed: Option<zeroize::Zeroizing<[u8; 32]>>,
 }
 
 /// What was made.
@@ -128,9 +130,7 @@ fn default_name(dir: &Path) -> String {
 
 fn fill(dir: &Path, settings: &Settings, options: &InitOptions) -> Result<(CellId, GenesisHash), Problem> {
     fs::create_dir_all(dir.join("journals")).map_err(|error| unwritable(dir, &error))?;
-    let mut seed = zeroize::Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *seed)
-        .map_err(|error| Problem::new(ProblemKind::Fault, "keys.no_entropy", error.to_string()))?;
+    let seed = options.seed.clone().map_or_else(keys::new_seed, Ok)?;
     let keyring = keys::create(dir, &seed, options.passphrase.as_deref())?;
     let genesis = match &options.genesis {
         Some(genesis) => genesis.clone(),

@@ -22,6 +22,7 @@ pub(super) fn install(world: &Arc<World>) {
 
 pub(super) async fn submit(world: &Arc<World>, request: SubmitRequest) -> Result<TxView, Problem> {
     not_draining(world)?;
+    may_order(world)?;
     let deadline =
         Instant::now() + Duration::from_millis(request.wait_ms.unwrap_or(WAIT_MS).min(WAIT_MS_MAX));
     let wait = request.wait.unwrap_or(TxStatus::Accepted);
@@ -43,6 +44,37 @@ pub(super) async fn submit(world: &Arc<World>, request: SubmitRequest) -> Result
         }
     };
     await_status(world, view, wait, deadline, &mut grown).await
+}
+
+/// Whether what is submitted can come into the order: if not, it is refused with the reason, and reads go on.
+fn may_order(world: &World) -> Result<(), Problem> {
+    let refuse = |kind, code: &'static str, cause: &'static str, hint: &'static str| {
+        Err(Problem::new(kind, code, cause).hint(hint))
+    };
+    if world.genesis.weight_of(&world.cell) == 0 {
+        let hint = "submit it to a member: cell call consensus.members '{}' lists them";
+        return refuse(
+            ProblemKind::Denied,
+            "consensus.no_member",
+            "this cell is no member of its network",
+            hint,
+        );
+    }
+    if world.genesis.members.len() == 1 {
+        return Ok(());
+    }
+    let status = world.gossip().map(|gossip| gossip.status()).unwrap_or_default();
+    if status.is_rolled_back {
+        let cause = "other members know events of this cell that it does not have: its folder is a copy of an older one";
+        let hint = "start the newest copy of the folder; two of one cell must never sign";
+        return refuse(ProblemKind::Conflict, "consensus.rolled_back", cause, hint);
+    }
+    if !status.has_quorum {
+        let cause = "this cell and the members it is connected with are not more than two thirds";
+        let hint = "cell peers shows who is missing; it goes on by itself when they are back";
+        return refuse(ProblemKind::Unavailable, "consensus.no_quorum", cause, hint);
+    }
+    Ok(())
 }
 
 /// Signs an intent for this network, with the next nonce unless it names one.

@@ -86,6 +86,23 @@ async fn readiness(world: &Arc<World>, services: &[ServiceStatus]) -> Readiness 
     if world.genesis.members.len() > 1 && world.network().connected() == 0 {
         return Readiness::NoPeers;
     }
+    let gossip = world.gossip().map(|gossip| gossip.status());
+    if let Some(status) = &gossip {
+        if status.is_rolled_back {
+            return Readiness::Suspended {
+                why: "this folder is a copy of an older one: consensus.rolled_back".to_owned(),
+            };
+        }
+        if !status.has_quorum {
+            let why = "fewer than two thirds of the members are connected: consensus.no_quorum".to_owned();
+            return Readiness::Suspended { why };
+        }
+        if !status.has_started {
+            return Readiness::Starting;
+        }
+    } else if world.genesis.members.len() > 1 && world.genesis.weight_of(&world.cell) > 0 {
+        return Readiness::Starting;
+    }
     match world.stuck() {
         Some(problem) if problem.code.ends_with(".diverged") => {
             return Readiness::Diverged { why: problem.to_string() };
@@ -98,8 +115,12 @@ async fn readiness(world: &Arc<World>, services: &[ServiceStatus]) -> Readiness 
         (bus.consensus().status(Empty {}).await, bus.state().root(RootRequest::default()).await);
     match (consensus, root) {
         (Ok(consensus), Ok(root)) => {
+            if let Some(why) = consensus.diverged {
+                return Readiness::Diverged { why };
+            }
             let have = root.index.map_or(0, |index| index.0 + 1);
-            let target = consensus.finalised.map_or(0, |index| index.0 + 1);
+            let finalised = consensus.finalised.map_or(0, |index| index.0 + 1);
+            let target = world.target().unwrap_or(0).max(finalised);
             if have < target {
                 Readiness::CatchingUp { have, target }
             } else {

@@ -13,7 +13,7 @@ use std::fmt;
 use ed25519_dalek::SigningKey;
 use journal::{EncryptionKey, KeyPair};
 use protocol::signing::{self, Signature};
-use protocol::{CellId, Service};
+use protocol::{CellId, Problem, ProblemKind, Service};
 use zeroize::Zeroizing;
 
 pub(crate) use key_file::write_new;
@@ -28,6 +28,18 @@ const ENCRYPTION_CONTEXT: &str = "celluler 2026 journal encryption key 1";
 pub struct Keyring {
     key: SigningKey,
     cell: CellId,
+}
+
+/// A fresh seed for a cell's key.
+///
+/// # Errors
+///
+/// `keys.no_entropy`.
+pub fn new_seed() -> Result<Zeroizing<[u8; 32]>, Problem> {
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *seed)
+        .map_err(|error| Problem::new(ProblemKind::Fault, "keys.no_entropy", error.to_string()))?;
+    Ok(seed)
 }
 
 impl Keyring {

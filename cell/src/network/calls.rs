@@ -1,6 +1,6 @@
 //! Requests and replies, over one long-lived stream each way.
 //!
-//! Whoever asks opens the stream (in the cells' lane as soon as the two are connected, saying hello on it; in
+//! Whoever asks or pushes opens the stream (in the cells' lane as soon as the two are connected, saying hello on it; in
 //! the others when there is something to ask); whoever is asked
 //! answers on the same stream, in the order in which the answers come. A stream that ends is opened anew
 //! while the connection lives; what was under way on it has failed, and it is not known how far it got.
@@ -40,7 +40,8 @@ type Answered = Result<Vec<u8>, Problem>;
 
 struct Request {
     body: Vec<u8>,
-    reply: oneshot::Sender<Answered>,
+    /// Who waits for the reply; nobody for a push.
+    reply: Option<oneshot::Sender<Answered>>,
 }
 
 /// The way to ask one connected peer. Dropping all of them ends the stream.
@@ -63,13 +64,18 @@ impl Pipe {
     pub(super) async fn ask(&self, body: Vec<u8>) -> Answered {
         let (reply, answer) = oneshot::channel();
         let asked = async {
-            self.requests.send(Request { body, reply }).await.ok()?;
+            self.requests.send(Request { body, reply: Some(reply) }).await.ok()?;
             answer.await.ok()
         };
         match tokio::time::timeout(self.timeout, asked).await {
             Ok(answer) => answer.unwrap_or_else(|| Err(unreachable(&self.peer, "the connection was lost"))),
             Err(_) => Err(unreachable(&self.peer, "it did not answer in time")),
         }
+    }
+
+    /// Sends without a reply, if there is room.
+    pub(super) fn push(&self, body: Vec<u8>) -> bool {
+        self.requests.try_send(Request { body, reply: None }).is_ok()
     }
 }
 
@@ -122,7 +128,7 @@ async fn keep_open(
         // What is seldom asked gets its stream when it is.
         let first = match lane {
             Lane::Cells => None,
-            Lane::Journals => match requests.recv().await {
+            Lane::Journals | Lane::Events => match requests.recv().await {
                 Some(first) => Some(first),
                 None => return,
             },
@@ -157,6 +163,11 @@ impl UnderWay {
         *last
     }
 
+    /// A push went out: nothing is under way, but the stream was of use.
+    fn count(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 += 1;
+    }
+
     fn take(&self, number: u64) -> Option<oneshot::Sender<Answered>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&number)
     }
@@ -188,11 +199,23 @@ async fn asking(
             writer.flush().await?;
         }
         loop {
-            let request = match first.take() {
-                Some(first) => Some(first),
-                None => requests.recv().await,
+            // What waits already shares a flush.
+            let request = match first.take().map_or_else(|| requests.try_recv(), Ok) {
+                Ok(request) => Some(request),
+                Err(_) => {
+                    writer.flush().await?;
+                    requests.recv().await
+                }
             };
             let Some(Request { body, reply }) = request else { break };
+            let Some(reply) = reply else {
+                if let Some(bytes) = side.frame(0, Tag::Push, &body) {
+                    under_way.count();
+                    Counters::count(&side.counters.pushes_out);
+                    writer.write_all(&bytes).await?;
+                }
+                continue;
+            };
             let number = under_way.add(reply);
             let Some(bytes) = side.frame(number, Tag::Request, &body) else {
                 let cause = format!("a request of {} bytes is over the bound", body.len());
@@ -202,7 +225,6 @@ async fn asking(
             };
             Counters::count(&side.counters.requests_out);
             writer.write_all(&bytes).await?;
-            writer.flush().await?;
         }
         writer.close().await
     };
@@ -296,6 +318,10 @@ async fn answering(
                 Some(Tag::Hello) if lane == Lane::Cells && !greeted && body.len() <= HELLO_BYTES_MAX => {
                     greeted = true;
                     side.tell(Command::Hello { from: cell, payload: body }).await;
+                }
+                Some(Tag::Push) => {
+                    Counters::count(&side.counters.pushes_in);
+                    side.inbound.push(lane, cell, body).await;
                 }
                 Some(Tag::Request) => {
                     let Ok(place) = Arc::clone(&places.requests).try_acquire_owned() else {

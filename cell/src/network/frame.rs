@@ -26,11 +26,14 @@ pub(super) enum Tag {
     Reply = 2,
     /// The refusal of a request: too many of this peer are under way.
     Busy = 3,
+    /// What has no reply.
+    Push = 4,
 }
 
 impl Tag {
     fn of(byte: u8) -> Option<Self> {
-        [Self::Hello, Self::Request, Self::Reply, Self::Busy].into_iter().find(|tag| *tag as u8 == byte)
+        let all = [Self::Hello, Self::Request, Self::Reply, Self::Busy, Self::Push];
+        all.into_iter().find(|tag| *tag as u8 == byte)
     }
 }
 

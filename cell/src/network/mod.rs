@@ -5,7 +5,7 @@
 //! the other, says hello on it, and asks on it from then on (`calls`).
 //!
 //! What is asked goes by lanes ([`Lane`]), a stream each, so that a journal that is copied does not hold up
-//! messages.
+//! messages. What needs no reply is pushed on the same streams: it is read in order, one after the other.
 //!
 //! Bounds: connections, connections and streams per peer, requests under way per peer both ways, bytes of
 //! a frame (checked before anything is allocated), commands that wait for the event loop. What is over a
@@ -43,16 +43,19 @@ pub enum Lane {
     Cells,
     /// Journals that are copied.
     Journals,
+    /// Events of the hashgraph, and final blocks.
+    Events,
 }
 
 impl Lane {
-    const ALL: [Self; 2] = [Self::Cells, Self::Journals];
+    const ALL: [Self; 3] = [Self::Cells, Self::Journals, Self::Events];
 
     /// Its name on the wire.
     const fn protocol(self) -> StreamProtocol {
         match self {
             Self::Cells => StreamProtocol::new("/celluler/cell/1"),
             Self::Journals => StreamProtocol::new("/celluler/journal/1"),
+            Self::Events => StreamProtocol::new("/celluler/events/1"),
         }
     }
 }
@@ -84,6 +87,8 @@ pub struct NetworkSettings {
 pub trait Inbound: Send + Sync + 'static {
     /// Answers a request.
     fn request(&self, lane: Lane, from: CellId, bytes: Vec<u8>) -> BoxFuture<'static, Vec<u8>>;
+    /// Takes what was pushed and has no reply. The peer's next push waits for it.
+    fn push(&self, lane: Lane, from: CellId, bytes: Vec<u8>) -> BoxFuture<'static, ()>;
     /// A peer said hello.
     fn hello(&self, from: CellId, payload: Vec<u8>, addresses: Vec<String>);
 }
@@ -106,6 +111,12 @@ pub struct Counters {
     pub requests_in: AtomicU64,
     /// Requests to other cells.
     pub requests_out: AtomicU64,
+    /// Pushes to other cells.
+    pub pushes_out: AtomicU64,
+    /// Pushes of other cells.
+    pub pushes_in: AtomicU64,
+    /// Pushes to other cells that found no room, or no connection.
+    pub pushes_dropped: AtomicU64,
     /// Frames refused because they were over the bound.
     pub refused_oversized: AtomicU64,
     /// Requests refused because too many of that peer were under way.
@@ -116,6 +127,8 @@ pub struct Counters {
     pub refused_connections: AtomicU64,
     /// Messages whose signature is not their sender's. Counted by whoever reads the requests.
     pub refused_forged: AtomicU64,
+    /// Events of the hashgraph that no honest member makes, or that come from a stranger. Counted by whoever reads them.
+    pub refused_events: AtomicU64,
     /// Questions about journals that the access list refused. Counted by whoever reads the requests.
     pub refused_journals: AtomicU64,
     /// Messages refused for another reason. Counted by whoever reads the requests.
@@ -209,6 +222,16 @@ impl Network {
             Some(pipe) => pipe.ask(bytes).await,
             None => Err(unreachable(&to, "it is not connected")),
         }
+    }
+
+    /// Sends what needs no reply; says whether there was room for it. Nobody is told whether it arrives.
+    pub fn push(&self, lane: Lane, to: &CellId, bytes: Vec<u8>) -> bool {
+        let pipe = self.shared.pipes().get(&(*to, lane)).cloned();
+        let is_sent = pipe.is_some_and(|pipe| pipe.push(bytes));
+        if !is_sent {
+            Counters::count(&self.shared.counters.pushes_dropped);
+        }
+        is_sent
     }
 
     /// Stays connected to a peer: dials it now, and again whenever the connection is lost.

@@ -26,11 +26,14 @@ use super::{Command, Counters, Lane, NetworkSettings, PeerStatus, Shared};
 /// The first pause before a lost peer is dialled again; doubles up to the longest.
 const REDIAL_PAUSE_MIN: Duration = Duration::from_millis(250);
 /// The longest pause between two dials of a lost peer.
-const REDIAL_PAUSE_MAX: Duration = Duration::from_secs(30);
+const REDIAL_PAUSE_MAX: Duration = Duration::from_secs(4);
 /// How long a connection without streams is kept: longer than any pause between messages matters.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// How often a connection is pinged.
-const PING_EVERY: Duration = Duration::from_secs(15);
+const PING_EVERY: Duration = Duration::from_secs(2);
+/// How long a ping may take. A connection that is slower is dead: TCP alone would find out after minutes, and be
+/// as slow to notice that the way is open again.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// New connections are refused once the process uses so much memory.
 const MEMORY_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
 /// How long listening may take to start.
@@ -86,7 +89,7 @@ pub(super) async fn run(
             let streams = swarm.behaviour_mut().streams.new_control().accept(lane.protocol());
             streams.map_err(|error| cannot_start(&error))
         };
-        let streams = (accept(Lane::Cells)?, accept(Lane::Journals)?);
+        let streams = (accept(Lane::Cells)?, accept(Lane::Journals)?, accept(Lane::Events)?);
         listen(&mut swarm, &side.settings, &shared).await?;
         Ok::<_, Problem>((swarm, streams))
     };
@@ -104,6 +107,7 @@ pub(super) async fn run(
     let serve = |streams, lane| calls::serve(streams, lane, Arc::clone(&side));
     let mut serving = std::pin::pin!(serve(streams.0, Lane::Cells));
     let mut serving_journals = std::pin::pin!(serve(streams.1, Lane::Journals));
+    let mut serving_events = std::pin::pin!(serve(streams.2, Lane::Events));
     let mut this = EventLoop { swarm, side, shared, changed, kept: BTreeMap::new(), met: HashMap::new() };
     loop {
         let redial = this.next_redial();
@@ -111,6 +115,7 @@ pub(super) async fn run(
             event = this.swarm.select_next_some() => this.on_event(event),
             () = &mut serving => return,
             () = &mut serving_journals => return,
+            () = &mut serving_events => return,
             command = inbox.recv() => match command {
                 Some(Command::Stop { done }) => {
                     this.shared.pipes().clear();
@@ -157,7 +162,9 @@ async fn build(settings: &NetworkSettings) -> Result<Swarm<Behaviour>, Problem> 
             identify: identify::Behaviour::new(
                 identify::Config::new("/celluler/1".to_owned(), public).with_agent_version("cell".to_owned()),
             ),
-            ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_EVERY)),
+            ping: ping::Behaviour::new(
+                ping::Config::new().with_interval(PING_EVERY).with_timeout(PING_TIMEOUT),
+            ),
             mdns: discovery.into(),
         })
         .map_err(|error| cannot_start(&error))?
@@ -302,6 +309,13 @@ impl EventLoop {
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, result: Ok(rtt), .. })) => {
                 let rtt_us = u64::try_from(rtt.as_micros()).ok();
                 self.update(&peer, |status| status.rtt_us = rtt_us);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {
+                connection,
+                result: Err(ping::Failure::Timeout),
+                ..
+            })) => {
+                self.swarm.close_connection(connection);
             }
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
                 for (peer, address) in found {

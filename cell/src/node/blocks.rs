@@ -1,4 +1,4 @@
-//! From an ordered block to a final one: execute, attest, finalise; one block after the other.
+//! From an ordered block to this cell's word for it: execute, journal, attest; one block after the other, behind the order.
 //!
 //! State may be behind Consensus (its journal lost a tail that nobody else had, or it was rebuilt from
 //! an older one): blocks it has not applied are taken from Consensus's journal, in order, before the
@@ -9,17 +9,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::block::{Attestation, Block};
-use protocol::consensus::{BlockRef, FinaliseRequest};
+use protocol::consensus::{BlockRef, ExecutedRequest};
 use protocol::market::ObserveBlockRequest;
 use protocol::shared::Empty;
 use protocol::state::{Applied, ApplyRequest, RootRequest};
-use protocol::{BlockIndex, Problem};
+use protocol::{BlockIndex, Problem, ProblemKind};
+use tokio::sync::mpsc;
 
 use super::world::World;
 use crate::actor::Effects;
+use crate::gossip::{self, Input};
 
 /// Effects taken from the queue at once.
 const TAKE_MAX: usize = 256;
+/// Blocks that wait to be executed; more are looked up.
+const BLOCKS_MAX: usize = 64;
 /// The pause before what failed is tried again; doubles up to the longest.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause between two tries.
@@ -27,24 +31,49 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Carries out what Consensus asks for until its actor is gone.
 pub(super) async fn run(world: Arc<World>, mut effects: Effects<consensus::Effect>) {
-    until_done(&world, || catch_up(&world)).await;
+    let (blocks, to_execute) = mpsc::channel(BLOCKS_MAX);
+    world.edge.spawn(execute_all(Arc::clone(&world), to_execute));
     while let Some(batch) = effects.next(TAKE_MAX).await {
-        let mut ordered = false;
+        let (mut says, mut last) = (false, None);
         for (_, effect) in batch {
             match effect {
-                // However many transactions came, one order takes them all.
-                consensus::Effect::Order if ordered => {}
-                consensus::Effect::Order => {
-                    ordered = true;
-                    until_done(&world, || order(&world)).await;
+                consensus::Effect::Say(waiting) => {
+                    says = true;
+                    world.pool.add(waiting);
                 }
-                consensus::Effect::Execute(block) => {
-                    until_done(&world, || finalise(&world, &block)).await;
+                consensus::Effect::Attest(word) => {
+                    says = true;
+                    world.pool.attest(*word);
                 }
+                // What finds no room is looked up when the others are done.
+                consensus::Effect::Execute(block) => drop(blocks.try_send(block)),
+                consensus::Effect::Final(index) => last = Some(index.0 + 1),
             }
         }
-        if effects.take_missed() {
-            until_done(&world, || finish_open(&world)).await;
+        if effects.take_missed()
+            && let Err(problem) = gossip::fill_pool(&world).await
+        {
+            tracing::warn!(%problem, "what waits could not be looked up; it is with the next transaction");
+        }
+        if let Some(count) = last {
+            world.pool.finalised(count);
+            if let Some(gossip) = world.gossip() {
+                gossip.tell(Input::Final(count)).await;
+            }
+        }
+        if says || last.is_some() {
+            world.say();
+        }
+    }
+}
+
+/// Executes blocks in order.
+async fn execute_all(world: Arc<World>, mut blocks: mpsc::Receiver<Arc<Block>>) {
+    until_done(&world, || catch_up(&world)).await;
+    while let Some(block) = blocks.recv().await {
+        until_done(&world, || execute(&world, &block)).await;
+        if blocks.is_empty() {
+            until_done(&world, || execute_open(&world)).await;
         }
     }
 }
@@ -63,21 +92,30 @@ async fn until_done<F: Future<Output = Result<(), Problem>>>(world: &World, mut 
     world.set_stuck(None);
 }
 
-async fn order(world: &World) -> Result<(), Problem> {
-    world.bus.internal().consensus().order(Empty {}).await.map(|_| ())
-}
-
-/// Effects were dropped: asks the view for what is owed.
-async fn finish_open(world: &World) -> Result<(), Problem> {
-    for open in world.bus.internal().consensus().open(Empty {}).await?.items {
-        finalise(world, &open.block).await?;
+/// Executes what is open, whether or not its effect came through.
+async fn execute_open(world: &World) -> Result<(), Problem> {
+    loop {
+        let open = world.bus.internal().consensus().open(Empty {}).await?.items;
+        if open.is_empty() {
+            return Ok(());
+        }
+        for open in open {
+            execute(world, &open.block).await?;
+        }
     }
-    order(world).await
 }
 
-/// Executes a block, attests the root, enters the statement, and finalises.
-async fn finalise(world: &World, block: &Block) -> Result<(), Problem> {
+/// Executes a block, enters the statement, and gives this cell's word for the root.
+async fn execute(world: &World, block: &Block) -> Result<(), Problem> {
     let bus = world.bus.internal();
+    let executed = bus.consensus().epoch(Empty {}).await?.progress.executed;
+    if block.header.index.0 < executed {
+        return Ok(());
+    }
+    if block.header.index.0 > executed {
+        // One before it found no room in the queue.
+        return Box::pin(execute_open(world)).await;
+    }
     let applied = match apply(world, block).await {
         Err(problem) if problem.code == "state.gap" => {
             catch_up(world).await?;
@@ -85,28 +123,26 @@ async fn finalise(world: &World, block: &Block) -> Result<(), Problem> {
         }
         applied => applied?,
     };
-    let text = Attestation::signed_text(&block.header, &applied.root, &world.cell);
-    let attestation =
-        Attestation { member: world.cell, root: applied.root, signature: world.keyring.sign(&text) };
-    // The statement first: once the block is final nothing is owed any more.
+    let attestation = Attestation::sign(world.keyring.signing_key(), &block.header, applied.root);
+    // The statement first: once the block is executed nothing of it is owed any more.
     observe(world, block, &applied).await?;
-    bus.consensus().finalise(FinaliseRequest { applied, attestation }).await?;
+    bus.consensus().executed(ExecutedRequest { applied, attestation }).await?;
     Ok(())
 }
 
-/// Applies the final blocks that State does not have; each root has to be the attested one.
+/// Applies the executed blocks that State does not have; each root has to be the one it had.
 async fn catch_up(world: &World) -> Result<(), Problem> {
     let bus = world.bus.internal();
-    let target = bus.consensus().status(Empty {}).await?.finalised.map_or(0, |index| index.0 + 1);
+    let target = bus.consensus().epoch(Empty {}).await?.progress.executed;
     let have = bus.state().root(RootRequest::default()).await?.index.map_or(0, |index| index.0 + 1);
     for index in have..target {
-        let proof = bus.consensus().block(BlockRef { index: BlockIndex(index) }).await?.proof;
-        let applied = apply(world, &proof.block).await?;
-        observe(world, &proof.block, &applied).await?;
-        if let Some(attested) = proof.attestations.first().filter(|attested| attested.root != applied.root) {
+        let answer = bus.consensus().block(BlockRef { index: BlockIndex(index) }).await?;
+        let applied = apply(world, &answer.proof.block).await?;
+        observe(world, &answer.proof.block, &applied).await?;
+        if let Some(before) = answer.summary.root.filter(|before| *before != applied.root) {
             let Applied { root, .. } = applied;
-            let cause = format!("block {index} came out at root {root}, attested is {}", attested.root);
-            return Err(Problem::new(protocol::ProblemKind::Conflict, "state.diverged", cause)
+            let cause = format!("block {index} came out at root {root}, before it was {before}");
+            return Err(Problem::new(ProblemKind::Conflict, "state.diverged", cause)
                 .hint("stop the cell and run cell rebuild"));
         }
     }

@@ -25,6 +25,7 @@ use crate::bus::{Bus, BusLimits};
 use crate::delivery::Gate;
 use crate::feed::Feed;
 use crate::folder::{self, Folder};
+use crate::gossip;
 use crate::http::{self, Server};
 use crate::keys;
 use crate::network::{Network, NetworkSettings};
@@ -204,6 +205,7 @@ async fn start_rooms(
     world.set_network(start_network(world).await?);
     replication::resume(world);
     supervisor.run_effects(world);
+    gossip::start(world);
     world.edge.spawn(sweep(Arc::clone(world)));
     let server = http::Server::start(world).await?;
     world.set_http(server.url());

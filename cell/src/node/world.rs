@@ -17,6 +17,7 @@ use crate::actor::Gauges;
 use crate::bus::Bus;
 use crate::delivery::{Links, Waiters};
 use crate::feed::Feed;
+use crate::gossip;
 use crate::keys::{Keyring, Signer};
 use crate::network::Network;
 use crate::replication::Copies;
@@ -122,6 +123,10 @@ pub struct World {
     pub stop: watch::Sender<bool>,
     /// When it started.
     pub started: Instant,
+    /// What waits to be put into this cell's next event.
+    pub pool: gossip::Pool,
+    /// Told when something came into the pool of a network of one.
+    pub to_say: tokio::sync::Notify,
     /// One transaction of this cell gets its nonce at a time.
     pub nonces: tokio::sync::Mutex<()>,
     services: [ServiceState; 6],
@@ -132,6 +137,8 @@ pub struct World {
     message_nonce: AtomicU64,
     recent: Mutex<HashMap<CellId, VecDeque<MessageId>>>,
     stuck: Mutex<Option<Problem>>,
+    gossip: RwLock<Option<gossip::Handle>>,
+    target: Mutex<Option<u64>>,
 }
 
 impl World {
@@ -159,6 +166,8 @@ impl World {
             draining: AtomicBool::new(false),
             stop: watch::Sender::new(false),
             started: Instant::now(),
+            pool: gossip::Pool::default(),
+            to_say: tokio::sync::Notify::new(),
             nonces: tokio::sync::Mutex::new(()),
             services: std::array::from_fn(|_| ServiceState::default()),
             network: OnceLock::new(),
@@ -169,6 +178,8 @@ impl World {
             message_nonce: AtomicU64::new(u64::from(std::process::id()) << 32),
             recent: Mutex::default(),
             stuck: Mutex::default(),
+            gossip: RwLock::default(),
+            target: Mutex::default(),
         }
     }
 
@@ -202,6 +213,32 @@ impl World {
 
     pub(super) fn set_stuck(&self, why: Option<Problem>) {
         *self.stuck.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// The gossip of a member of several, once it runs.
+    pub fn gossip(&self) -> Option<gossip::Handle> {
+        self.gossip.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_gossip(&self, handle: gossip::Handle) {
+        *self.gossip.write().unwrap_or_else(PoisonError::into_inner) = Some(handle);
+    }
+
+    /// How many blocks others have, while this cell takes them over.
+    pub fn target(&self) -> Option<u64> {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_target(&self, blocks: Option<u64>) {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = blocks;
+    }
+
+    /// What came into the pool is to be said.
+    pub fn say(&self) {
+        self.to_say.notify_one();
+        if let Some(gossip) = self.gossip() {
+            gossip.to_say();
+        }
     }
 
     /// What makes the next message differ from any other of its millisecond.

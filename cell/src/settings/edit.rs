@@ -30,6 +30,8 @@ const DOCS: &[(&str, &str)] = &[
     ("message.retry_ms_max", "The longest pause between two tries."),
     ("message.batch_max", "Messages of one batch to a peer."),
     ("message.batches_in_flight_max", "Batches to one peer under way."),
+    ("consensus.event_interval_us", "Microseconds between two events of this cell, at least."),
+    ("consensus.patience_us", "Microseconds after which an event is made that brings no round forward."),
     ("identity.trust_half_life_days", "Trust falls by half in so many days without contact."),
     ("identity.shared_min", "Shared messages before trust counts."),
     ("identity.session_ttl_s", "How long a session lives."),

@@ -36,6 +36,8 @@ pub struct Settings {
     pub message: Message,
     /// Identity.
     pub identity: Identity,
+    /// Consensus.
+    pub consensus: Consensus,
     /// Services.
     pub service: Service,
     /// Journals.
@@ -124,6 +126,16 @@ pub struct Identity {
     pub session_ttl_s: u64,
 }
 
+/// `[consensus]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Consensus {
+    /// Microseconds between two events of this cell, at least.
+    pub event_interval_us: u64,
+    /// Microseconds after which an event is made that brings no round forward.
+    pub patience_us: u64,
+}
+
 /// `[service]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -210,6 +222,12 @@ impl Default for Message {
 impl Default for Identity {
     fn default() -> Self {
         Self { trust_half_life_days: 30, shared_min: 5, session_ttl_s: 3600 }
+    }
+}
+
+impl Default for Consensus {
+    fn default() -> Self {
+        Self { event_interval_us: 3_000, patience_us: 20_000 }
     }
 }
 
@@ -372,6 +390,10 @@ fn check(settings: &Settings, path: &Path) -> Result<(), Problem> {
         "message.batches_in_flight_max is from 1 to 16"
     } else if settings.network.threads > 64 {
         "network.threads is at most 64"
+    } else if !(100..=1_000_000).contains(&settings.consensus.event_interval_us) {
+        "consensus.event_interval_us is from 100 to 1000000"
+    } else if !(1_000..=10_000_000).contains(&settings.consensus.patience_us) {
+        "consensus.patience_us is from 1000 to 10000000"
     } else if settings.identity.trust_half_life_days == 0 {
         "identity.trust_half_life_days is at least 1"
     } else if !["text", "json"].contains(&settings.log.format.as_str()) {

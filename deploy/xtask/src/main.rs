@@ -91,7 +91,7 @@ fn bench(rest: &[String]) -> Done {
         return Ok(());
     }
     let mut command = Command::new("cargo");
-    command.args(["run", "--release", "--locked", "-p", "celluler-tests", "--bin", "bench", "--"]).args(rest);
+    command.args(["run", "--release", "--locked", "-p", "bench", "--"]).args(rest);
     run(&mut command)
 }
 

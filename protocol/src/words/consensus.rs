@@ -4,6 +4,7 @@ use super::shared::{Empty, ListRequest, Page};
 use super::state::Applied;
 use crate::block::{Attestation, Block, BlockProof};
 use crate::genesis::Member;
+use crate::gossip::ForkProof;
 use crate::id::{BlockHash, BlockIndex, CellId, GenesisHash, StateRoot, TxId};
 use crate::problem::Problem;
 use crate::transaction::{Intent, Transaction};
@@ -20,13 +21,13 @@ words! {
         /// In a block.
         #[n(1)]
         Ordered,
-        /// Executed; the root is known here.
+        /// Executed here; the root is known.
         #[n(2)]
         Applied,
         /// Attested by more than two thirds.
         #[n(3)]
         Finalised,
-        /// Ordered and executed, but its module refused it.
+        /// Refused: by its module when it was executed, or left out of the order because another one of its sender came first.
         #[n(4)]
         Rejected,
     }
@@ -102,6 +103,10 @@ words! {
         pub root: Option<StateRoot>,
         /// Whether it is final.
         pub finalised: bool,
+        /// The epoch of the hashgraph that ordered it.
+        pub epoch: u64,
+        /// The round of that epoch which received it.
+        pub round: u64,
     }
 
     /// A block in full, with what proves it.
@@ -112,12 +117,115 @@ words! {
         pub proof: BlockProof,
     }
 
-    /// A block that was executed, with this cell's attestation.
-    pub struct FinaliseRequest {
+    /// Events of the hashgraph, to be durable before anybody else hears of them.
+    pub struct RecordRequest {
+        /// The epoch they belong to.
+        pub epoch: u64,
+        /// How many events of the epoch were recorded before.
+        pub first: u64,
+        /// The events, as [`EventBytes`](crate::gossip::EventBytes) in CBOR; checked.
+        pub events: Vec<Vec<u8>>,
+    }
+
+    /// What a round of the hashgraph received.
+    pub struct OrderedRound {
+        /// Which.
+        pub round: u64,
+        /// The latest consensus timestamp in it, in microseconds since 1970 (UTC).
+        pub time_us: u64,
+        /// Its transactions in their order; signatures checked.
+        pub transactions: Vec<Transaction>,
+    }
+
+    /// Rounds that were decided.
+    pub struct OrderRequest {
+        /// The epoch they belong to.
+        pub epoch: u64,
+        /// The rounds, in order.
+        pub rounds: Vec<OrderedRound>,
+    }
+
+    /// A block that was executed, with this cell's word for it.
+    pub struct ExecutedRequest {
         /// The result.
         pub applied: Applied,
-        /// This cell's word for it; its signature was checked.
+        /// This cell's word.
         pub attestation: Attestation,
+    }
+
+    /// What other members say of blocks.
+    pub struct AttestedRequest {
+        /// Their words; signatures checked.
+        pub attestations: Vec<Attestation>,
+    }
+
+    /// Blocks that are final elsewhere, for a cell that has fallen behind.
+    pub struct AdoptRequest {
+        /// Blocks and attestations, in order, beginning with the first that is not final here; checked against the genesis.
+        pub proofs: Vec<BlockProof>,
+    }
+
+    /// How far blocks have come here. Counts are of blocks from 0: also the index of the next one.
+    #[derive(Copy, Eq)]
+    pub struct Progress {
+        /// Blocks ordered.
+        pub ordered: u64,
+        /// Of those, executed here.
+        pub executed: u64,
+        /// Of those, final.
+        pub finalised: u64,
+    }
+
+    /// Where the hashgraph stands in the journal.
+    #[derive(Copy, Eq)]
+    pub struct EpochView {
+        /// The epoch.
+        pub epoch: u64,
+        /// The first block that it may fill.
+        pub base: u64,
+        /// The last round of it that filled a block.
+        pub round: u64,
+        /// How many events of it are recorded.
+        pub events: u64,
+        /// The journal entry of the first of them.
+        pub entry: Option<u64>,
+        /// How far blocks have come.
+        pub progress: Progress,
+    }
+
+    /// Asks where events are journaled.
+    #[derive(Copy, Eq)]
+    pub struct RecordedRequest {
+        /// The epoch.
+        pub epoch: u64,
+        /// The event's number in it.
+        pub number: u64,
+    }
+
+    /// Where an event is journaled.
+    #[derive(Copy, Eq)]
+    pub struct Recorded {
+        /// The journal entry.
+        pub entry: u64,
+        /// Its place in that entry.
+        pub place: u64,
+    }
+
+    /// A transaction that waits for its place.
+    #[derive(Eq)]
+    pub struct Waiting {
+        /// The journal entry it was taken in with.
+        pub entry: u64,
+        /// The transaction.
+        pub transaction: Transaction,
+    }
+
+    /// A member that has forked, with the proof.
+    pub struct EvidenceView {
+        /// Who.
+        pub member: CellId,
+        /// Two events that anybody can check.
+        pub proof: ForkProof,
     }
 
     /// Where consensus stands.
@@ -130,6 +238,13 @@ words! {
         pub ordered: Option<BlockIndex>,
         /// The newest finalised block.
         pub finalised: Option<BlockIndex>,
+        /// The epoch of the hashgraph.
+        pub epoch: u64,
+        /// The last round of it that filled a block.
+        pub round: u64,
+        /// Why this cell's state is not the network's, if it is not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub diverged: Option<String>,
         /// Transactions that wait for their place.
         pub pending: u64,
     }
@@ -148,7 +263,7 @@ words! {
         pub nonce: u64,
     }
 
-    /// A block that waits for its execution or attestation.
+    /// A block that waits for its execution.
     pub struct OpenBlock {
         /// The block.
         pub block: Block,
@@ -160,12 +275,30 @@ crate::actions! {
     machine {
         /// Takes in a transaction; the same one again gives the same answer.
         Admit admit(AdmitRequest) -> TxView, Command, Internal;
-        /// Orders what waits into the next block, if anything does.
-        Order order(Empty) -> Empty, Command, Internal;
-        /// Records a block's execution and attestation.
-        Finalise finalise(FinaliseRequest) -> Empty, Command, Internal;
-        /// Blocks that are ordered and not yet finalised, oldest first.
+        /// Makes events of the hashgraph durable.
+        Record record(RecordRequest) -> Empty, Command, Internal;
+        /// Takes what decided rounds have received into blocks.
+        Order order(OrderRequest) -> Progress, Command, Internal;
+        /// Records what a block came to here, with this cell's word for it.
+        Executed executed(ExecutedRequest) -> Progress, Command, Internal;
+        /// Records what other members say of blocks.
+        Attested attested(AttestedRequest) -> Progress, Command, Internal;
+        /// Takes blocks over that are final elsewhere.
+        Adopt adopt(AdoptRequest) -> Progress, Command, Internal;
+        /// Records that a member has forked.
+        Accuse accuse(ForkProof) -> Empty, Command, Internal;
+        /// Blocks that are ordered and not executed here, oldest first; the first few.
         Open open(Empty) -> Page<OpenBlock>, Query, Internal;
+        /// This cell's words for blocks that are not final yet.
+        OwnWords own_words(Empty) -> Page<Attestation>, Query, Internal;
+        /// Transactions that wait for their place, oldest first; the cursor is a journal entry.
+        Waits waits(ListRequest) -> Page<Waiting>, Query, Internal;
+        /// Where the hashgraph stands in the journal.
+        GetEpoch epoch(Empty) -> EpochView, Query, Internal;
+        /// Where an event is journaled.
+        FindRecorded recorded(RecordedRequest) -> Recorded, Query, Internal;
+        /// Members that have forked, with proofs that anybody can check.
+        ListEvidence evidence(ListRequest) -> Page<EvidenceView>, Query, Read;
         /// The next free nonce of a sender.
         GetNextNonce next_nonce(NextNonceRequest) -> NextNonce, Query, Read;
         /// One transaction and how far it has come.

@@ -1,12 +1,14 @@
 //! Taking transactions in.
 
-use machine::{Read, answer, commit, refuse};
+use std::sync::Arc;
+
+use machine::{At, Read, Write, answer, commit, refuse};
 use protocol::Problem;
-use protocol::consensus::{Answer, TxStatus, TxView};
+use protocol::consensus::{Answer, TxStatus, TxView, Waiting};
 use protocol::transaction::{ARGS_BYTES_MAX, NAME_BYTES_MAX, Transaction};
 
-use crate::tables::{Head, NONCES, TXS};
-use crate::{ConsensusMachine, Decided, Record, Refusal, query};
+use crate::tables::{BY_INDEX, Head, NONCES, TXS, TxRow, WAITING};
+use crate::{ConsensusMachine, Decided, Effect, Record, Refusal, query};
 
 /// The highest nonce: the one after it still fits its type.
 const NONCE_MAX: u64 = u64::MAX / 2;
@@ -25,7 +27,11 @@ pub(crate) fn admit(machine: &ConsensusMachine, view: &dyn Read, transaction: Tr
     if transaction.nonce <= last {
         return refuse(Refusal::NonceUsed { nonce: transaction.nonce, last });
     }
-    if Head::read(view)?.waiting >= WAITING_MAX {
+    let head = Head::read(view)?;
+    if let Some(index) = head.diverged {
+        return refuse(Refusal::Diverged { index });
+    }
+    if head.waiting >= WAITING_MAX {
         return refuse(Refusal::Full);
     }
     let accepted = TxView {
@@ -39,7 +45,9 @@ pub(crate) fn admit(machine: &ConsensusMachine, view: &dyn Read, transaction: Tr
     commit(vec![Record::Accepted { transaction }], Answer::Admit(accepted))
 }
 
-fn check(machine: &ConsensusMachine, transaction: &Transaction) -> Result<(), Problem> {
+/// What a transaction has to be, whoever brings it. A function of the transaction and of the rules in force alone, so that all members
+/// say the same.
+pub(crate) fn check(machine: &ConsensusMachine, transaction: &Transaction) -> Result<(), Problem> {
     if transaction.genesis != machine.genesis.hash() {
         return Err(Refusal::WrongNetwork.into());
     }
@@ -58,4 +66,14 @@ fn check(machine: &ConsensusMachine, transaction: &Transaction) -> Result<(), Pr
         return Err(Refusal::UnknownModule { module: transaction.module.clone() }.into());
     };
     module.check(&transaction.call, &args)
+}
+
+pub(crate) fn take_in(view: &mut dyn Write, head: &mut Head, at: At, transaction: &Transaction) -> Effect {
+    let id = transaction.id();
+    TXS.put(view, &id, &TxRow { transaction: transaction.clone(), index: at.index });
+    BY_INDEX.put(view, &(at.index, 0), &id);
+    WAITING.put(view, &at.index, &id);
+    NONCES.put(view, &transaction.sender, &transaction.nonce);
+    head.waiting += 1;
+    Effect::Say(Arc::new(Waiting { entry: at.index, transaction: transaction.clone() }))
 }

@@ -1,26 +1,25 @@
-//! The Consensus service: one order of transactions. A pure machine.
+//! The Consensus service: one order of transactions, and proof of what they came to. A pure machine.
 //!
 //! Rules:
 //!
 //! - A transaction is checked before it is taken in: network, shape, nonce, the module's own check.
-//! - [`ordering`] says what the next block holds: the seam behind which hashgraph will stand.
-//! - A block is executed by State, attested by members, and final once more than two thirds of the
-//!   weight attest one root. Blocks are finalised in order, each once, with one root.
-//! - While transactions wait, one [`Effect::Order`] is on its way: released by the first that waits,
-//!   and again by each block that leaves some behind. So no burst floods the queue of effects, and none
-//!   is left waiting.
-//! - At most [`EXECUTION_LAG_BLOCKS_MAX`] blocks are open; ordering goes on when one becomes final
-//!   (DESIGN §9, rule 6).
+//! - What members say to each other are events of the [`hashgraph`]. They are journaled here before anybody else hears of
+//!   them ([`Record::Events`]); how they spread is [`gossip`]'s. Both engines are pure, and are driven by `cell`.
+//! - What a decided round has received becomes blocks ([`order`]): the same on every member, since it is a
+//!   function of the blocks before and of the round alone. A network of one orders by itself.
+//! - A block is executed by State. Each member gives its word for the root; a block is final once more than two thirds of
+//!   the weight gave it for the root that came out here ([`finality`]). Blocks are finalised in order, each once.
+//! - If more than two thirds gave it for another root, this cell has diverged: it keeps the evidence, and takes no more in.
+//! - Execution runs behind the order: [`EXECUTION_LAG_BLOCKS_MAX`] open blocks pause what this member adds to the order
+//!   (DESIGN §9, rule 6), not the order.
 //!
-//! [`hashgraph`] and [`gossip`] are pure engines that stand by themselves; they are not wired in yet.
-//!
-//! Absent: a change of members; gathering the attestations of several members. A genesis with more members than this cell
-//! can outweigh orders and executes, and nothing becomes final.
+//! Absent: a change of members.
 
 mod admit;
+mod finality;
 pub mod gossip;
 pub mod hashgraph;
-pub mod ordering;
+mod order;
 mod query;
 mod record;
 mod tables;
@@ -29,19 +28,17 @@ use std::sync::Arc;
 
 use machine::module::Module;
 use machine::{At, Context, DecisionOf, Fault, Machine, Owed, Read, Write, answer, commit, refuse};
-use protocol::block::{Attestation, Block, BlockHeader, RULES_VERSION};
-use protocol::consensus::{Answer, FinaliseRequest, Request, Words};
+use protocol::block::{Attestation, Block};
+use protocol::consensus::{Answer, Request, Waiting, Words};
 use protocol::genesis::Genesis;
+use protocol::gossip::ForkProof;
 use protocol::shared::Empty;
-use protocol::state::Applied;
-use protocol::transaction::{Transaction, TxReceipt};
 use protocol::{BlockIndex, Event};
 
 pub use admit::WAITING_MAX;
+pub use order::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX};
 pub use record::Record;
-use tables::{
-    BLOCKS, BY_INDEX, BlockRow, CONTENTS, HEAD, Head, NONCES, PLACES, REFUSED, TXS, TxRow, WAITING,
-};
+use tables::{EVIDENCE, HEAD, Head, WAITING};
 
 protocol::refusals! {
     /// What Consensus refuses.
@@ -60,32 +57,42 @@ protocol::refusals! {
             ("there is no such transaction here"), "cell tx list shows them";
         UnknownBlock { index: u64 } => NotFound, "consensus.unknown_block",
             ("there is no block {index}"), "cell block list shows them";
+        UnknownEvent { epoch: u64, number: u64 } => NotFound, "consensus.unknown_event",
+            ("event {number} of epoch {epoch} is not journaled here"), "it was of an epoch that is over";
         NotNext { index: u64 } => Conflict, "consensus.not_next",
-            ("block {index} is not the next one to finalise"), "finalise the blocks in order";
+            ("block {index} is not the next one"), "take blocks in order";
+        NotNextEvent { first: u64, next: u64 } => Conflict, "consensus.not_next_event",
+            ("event {first} is not the next one to record, {next} is"), "record events in order";
         BadAttestation => Invalid, "consensus.bad_attestation",
-            ("the attestation is not a member's for this block"), "attest the block that was ordered";
+            ("the attestation is not this cell's for this block"), "attest the block that was ordered";
         BadReceipts => Invalid, "consensus.bad_receipts",
             ("the receipts are not those of the block's transactions"), "execute the block that was ordered";
         Diverged { index: u64 } => Conflict, "consensus.diverged",
-            ("block {index} is final with another root"), "this cell's state differs from what was attested: cell rebuild";
+            ("block {index} came to another root here than more than two thirds of the members attest"), "stop the cell and run cell rebuild";
+        OtherBlock { index: u64 } => Conflict, "consensus.other_block",
+            ("block {index} is another one here"), "a third of the members or more are faulty, or this journal is of another network";
         BadCursor => Invalid, "consensus.bad_cursor",
             ("the cursor was not made by this list"), "send back the \"next\" of the page before";
     }
 }
 
-/// The most blocks that are ordered and not yet final.
+/// The most blocks that are ordered and not yet final while this member adds to the order.
 pub const EXECUTION_LAG_BLOCKS_MAX: u64 = 16;
 
 /// What Consensus asks of the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Transactions wait: order them.
-    Order,
-    /// A block was ordered: execute and attest it.
-    Execute(Box<Block>),
+    /// A transaction was taken in: put it into an event.
+    Say(Arc<Waiting>),
+    /// A block was ordered: execute it.
+    Execute(Arc<Block>),
+    /// This cell's word for a block: put it into an event.
+    Attest(Box<Attestation>),
+    /// Blocks up to this one are final.
+    Final(BlockIndex),
 }
 
-/// The Consensus machine of one member.
+/// The Consensus machine of one cell.
 #[derive(Clone)]
 pub struct ConsensusMachine {
     /// The network.
@@ -101,12 +108,21 @@ impl Machine for ConsensusMachine {
     type Record = Record;
     type Effect = Effect;
 
-    fn decide(&self, view: &dyn Read, context: &Context, request: Request) -> Decided {
+    fn decide(&self, view: &dyn Read, _: &Context, request: Request) -> Decided {
         match request {
             Request::Admit(asked) => admit::admit(self, view, asked.transaction),
-            Request::Order(Empty {}) => self.order(view, context),
-            Request::Finalise(asked) => self.finalise(view, asked),
+            Request::Record(asked) => order::record(view, asked),
+            Request::Order(asked) => order::order(self, view, asked),
+            Request::Executed(asked) => finality::executed(self, view, asked),
+            Request::Attested(asked) => finality::attested(self, view, asked),
+            Request::Adopt(asked) => finality::adopt(self, view, asked),
+            Request::Accuse(proof) => accuse(self, view, proof),
             Request::Open(Empty {}) => query::open(view),
+            Request::OwnWords(Empty {}) => query::own_words(view),
+            Request::Waits(list) => query::waits(view, &list),
+            Request::GetEpoch(Empty {}) => query::epoch(view),
+            Request::FindRecorded(asked) => query::recorded(view, &asked),
+            Request::ListEvidence(list) => query::evidence(view, &list),
             Request::GetNextNonce(asked) => query::next_nonce(view, &asked.cell),
             Request::Tx(asked) => query::tx(view, &asked.id),
             Request::Txs(list) => query::txs(view, &list),
@@ -119,13 +135,28 @@ impl Machine for ConsensusMachine {
 
     fn apply(&self, view: &mut dyn Write, at: At, record: &Record) -> Result<Vec<Effect>, Fault> {
         let mut head = Head::read(view)?;
-        let effects = match record {
-            Record::Accepted { transaction } => take_in(view, &mut head, at, transaction),
-            Record::Ordered { block } => take_block(view, &mut head, at, block)?,
-            Record::Finalised { applied, attestations } => {
-                close_block(view, &mut head, applied, attestations)?
+        let mut effects = Vec::new();
+        match record {
+            Record::Accepted { transaction } => {
+                effects.push(admit::take_in(view, &mut head, at, transaction));
             }
-        };
+            Record::Events { epoch, first, events } => {
+                order::take_events(view, &mut head, at, *epoch, *first, events.len() as u64)?;
+            }
+            Record::Ordered { block } => {
+                effects.push(order::take_block(view, &mut head, at, block)?);
+            }
+            Record::LeftOut { items } => order::leave_out(view, &mut head, items)?,
+            Record::Executed { applied, attestation } => {
+                effects.push(finality::take_result(view, &mut head, applied, attestation)?);
+            }
+            Record::Attested { attestations } => finality::take_words(view, attestations),
+            Record::Finalised { index, attestations, .. } => {
+                effects.push(finality::close_block(view, &mut head, *index, attestations)?);
+            }
+            Record::Diverged { index, .. } => head.diverged = Some(index.0),
+            Record::Forked { proof } => EVIDENCE.put(view, &proof.one.creator, proof),
+        }
         HEAD.put(view, &(), &head);
         Ok(effects)
     }
@@ -136,145 +167,34 @@ impl Machine for ConsensusMachine {
 
     fn owed(&self, view: &dyn Read) -> Result<Vec<Owed<Effect>>, Fault> {
         let mut owed = Vec::new();
+        // The first of them: those that follow are owed once these are executed.
         for (index, block) in query::open_blocks(view)? {
-            owed.push(Owed { index, ordinal: 0, effect: Effect::Execute(Box::new(block)) });
+            owed.push(Owed { index, ordinal: 0, effect: Effect::Execute(Arc::new(block)) });
         }
-        if may_order(&Head::read(view)?)
-            && let Some(row) = WAITING.scan(view, &(), None, false).next()
-        {
-            owed.push(Owed { index: row?.0, ordinal: 0, effect: Effect::Order });
+        for (index, attestation) in query::open_words(view)? {
+            owed.push(Owed { index, ordinal: 0, effect: Effect::Attest(Box::new(attestation)) });
+        }
+        for row in WAITING.scan(view, &(), None, false) {
+            let (entry, id) = row?;
+            let transaction = tables::transaction(view, &id)?.transaction;
+            owed.push(Owed {
+                index: entry,
+                ordinal: 0,
+                effect: Effect::Say(Arc::new(Waiting { entry, transaction })),
+            });
         }
         Ok(owed)
     }
 }
 
-impl ConsensusMachine {
-    fn order(&self, view: &dyn Read, context: &Context) -> Decided {
-        let head = Head::read(view)?;
-        if !may_order(&head) {
-            return answer(Answer::Order(Empty {}));
-        }
-        let waiting = WAITING
-            .scan(view, &(), None, false)
-            .map(|row| Ok(tables::transaction(view, &row?.1)?.transaction));
-        let transactions = ordering::next_block(waiting)?;
-        let header = BlockHeader {
-            genesis: self.genesis.hash(),
-            index: BlockIndex(head.ordered),
-            time_ms: context.now_ms.max(head.last_time_ms),
-            previous: head.last_hash,
-            transactions_root: Block::transactions_root(&transactions),
-            members: self.genesis.members_hash(),
-            rules: RULES_VERSION,
-        };
-        commit(vec![Record::Ordered { block: Block { header, transactions } }], Answer::Order(Empty {}))
+/// Evidence is of members alone, one proof each: so it is bounded.
+fn accuse(machine: &ConsensusMachine, view: &dyn Read, proof: ForkProof) -> Decided {
+    let member = proof.one.creator;
+    if machine.genesis.weight_of(&member) == 0 || EVIDENCE.get(view, &member)?.is_some() {
+        return answer(Answer::Accuse(Empty {}));
     }
-
-    fn finalise(&self, view: &dyn Read, asked: FinaliseRequest) -> Decided {
-        let FinaliseRequest { applied, attestation } = asked;
-        let index = applied.index.0;
-        let Some(row) = BLOCKS.get(view, &index)? else { return refuse(Refusal::NotNext { index }) };
-        if let Some(root) = row.root {
-            let same = root == applied.root;
-            return if same {
-                answer(Answer::Finalise(Empty {}))
-            } else {
-                refuse(Refusal::Diverged { index })
-            };
-        }
-        if index != Head::read(view)?.finalised {
-            return refuse(Refusal::NotNext { index });
-        }
-        let weight = self.genesis.weight_of(&attestation.member);
-        if weight == 0 || attestation.root != applied.root || !attestation.holds_for(&row.header) {
-            return refuse(Refusal::BadAttestation);
-        }
-        let mut receipts = applied.receipts.iter();
-        for place in CONTENTS.scan(view, &index, None, false) {
-            let (_, id) = place?;
-            let fits = |receipt: &TxReceipt| receipt.id == id && receipt.ok == receipt.error.is_none();
-            if !receipts.next().is_some_and(fits) {
-                return refuse(Refusal::BadReceipts);
-            }
-        }
-        if receipts.next().is_some() {
-            return refuse(Refusal::BadReceipts);
-        }
-        // One member's word decides only where that member is more than two thirds: a network of one.
-        // Gathering several is part of the hashgraph's seam.
-        if u128::from(weight) * 3 <= u128::from(self.genesis.weight_total()) * 2 {
-            return answer(Answer::Finalise(Empty {}));
-        }
-        let record = Record::Finalised { applied, attestations: vec![attestation] };
-        commit(vec![record], Answer::Finalise(Empty {}))
+    if let Err(problem) = proof.check(&machine.genesis.hash()) {
+        return refuse(problem);
     }
-}
-
-/// Whether something waits and another block may be opened.
-fn may_order(head: &Head) -> bool {
-    head.waiting > 0 && head.open() < EXECUTION_LAG_BLOCKS_MAX
-}
-
-fn take_in(view: &mut dyn Write, head: &mut Head, at: At, transaction: &Transaction) -> Vec<Effect> {
-    let id = transaction.id();
-    TXS.put(view, &id, &TxRow { transaction: transaction.clone(), index: at.index });
-    BY_INDEX.put(view, &at.index, &id);
-    WAITING.put(view, &at.index, &id);
-    NONCES.put(view, &transaction.sender, &transaction.nonce);
-    head.waiting += 1;
-    // Where others wait already, the order that they wait for takes this one too.
-    if head.waiting == 1 && may_order(head) { vec![Effect::Order] } else { Vec::new() }
-}
-
-fn take_block(view: &mut dyn Write, head: &mut Head, at: At, block: &Block) -> Result<Vec<Effect>, Fault> {
-    let header = &block.header;
-    for (place, transaction) in (0u64..).zip(&block.transactions) {
-        let id = transaction.id();
-        let accepted = tables::transaction(view, &id)?.index;
-        WAITING.delete(view, &accepted);
-        head.waiting = head.waiting.saturating_sub(1);
-        CONTENTS.put(view, &(header.index.0, place), &id);
-        PLACES.put(view, &id, &header.index.0);
-    }
-    head.ordered = header.index.0 + 1;
-    head.last_hash = header.hash();
-    head.last_time_ms = header.time_ms;
-    let transactions = block.transactions.len() as u64;
-    let row = BlockRow {
-        header: header.clone(),
-        transactions,
-        root: None,
-        attestations: Vec::new(),
-        record: at.index,
-    };
-    BLOCKS.put(view, &header.index.0, &row);
-    let mut effects = vec![Effect::Execute(Box::new(block.clone()))];
-    if may_order(head) {
-        effects.push(Effect::Order);
-    }
-    Ok(effects)
-}
-
-fn close_block(
-    view: &mut dyn Write,
-    head: &mut Head,
-    applied: &Applied,
-    attestations: &[Attestation],
-) -> Result<Vec<Effect>, Fault> {
-    let index = applied.index.0;
-    let row =
-        BLOCKS.get(view, &index)?.ok_or_else(|| Fault(format!("block {index} is final and not there")))?;
-    BLOCKS.put(
-        view,
-        &index,
-        &BlockRow { root: Some(applied.root), attestations: attestations.to_vec(), ..row },
-    );
-    for receipt in &applied.receipts {
-        if let Some(problem) = &receipt.error {
-            REFUSED.put(view, &receipt.id, problem);
-        }
-    }
-    let paused = !may_order(head);
-    head.finalised = index + 1;
-    Ok(if paused && may_order(head) { vec![Effect::Order] } else { Vec::new() })
+    commit(vec![Record::Forked { proof }], Answer::Accuse(Empty {}))
 }

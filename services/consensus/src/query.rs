@@ -1,34 +1,39 @@
 //! Queries: transactions, blocks, members.
 
 use machine::{Fault, Read, answer, page, refuse};
-use protocol::block::BlockProof;
+use protocol::block::{Attestation, Block, BlockProof};
 use protocol::consensus::{
-    Answer, BlockAnswer, BlockView, ConsensusStatus, NextNonce, OpenBlock, TxStatus, TxView,
+    Answer, BlockAnswer, BlockView, ConsensusStatus, EpochView, EvidenceView, NextNonce, OpenBlock, Recorded,
+    RecordedRequest, TxStatus, TxView, Waiting,
 };
 use protocol::shared::{ListRequest, Page};
-use protocol::{BlockIndex, CellId, TxId};
+use protocol::{BlockIndex, CellId, Problem, TxId};
 
 use crate::tables::{
-    BLOCKS, BY_INDEX, BlockRow, Head, NONCES, PLACES, REFUSED, TXS, TxRow, transaction, whole_block,
+    BATCHES, BLOCKS, BY_INDEX, BlockRow, EVIDENCE, Head, NONCES, PLACES, REFUSED, TXS, TxRow, WAITING,
+    block as block_at, transaction, whole_block,
 };
 use crate::{ConsensusMachine, Decided, Refusal};
 
+/// Open blocks that are given at once.
+const OPEN_BLOCKS_MAX: u64 = 16;
+
 /// A transaction and how far it has come.
 pub(crate) fn view_of(view: &dyn Read, id: TxId, row: TxRow) -> Result<TxView, Fault> {
-    let block = PLACES.get(view, &id)?;
-    let root = match block {
-        Some(index) => BLOCKS.get(view, &index)?.and_then(|block| block.root),
-        None => None,
-    };
-    // The root is there once the block is final, and only then is it known what the module said.
-    let problem = if root.is_some() { REFUSED.get(view, &id)? } else { None };
-    let status = match (block, root, &problem) {
+    let place = PLACES.get(view, &id)?;
+    let block = place.map(|index| block_at(view, index)).transpose()?;
+    let is_final = block.as_ref().is_some_and(BlockRow::is_final);
+    // What the module said counts once the block is final; what was left out of the order is so for good.
+    let problem = if is_final || place.is_none() { REFUSED.get(view, &id)? } else { None };
+    let root = block.and_then(|block| block.root);
+    let status = match (place, root, &problem) {
+        (_, _, Some(_)) => TxStatus::Rejected,
         (None, ..) => TxStatus::Accepted,
         (Some(_), None, _) => TxStatus::Ordered,
-        (Some(_), Some(_), Some(_)) => TxStatus::Rejected,
-        (Some(_), Some(_), None) => TxStatus::Finalised,
+        (Some(_), Some(_), None) if is_final => TxStatus::Finalised,
+        (Some(_), Some(_), None) => TxStatus::Applied,
     };
-    Ok(TxView { id, status, block: block.map(BlockIndex), root, problem, transaction: row.transaction })
+    Ok(TxView { id, status, block: place.map(BlockIndex), root, problem, transaction: row.transaction })
 }
 
 pub(crate) fn tx(view: &dyn Read, id: &TxId) -> Decided {
@@ -39,14 +44,21 @@ pub(crate) fn tx(view: &dyn Read, id: &TxId) -> Decided {
 }
 
 pub(crate) fn txs(view: &dyn Read, list: &ListRequest) -> Decided {
-    let Ok(after) = cursor(list) else { return refuse(Refusal::BadCursor) };
-    let rows = BY_INDEX.scan(view, &(), after.as_ref(), true).map(|row| {
-        let (index, id) = row?;
-        Ok((index, view_of(view, id, transaction(view, &id)?)?))
+    let read = |cursor: &String| {
+        let (entry, place) = cursor.split_once('.')?;
+        Some((entry.parse().ok()?, place.parse().ok()?))
+    };
+    let after = list.cursor.as_ref().map(read);
+    if after == Some(None) {
+        return refuse(Refusal::BadCursor);
+    }
+    let rows = BY_INDEX.scan(view, &(), after.flatten().as_ref(), true).map(|row| {
+        let (key, id) = row?;
+        Ok((key, view_of(view, id, transaction(view, &id)?)?))
     });
-    let page = page::collect_within(rows, list.limit(), page::PAGE_BYTES_MAX, |(index, tx)| {
+    let page = page::collect_within(rows, list.limit(), page::PAGE_BYTES_MAX, |((entry, place), tx)| {
         let size = tx.transaction.args.len();
-        (tx, index.to_string(), size)
+        (tx, format!("{entry}.{place}"), size)
     })?;
     answer(Answer::Txs(page))
 }
@@ -58,7 +70,9 @@ fn summary(row: &BlockRow) -> BlockView {
         time_ms: row.header.time_ms,
         transactions: row.transactions,
         root: row.root,
-        finalised: row.root.is_some(),
+        finalised: row.is_final(),
+        epoch: row.header.epoch,
+        round: row.header.round,
     }
 }
 
@@ -86,16 +100,72 @@ pub(crate) fn open(view: &dyn Read) -> Decided {
     answer(Answer::Open(Page { items, next: None }))
 }
 
-/// Blocks that are ordered and not yet final, oldest first, with the journal entry of each. At most
-/// [`EXECUTION_LAG_BLOCKS_MAX`](crate::EXECUTION_LAG_BLOCKS_MAX) can be open.
-pub(crate) fn open_blocks(view: &dyn Read) -> Result<Vec<(u64, protocol::block::Block)>, Fault> {
+/// The first blocks that are ordered and not executed here, with the journal entry of each.
+pub(crate) fn open_blocks(view: &dyn Read) -> Result<Vec<(u64, Block)>, Fault> {
     let head = Head::read(view)?;
-    let mut open = Vec::new();
-    for index in head.finalised..head.ordered {
-        let row = BLOCKS.get(view, &index)?.ok_or_else(|| Fault(format!("block {index} is not there")))?;
-        open.push((row.record, whole_block(view, row.header)?));
+    let open = (head.executed..head.ordered.min(head.executed + OPEN_BLOCKS_MAX)).map(|index| {
+        let row = block_at(view, index)?;
+        Ok((row.record, whole_block(view, row.header)?))
+    });
+    if head.diverged.is_some() { Ok(Vec::new()) } else { open.collect() }
+}
+
+/// This cell's words for blocks that are not final yet, with the journal entry of each block.
+pub(crate) fn open_words(view: &dyn Read) -> Result<Vec<(u64, Attestation)>, Fault> {
+    let head = Head::read(view)?;
+    let rows = (head.finalised..head.executed).map(|index| block_at(view, index));
+    rows.filter_map(|row| row.map(|row| Some((row.record, row.own?))).transpose()).collect()
+}
+
+pub(crate) fn own_words(view: &dyn Read) -> Decided {
+    let items = open_words(view)?.into_iter().map(|(_, word)| word).collect();
+    answer(Answer::OwnWords(Page { items, next: None }))
+}
+
+pub(crate) fn waits(view: &dyn Read, list: &ListRequest) -> Decided {
+    let Ok(after) = cursor(list) else { return refuse(Refusal::BadCursor) };
+    let rows = WAITING.scan(view, &(), after.as_ref(), false).map(|row| {
+        let (entry, id) = row?;
+        Ok(Waiting { entry, transaction: transaction(view, &id)?.transaction })
+    });
+    let page = page::collect_within(rows, list.limit(), page::PAGE_BYTES_MAX, |waiting| {
+        let (entry, size) = (waiting.entry, waiting.transaction.args.len());
+        (waiting, entry.to_string(), size)
+    })?;
+    answer(Answer::Waits(page))
+}
+
+pub(crate) fn epoch(view: &dyn Read) -> Decided {
+    let head = Head::read(view)?;
+    let entry = BATCHES.get(view, &(head.epoch, 0))?.map(|(entry, _)| entry);
+    answer(Answer::GetEpoch(EpochView {
+        epoch: head.epoch,
+        base: head.base,
+        round: head.round,
+        events: head.events,
+        entry,
+        progress: head.progress(),
+    }))
+}
+
+pub(crate) fn recorded(view: &dyn Read, asked: &RecordedRequest) -> Decided {
+    let RecordedRequest { epoch, number } = *asked;
+    let before = (epoch, number.saturating_add(1));
+    match BATCHES.scan(view, &epoch, Some(&before), true).next().transpose()? {
+        Some(((_, first), (entry, count))) if number - first < count => {
+            answer(Answer::FindRecorded(Recorded { entry, place: number - first }))
+        }
+        _ => refuse(Refusal::UnknownEvent { epoch, number }),
     }
-    Ok(open)
+}
+
+pub(crate) fn evidence(view: &dyn Read, list: &ListRequest) -> Decided {
+    let after = list.cursor.as_ref().map(|cursor| cursor.parse::<CellId>());
+    let Ok(after) = after.transpose() else { return refuse(Refusal::BadCursor) };
+    let rows = EVIDENCE.scan(view, &(), after.as_ref(), false);
+    answer(Answer::ListEvidence(page::collect(rows, list.limit(), |(member, proof)| {
+        (EvidenceView { member, proof }, member.to_string())
+    })?))
 }
 
 pub(crate) fn next_nonce(view: &dyn Read, cell: &CellId) -> Decided {
@@ -111,6 +181,9 @@ pub(crate) fn status(machine: &ConsensusMachine, view: &dyn Read) -> Decided {
         ordered: head.ordered.checked_sub(1).map(BlockIndex),
         finalised: head.finalised.checked_sub(1).map(BlockIndex),
         pending: head.waiting,
+        epoch: head.epoch,
+        round: head.round,
+        diverged: head.diverged.map(|index| Problem::from(Refusal::Diverged { index }).cause),
     }))
 }
 

@@ -1,11 +1,13 @@
 //! What Consensus journals.
 
 use machine::At;
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use protocol::block::{Attestation, Block};
+use protocol::gossip::{EventBytes, ForkProof};
 use protocol::state::Applied;
 use protocol::transaction::Transaction;
-use protocol::{Event, Service, TxId};
+use protocol::{BlockIndex, Event, Problem, Service, StateRoot, TxId};
 use serde_json::{Value, json};
 
 /// A step of the order.
@@ -25,15 +27,75 @@ pub enum Record {
         #[n(0)]
         block: Block,
     },
-    /// A block was executed and attested by more than two thirds.
+    /// More than two thirds gave their word for the root that a block came to here.
     #[n(2)]
     Finalised {
-        /// Its result.
+        /// Which block.
+        #[n(0)]
+        index: BlockIndex,
+        /// The root.
+        #[n(1)]
+        root: StateRoot,
+        /// Their words.
+        #[n(2)]
+        attestations: Vec<Attestation>,
+    },
+    /// Events of the hashgraph, this cell's and others'.
+    #[n(3)]
+    Events {
+        /// Their epoch.
+        #[n(0)]
+        epoch: u64,
+        /// How many events of the epoch were journaled before.
+        #[n(1)]
+        first: u64,
+        /// The events, as [`EventBytes`].
+        #[n(2)]
+        events: Vec<ByteVec>,
+    },
+    /// Transactions that came with ordered events and have no place in the order.
+    #[n(4)]
+    LeftOut {
+        /// Which, and why.
+        #[n(0)]
+        items: Vec<(TxId, Problem)>,
+    },
+    /// A block was executed here.
+    #[n(5)]
+    Executed {
+        /// What it came to.
         #[n(0)]
         applied: Applied,
-        /// The attestations.
+        /// This cell's word for it.
         #[n(1)]
+        attestation: Attestation,
+    },
+    /// Other members gave their word for blocks.
+    #[n(6)]
+    Attested {
+        /// Their words.
+        #[n(0)]
         attestations: Vec<Attestation>,
+    },
+    /// More than two thirds gave their word for another root than a block came to here.
+    #[n(7)]
+    Diverged {
+        /// Which block.
+        #[n(0)]
+        index: BlockIndex,
+        /// The root here.
+        #[n(1)]
+        root: StateRoot,
+        /// Their words.
+        #[n(2)]
+        attestations: Vec<Attestation>,
+    },
+    /// A member has forked.
+    #[n(8)]
+    Forked {
+        /// The proof, for anybody.
+        #[n(0)]
+        proof: ForkProof,
     },
 }
 
@@ -55,21 +117,34 @@ impl Record {
                 let ids: Vec<TxId> = block.transactions.iter().map(Transaction::id).collect();
                 vec![event("consensus.ordered", json!({ "block": block.header.index, "transactions": ids }))]
             }
-            Self::Finalised { applied, attestations } => {
-                let ids: Vec<TxId> = applied.receipts.iter().map(|receipt| receipt.id).collect();
-                let data = json!({
-                    "block": applied.index, "root": applied.root, "transactions": ids,
-                    "attestations": attestations.len(),
-                });
-                let mut events = vec![event("consensus.finalised", data)];
-                for receipt in applied.receipts.iter().filter(|receipt| !receipt.ok) {
-                    let data = json!({
-                        "id": receipt.id, "block": applied.index, "root": applied.root, "problem": receipt.error,
-                    });
-                    events.push(event("consensus.rejected", data));
-                }
-                events
+            Self::Executed { applied, .. } => {
+                let rejected = |id: &TxId, problem: &Problem| {
+                    let data =
+                        json!({ "id": id, "block": applied.index, "root": applied.root, "problem": problem });
+                    event("consensus.rejected", data)
+                };
+                let refused = applied
+                    .receipts
+                    .iter()
+                    .filter_map(|receipt| Some((&receipt.id, receipt.error.as_ref()?)));
+                refused.map(|(id, problem)| rejected(id, problem)).collect()
             }
+            Self::Finalised { index, root, attestations } => {
+                let data = json!({ "block": index, "root": root, "attestations": attestations.len() });
+                vec![event("consensus.finalised", data)]
+            }
+            Self::LeftOut { items } => {
+                let rejected = |(id, problem): &(TxId, Problem)| {
+                    event("consensus.rejected", json!({ "id": id, "block": null, "problem": problem }))
+                };
+                items.iter().map(rejected).collect()
+            }
+            Self::Diverged { index, root, attestations } => {
+                let theirs = attestations.first().map(|word| word.root);
+                vec![event("consensus.diverged", json!({ "block": index, "root": root, "attested": theirs }))]
+            }
+            Self::Forked { proof } => vec![event("consensus.forked", json!({ "member": proof.one.creator }))],
+            Self::Events { .. } | Self::Attested { .. } => Vec::new(),
         }
     }
 }
@@ -84,9 +159,28 @@ impl machine::Record for Record {
                 let ids: Vec<TxId> = block.transactions.iter().map(Transaction::id).collect();
                 json!({ "ordered": { "header": block.header, "hash": block.header.hash(), "transactions": ids } })
             }
-            Self::Finalised { applied, attestations } => {
-                json!({ "finalised": { "applied": applied, "attestations": attestations } })
+            Self::Finalised { index, root, attestations } => {
+                json!({ "finalised": { "index": index, "root": root, "attestations": attestations } })
             }
+            Self::Events { epoch, first, events } => {
+                let event = |bytes: &ByteVec| match EventBytes::read(bytes) {
+                    Ok(EventBytes { event, payload }) => {
+                        json!({ "event": event, "payload_bytes": payload.len() })
+                    }
+                    Err(problem) => json!({ "unreadable": problem }),
+                };
+                let events: Vec<Value> = events.iter().map(event).collect();
+                json!({ "events": { "epoch": epoch, "first": first, "events": events } })
+            }
+            Self::LeftOut { items } => json!({ "left_out": items }),
+            Self::Executed { applied, attestation } => {
+                json!({ "executed": { "applied": applied, "attestation": attestation } })
+            }
+            Self::Attested { attestations } => json!({ "attested": attestations }),
+            Self::Diverged { index, root, attestations } => {
+                json!({ "diverged": { "index": index, "root": root, "attestations": attestations } })
+            }
+            Self::Forked { proof } => json!({ "forked": proof }),
         }
     }
 }

@@ -1,17 +1,20 @@
-//! The rules of Consensus: checked before taken in, ordered once, final when attested.
+//! The rules of Consensus about transactions: checked before taken in, then to their end; and about lists and evidence.
 
 mod kit;
 
-use consensus::{ConsensusMachine, EXECUTION_LAG_BLOCKS_MAX, Effect, WAITING_MAX};
+use std::collections::BTreeMap;
+
+use consensus::{EXECUTION_LAG_BLOCKS_MAX, Effect, Record, WAITING_MAX};
 use kit::*;
-use machine::testing::Bench;
 use proptest::prelude::*;
-use protocol::block::Block;
-use protocol::consensus::{Answer, BlockAnswer, BlockRef, NextNonceRequest, Request, TxRef, TxStatus};
-use protocol::genesis::{Genesis, Member};
+use protocol::consensus::{
+    Answer, ConsensusStatus, EvidenceView, NextNonceRequest, RecordRequest, Request, TxStatus,
+};
+use protocol::gossip::{ForkProof, SignedEvent};
 use protocol::shared::{Empty, ListRequest};
+use protocol::signing::Signature;
 use protocol::transaction::Transaction;
-use protocol::{BlockIndex, GenesisHash, TxId};
+use protocol::{BlockIndex, GenesisHash, Hash};
 
 fn changed(change: impl FnOnce(&mut Transaction)) -> Transaction {
     let mut transaction = tx(5);
@@ -32,10 +35,17 @@ fn what_does_not_fit_is_refused_before_it_is_taken_in() {
         (changed(|tx| tx.nonce = u64::MAX), "consensus.bad_transaction"),
         (changed(|tx| tx.nonce = 0), "consensus.nonce_used"),
     ];
-    for (transaction, code) in cases {
-        assert_eq!(admit(&mut bench, transaction).expect_err(code).code, code);
+    for (transaction, expected) in cases {
+        assert_eq!(code(admit(&mut bench, transaction)), expected);
     }
     assert!(bench.journal.is_empty());
+}
+
+fn next_nonce(bench: &mut Cell) -> u64 {
+    match bench.ask(Request::GetNextNonce(NextNonceRequest { cell: cell(2) })) {
+        Ok(Answer::GetNextNonce(next)) => next.nonce,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -47,15 +57,26 @@ fn the_same_transaction_is_taken_in_once_and_an_older_nonce_not_at_all() {
     assert_eq!(problem.code, "consensus.nonce_used");
     assert!(problem.cause.contains("above 5"), "the cause names the last nonce: {problem}");
     assert_eq!(bench.journal.len(), 1);
-    let cell = tx(5).sender;
-    match bench.ask(Request::GetNextNonce(NextNonceRequest { cell })) {
-        Ok(Answer::GetNextNonce(next)) => assert_eq!(next.nonce, 6, "waiting transactions count"),
-        other => panic!("{other:?}"),
-    }
-    let block = order(&mut bench).expect("a block");
-    finalise(&mut bench, &block, &key(1), true).expect("finalises");
+    assert_eq!(next_nonce(&mut bench), 6, "waiting transactions count");
+    let effects = bench.take_effects();
+    run(&mut bench, effects);
     assert_eq!(admit(&mut bench, tx(5)).expect("still the same").status, TxStatus::Finalised);
     assert_eq!(admit(&mut bench, tx(5)).expect("and again").block, Some(BlockIndex(0)));
+}
+
+#[test]
+fn what_was_ordered_from_elsewhere_counts_as_taken_in() {
+    let mut bench = bench();
+    admit(&mut bench, tx(5)).expect("admits");
+    order(&mut bench, vec![tx(7)]);
+    assert_eq!(next_nonce(&mut bench), 8);
+    assert_eq!(code(admit(&mut bench, tx(6))), "consensus.nonce_used");
+    let length = bench.journal.len();
+    assert_eq!(admit(&mut bench, tx(7)).expect("it is here").status, TxStatus::Ordered);
+    assert_eq!(bench.journal.len(), length);
+    order(&mut bench, vec![tx(6)]);
+    assert_eq!(status(&mut bench, &tx(6)), None, "left out, and never here");
+    assert_eq!(next_nonce(&mut bench), 8, "an older one does not turn it back");
 }
 
 #[test]
@@ -64,49 +85,46 @@ fn too_many_waiting_transactions_are_refused_as_busy() {
     for nonce in 1..=WAITING_MAX {
         admit(&mut bench, tx(nonce)).expect("there is room");
     }
-    assert_eq!(admit(&mut bench, tx(WAITING_MAX + 1)).expect_err("full").code, "consensus.busy");
-    order(&mut bench).expect("a block");
-    admit(&mut bench, tx(WAITING_MAX + 1)).expect("there is room again");
+    assert_eq!(code(admit(&mut bench, tx(WAITING_MAX + 1))), "consensus.busy");
+    order(&mut bench, vec![tx(1)]);
+    admit(&mut bench, tx(WAITING_MAX + 1)).expect("there is room for one");
+    assert_eq!(code(admit(&mut bench, tx(WAITING_MAX + 2))), "consensus.busy");
+    order(&mut bench, vec![tx(9), tx(8)]);
+    for nonce in [2, 3] {
+        admit(&mut bench, tx(WAITING_MAX + nonce)).expect("what was ordered and what was left out made room");
+    }
+    assert_eq!(code(admit(&mut bench, tx(WAITING_MAX + 4))), "consensus.busy");
 }
 
 #[test]
 fn a_transaction_goes_from_accepted_to_finalised() {
     let mut bench = bench();
-    assert_eq!(status(&mut bench, 1), None);
+    let state = |bench: &mut Cell, nonce| status(bench, &tx(nonce));
+    assert_eq!(state(&mut bench, 1), None);
     for nonce in [1, 2] {
         admit(&mut bench, tx(nonce)).expect("admits");
     }
-    assert_eq!(status(&mut bench, 1), Some(TxStatus::Accepted));
-    let first = order(&mut bench).expect("a block");
+    assert_eq!(state(&mut bench, 1), Some(TxStatus::Accepted));
+    let first = order(&mut bench, vec![tx(1), tx(2)]).pop().expect("a block");
     assert_eq!((first.transactions.len(), first.header.index), (2, BlockIndex(0)));
-    assert_eq!(status(&mut bench, 1), Some(TxStatus::Ordered));
+    assert_eq!(state(&mut bench, 1), Some(TxStatus::Ordered));
     let length = bench.journal.len();
-    assert_eq!((order(&mut bench), bench.journal.len()), (None, length), "nothing waits: no record");
+    assert_eq!((order(&mut bench, vec![]).len(), bench.journal.len()), (0, length), "an empty round");
     admit(&mut bench, tx(3)).expect("admits");
     bench.now_ms -= 500;
-    let second = order(&mut bench).expect("a block");
+    let second = order_one(&mut bench, tx(3));
     assert_eq!(second.header.previous, first.header.hash());
     assert_eq!(second.header.time_ms, first.header.time_ms, "a clock set back does not turn time back");
-    finalise(&mut bench, &first, &key(1), true).expect("finalises");
-    finalise(&mut bench, &second, &key(1), false).expect("finalises");
-    assert_eq!(status(&mut bench, 1), Some(TxStatus::Finalised));
-    assert_eq!(status(&mut bench, 3), Some(TxStatus::Rejected));
-    let names: Vec<_> = bench.events.iter().map(|event| event.event.as_str()).collect();
-    let accepted = "consensus.accepted";
+    execute(&mut bench, &first);
+    executed(&mut bench, result(&second, 1, false, 8)).expect("executes");
+    assert_eq!(state(&mut bench, 1), Some(TxStatus::Finalised));
+    assert_eq!(state(&mut bench, 3), Some(TxStatus::Rejected));
+    let (accepted, ordered, finalised) = ("consensus.accepted", "consensus.ordered", "consensus.finalised");
     assert_eq!(
-        names,
-        [
-            accepted,
-            accepted,
-            "consensus.ordered",
-            accepted,
-            "consensus.ordered",
-            "consensus.finalised",
-            "consensus.finalised",
-            "consensus.rejected",
-        ]
+        names(&bench),
+        [accepted, accepted, ordered, accepted, ordered, finalised, "consensus.rejected", finalised]
     );
-    let rejected = &bench.events.last().expect("there is one").data;
+    let rejected = &bench.events[6].data;
     assert_eq!(
         (&rejected["id"], &rejected["block"]),
         (&serde_json::json!(tx(3).id()), &serde_json::json!(1))
@@ -115,207 +133,322 @@ fn a_transaction_goes_from_accepted_to_finalised() {
     assert_eq!(replayed, before);
 }
 
+/// In a network of four there is a time between a result and its finality.
 #[test]
-fn a_block_is_final_once_in_order_by_a_members_word_alone() {
-    let mut bench = bench();
-    let [first, second] = [1, 2].map(|nonce| {
-        admit(&mut bench, tx(nonce)).expect("admits");
-        order(&mut bench).expect("a block")
-    });
-    let code = |result: Result<(), protocol::Problem>| result.expect_err("refused").code.into_owned();
-    assert_eq!(code(finalise(&mut bench, &second, &key(1), true)), "consensus.not_next");
-    assert_eq!(code(finalise(&mut bench, &first, &key(9), true)), "consensus.bad_attestation");
-    let good = finalisation(&first, &key(1), true, 7);
-    let mut other_root = good.clone();
-    other_root.applied.root = protocol::StateRoot::ZERO;
-    let mut other_block = good.clone();
-    other_block.attestation = finalisation(&second, &key(1), true, 7).attestation;
-    let mut none = good.clone();
-    none.applied.receipts.clear();
-    let mut more = good.clone();
-    more.applied.receipts.extend(good.applied.receipts.clone());
-    let mut foreign = good.clone();
-    foreign.applied.receipts[0].id = TxId::ZERO;
-    for (request, expected) in [
-        (other_root, "consensus.bad_attestation"),
-        (other_block, "consensus.bad_attestation"),
-        (none, "consensus.bad_receipts"),
-        (more, "consensus.bad_receipts"),
-        (foreign, "consensus.bad_receipts"),
-    ] {
-        assert_eq!(code(bench.ask(Request::Finalise(request)).map(|_| ())), expected);
-    }
-    let length = bench.journal.len();
-    bench.ask(Request::Finalise(good.clone())).expect("finalises");
-    bench.ask(Request::Finalise(good)).expect("the same again");
-    assert_eq!(bench.journal.len(), length + 1);
-    let other = finalisation(&first, &key(1), true, 8);
-    assert_eq!(code(bench.ask(Request::Finalise(other)).map(|_| ())), "consensus.diverged");
+fn what_a_module_refuses_is_rejected_once_its_block_is_final() {
+    let mut bench = bench_of(four());
+    let transaction = tx_on(&four(), 2, 1);
+    let block = order_one(&mut bench, transaction.clone());
+    executed(&mut bench, result(&block, 1, false, 7)).expect("executes");
+    assert_eq!(status(&mut bench, &transaction), Some(TxStatus::Applied));
+    hear(&mut bench, vec![word(&block, 2, 7), word(&block, 3, 7)]);
+    let view = view_of(&mut bench, &transaction).expect("it is here");
+    assert_eq!(view.status, TxStatus::Rejected);
+    assert_eq!(view.problem.expect("why").code, "kv.no");
+    assert_eq!((view.block, view.root), (Some(BlockIndex(0)), Some(root(7))));
 }
 
-#[test]
-fn one_of_three_members_makes_nothing_final() {
-    let member = |number| Member { cell: tx_sender(number), weight: 1 };
-    let members: Vec<Member> = [1, 2, 3].map(member).to_vec();
-    let mut bench = Bench::new(ConsensusMachine {
-        genesis: std::sync::Arc::new(Genesis { members, ..genesis() }),
-        modules: modules(),
-    });
-    let genesis = bench.machine.genesis.hash();
-    let transaction = Transaction { genesis, ..tx(1) };
-    admit(&mut bench, transaction).expect("admits");
-    let block = order(&mut bench).expect("a block");
-    let length = bench.journal.len();
-    finalise(&mut bench, &block, &key(1), true).expect("heard");
-    assert_eq!(bench.journal.len(), length);
-    assert_eq!(bench.owed().len(), 1);
-}
-
-fn block_of(bench: &mut Bench<ConsensusMachine>, index: u64) -> BlockAnswer {
-    match bench.ask(Request::GetBlock(BlockRef { index: BlockIndex(index) })) {
-        Ok(Answer::GetBlock(block)) => block,
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn a_block_is_proven_by_the_genesis_alone() {
-    let mut bench = bench();
-    for nonce in [1, 2] {
-        admit(&mut bench, tx(nonce)).expect("admits");
-    }
-    let block = order(&mut bench).expect("a block");
-    block_of(&mut bench, 0).proof.check(&genesis()).expect_err("not attested yet");
-    finalise(&mut bench, &block, &key(1), true).expect("finalises");
-    let answer = block_of(&mut bench, 0);
-    assert_eq!(answer.proof.block, block, "as it was ordered");
-    assert_eq!((answer.summary.transactions, answer.summary.finalised), (2, true));
-    assert_eq!(Some(answer.proof.check(&genesis()).expect("checks")), answer.summary.root);
-    let mut forged = answer.proof.clone();
-    forged.block.transactions.pop();
-    forged.check(&genesis()).expect_err("a transaction is missing");
-    answer.proof.check(&Genesis { created_ms: 2, ..genesis() }).expect_err("another network");
-}
-
-#[test]
-fn lists_are_newest_first_in_pages() {
-    let mut bench = bench();
-    for nonce in 1..=5 {
-        admit(&mut bench, tx(nonce)).expect("admits");
-    }
-    let mut list = ListRequest { limit: Some(2), cursor: None };
-    let mut nonces = Vec::new();
+/// All items of a list, taken in pages of two, with the cursors.
+fn all<T>(mut page_of: impl FnMut(ListRequest) -> (Vec<T>, Option<String>)) -> (Vec<T>, Vec<String>) {
+    let (mut items, mut cursors) = (Vec::new(), Vec::new());
     loop {
-        let Ok(Answer::Txs(page)) = bench.ask(Request::Txs(list.clone())) else { panic!("no page") };
-        nonces.extend(page.items.iter().map(|view| view.transaction.nonce));
-        list.cursor = page.next;
-        if list.cursor.is_none() {
-            break;
+        let (page, next) = page_of(ListRequest { limit: Some(2), cursor: cursors.last().cloned() });
+        assert!(page.len() <= 2);
+        items.extend(page);
+        match next {
+            Some(next) => cursors.push(next),
+            None => return (items, cursors),
         }
-    }
-    assert_eq!(nonces, [5, 4, 3, 2, 1]);
-    list.cursor = Some("x".to_owned());
-    for request in [Request::Txs(list.clone()), Request::Blocks(list.clone()), Request::Members(list)] {
-        assert_eq!(bench.ask(request).expect_err("no cursor").code, "consensus.bad_cursor");
     }
 }
 
-/// Runs released effects like the shell does, one after the other; gives the blocks it executed.
-fn run_effects(bench: &mut Bench<ConsensusMachine>, effects: Vec<Effect>) -> Vec<Block> {
-    let mut queue = std::collections::VecDeque::from(effects);
-    let mut blocks = Vec::new();
-    while let Some(effect) = queue.pop_front() {
-        match effect {
-            Effect::Order => drop(bench.ask(Request::Order(Empty {})).expect("orders")),
-            Effect::Execute(block) => {
-                finalise(bench, &block, &key(1), true).expect("finalises");
-                blocks.push(*block);
-            }
-        }
-        queue.extend(bench.take_effects());
+/// Transactions come with their own entry or with a block; the cursor names the entry and the place in it.
+#[test]
+fn transactions_are_listed_newest_first_in_pages() {
+    let mut bench = bench();
+    let four: Vec<_> = (1..=4).map(|nonce| tx_on(&genesis(), 3, nonce)).collect();
+    admit(&mut bench, tx(1)).expect("entry 0");
+    order(&mut bench, vec![four[0].clone(), four[1].clone(), tx(1), four[2].clone(), four[3].clone()]);
+    for nonce in [2, 3] {
+        admit(&mut bench, tx(nonce)).expect("entries 2 and 3");
     }
-    blocks
+    let (items, cursors) = all(|list| match bench.ask(Request::Txs(list)) {
+        Ok(Answer::Txs(page)) => (page.items, page.next),
+        other => panic!("{other:?}"),
+    });
+    let shown: Vec<_> = items.iter().map(|view| (view.transaction.clone(), view.status)).collect();
+    let (accepted, ordered) = (TxStatus::Accepted, TxStatus::Ordered);
+    let mut expected = vec![(tx(3), accepted), (tx(2), accepted)];
+    expected.extend(four.into_iter().rev().map(|tx| (tx, ordered)));
+    expected.push((tx(1), ordered));
+    assert_eq!(shown, expected);
+    assert_eq!(cursors, ["2.0", "1.3", "1.0"]);
 }
 
 #[test]
-fn a_burst_releases_one_order_and_none_is_left_waiting() {
+fn what_waits_is_listed_oldest_first_in_pages() {
+    let mut bench = bench();
+    for nonce in 1..=6 {
+        admit(&mut bench, tx(nonce)).expect("admits");
+    }
+    order(&mut bench, vec![tx(1)]);
+    let (items, cursors) = all(|list| match bench.ask(Request::Waits(list)) {
+        Ok(Answer::Waits(page)) => (page.items, page.next),
+        other => panic!("{other:?}"),
+    });
+    let shown: Vec<_> = items.iter().map(|waiting| (waiting.entry, waiting.transaction.nonce)).collect();
+    assert_eq!(shown, [(1, 2), (2, 3), (3, 4), (4, 5), (5, 6)]);
+    assert_eq!(cursors, ["2", "4"]);
+}
+
+#[test]
+fn a_cursor_of_another_list_is_refused() {
+    let mut bench = bench();
+    let list = |cursor: &str| ListRequest { limit: None, cursor: Some(cursor.to_owned()) };
+    for cursor in ["", "x", "5", "5.", ".5", "5.x", "5.1.2", "-1.0"] {
+        assert_eq!(code(bench.ask(Request::Txs(list(cursor)))), "consensus.bad_cursor", "{cursor:?}");
+    }
+    type Ask = fn(ListRequest) -> Request;
+    let asks: [Ask; 4] = [Request::Blocks, Request::Members, Request::Waits, Request::ListEvidence];
+    for ask in asks {
+        for cursor in ["", "x", "5.1"] {
+            assert_eq!(code(bench.ask(ask(list(cursor)))), "consensus.bad_cursor", "{cursor:?}");
+        }
+    }
+}
+
+#[test]
+fn a_burst_fills_as_many_blocks_as_it_takes_and_none_is_left_waiting() {
     let mut bench = bench();
     for nonce in 1..=2_500 {
         admit(&mut bench, tx(nonce)).expect("admits");
     }
     let effects = bench.take_effects();
-    assert_eq!(effects, [Effect::Order]);
-    let sizes: Vec<_> =
-        run_effects(&mut bench, effects).iter().map(|block| block.transactions.len()).collect();
+    assert!(effects.iter().all(|effect| matches!(effect, Effect::Say(_))));
+    let sizes: Vec<_> = run(&mut bench, effects).iter().map(|block| block.transactions.len()).collect();
     assert_eq!(sizes, [1_000, 1_000, 500]);
     assert!(bench.owed().is_empty());
-    admit(&mut bench, tx(2_501)).expect("admits");
-    assert_eq!(bench.take_effects(), [Effect::Order], "and the next one asks again");
+    let rounds: Vec<_> = (0..3).map(|index| block_of(&mut bench, index).summary.round).collect();
+    assert_eq!(rounds, [1, 1, 1]);
+}
+
+/// The order does not wait for execution; who adds to it does, by what [`Request::GetEpoch`] says.
+#[test]
+fn blocks_stay_open_until_they_are_executed_however_many() {
+    let mut bench = bench();
+    let count = 2 * EXECUTION_LAG_BLOCKS_MAX + 8;
+    for nonce in 1..=count {
+        order_one(&mut bench, tx(nonce));
+    }
+    assert_eq!(progress(&mut bench), (count, 0, 0));
+    match bench.ask(Request::Open(Empty {})) {
+        Ok(Answer::Open(page)) => {
+            let indices: Vec<_> = page.items.iter().map(|open| open.block.header.index.0).collect();
+            assert_eq!(indices, (0..16).collect::<Vec<_>>(), "the first few");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(resume(&mut bench).len() as u64, count);
+    assert_eq!(progress(&mut bench), (count, count, count));
 }
 
 #[test]
-fn ordering_pauses_when_execution_lags_and_goes_on_by_itself() {
-    let mut bench = bench();
-    let mut open: Vec<Block> = Vec::new();
-    for nonce in 1..=EXECUTION_LAG_BLOCKS_MAX {
-        admit(&mut bench, tx(nonce)).expect("admits");
-        open.extend(order(&mut bench));
+fn the_status_says_where_consensus_stands() {
+    let status = |bench: &mut Cell| match bench.ask(Request::Status(Empty {})) {
+        Ok(Answer::Status(status)) => status,
+        other => panic!("{other:?}"),
+    };
+    let mut bench = bench_of(four());
+    let mut expected = ConsensusStatus {
+        genesis: four().hash(),
+        members: 4,
+        ordered: None,
+        finalised: None,
+        epoch: 0,
+        round: 0,
+        diverged: None,
+        pending: 0,
+    };
+    assert_eq!(status(&mut bench), expected);
+    for nonce in [1, 2] {
+        admit(&mut bench, tx_on(&four(), 2, nonce)).expect("admits");
     }
-    let next = EXECUTION_LAG_BLOCKS_MAX + 1;
-    admit(&mut bench, tx(next)).expect("admits");
-    assert!(bench.take_effects().is_empty(), "no order is asked for: it could not be given");
-    assert_eq!(order(&mut bench), None);
-    assert_eq!(bench.owed().len() as u64, EXECUTION_LAG_BLOCKS_MAX);
-    finalise(&mut bench, &open[0], &key(1), true).expect("finalises");
-    assert_eq!(bench.take_effects(), [Effect::Order]);
-    assert_eq!(order(&mut bench).expect("a block").transactions, [tx(next)]);
+    let rounds = vec![round(5, 1, vec![tx_on(&four(), 2, 1)]), round(6, 2, vec![tx_on(&four(), 3, 1)])];
+    order_rounds(&mut bench, 2, rounds).expect("orders");
+    let block = block_of(&mut bench, 0).proof.block;
+    execute(&mut bench, &block);
+    hear(&mut bench, vec![word(&block, 2, 7), word(&block, 3, 7)]);
+    expected.pending = 1;
+    expected.ordered = Some(BlockIndex(1));
+    expected.finalised = Some(BlockIndex(0));
+    (expected.epoch, expected.round) = (2, 6);
+    assert_eq!(status(&mut bench), expected);
+}
+
+/// A member's two events on one self-parent.
+fn fork(member: u8, first: u64) -> ForkProof {
+    let [one, other] = [first, first + 1].map(|time_us| {
+        let event = SignedEvent {
+            epoch: 0,
+            creator: cell(member),
+            self_parent: None,
+            other_parents: Vec::new(),
+            time_us,
+            payload: Hash::of(b""),
+            signature: Signature::from_bytes([0; 64]),
+        };
+        event.sign(&key(member), &four().hash())
+    });
+    ForkProof { one, other }
+}
+
+#[test]
+fn evidence_is_kept_once_a_member_and_anybody_can_check_it() {
+    let mut bench = bench_of(four());
+    for proof in [fork(3, 1), fork(3, 1), fork(3, 5), fork(2, 1), fork(4, 1)] {
+        bench.ask(Request::Accuse(proof)).expect("it is taken");
+    }
+    assert_eq!(bench.journal.len(), 3);
+    assert_eq!(names(&bench), ["consensus.forked"; 3]);
+    assert_eq!(bench.events[0].data, serde_json::json!({ "member": cell(3) }));
+    let (mut evidence, cursors) = all(|list| match bench.ask(Request::ListEvidence(list)) {
+        Ok(Answer::ListEvidence(page)) => (page.items, page.next),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(cursors.len(), 1, "two pages");
+    for EvidenceView { member, proof } in &evidence {
+        assert_eq!(proof.check(&four().hash()), Ok(*member));
+    }
+    evidence.sort_by_key(|view| (2..=4).position(|number| cell(number) == view.member));
+    let proofs: Vec<_> = evidence.into_iter().map(|view| view.proof).collect();
+    assert_eq!(proofs, [fork(2, 1), fork(3, 1), fork(4, 1)], "the first one of each");
+    let (replayed, before) = bench.replay();
+    assert_eq!(replayed, before);
+}
+
+#[test]
+fn what_proves_no_fork_of_a_member_is_not_kept() {
+    let mut bench = bench_of(four());
+    let one = ForkProof { other: fork(3, 1).one, ..fork(3, 1) };
+    assert_eq!(code(bench.ask(Request::Accuse(one))), "fork.not_proven");
+    let mut forged = fork(3, 1);
+    forged.other.time_us += 1;
+    assert_eq!(code(bench.ask(Request::Accuse(forged))), "fork.not_proven");
+    bench.ask(Request::Accuse(fork(9, 1))).expect("a stranger's forks are nobody's business");
+    assert!(bench.journal.is_empty());
+}
+
+/// What may happen to a network of one, a step at a time.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Senders 2 and 3 submit here.
+    Admit { sender: u8 },
+    /// A round is decided: of what waits, those at these places; and something that nobody submitted here.
+    Order { places: Vec<prop::sample::Index>, foreign: bool },
+    /// Blocks that are open are executed.
+    Execute { count: usize },
+    /// Events are journaled.
+    Record,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (2u8..4).prop_map(|sender| Step::Admit { sender }),
+        2 => (prop::collection::vec(any::<prop::sample::Index>(), 0..4), any::<bool>())
+            .prop_map(|(places, foreign)| Step::Order { places, foreign }),
+        2 => (1usize..3).prop_map(|count| Step::Execute { count }),
+        1 => Just(Step::Record),
+    ]
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
-    /// Whenever the cell stops, with effects lost, what is owed at the next start brings every
-    /// transaction to its end, once, in its order; and a replay gives the same view.
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Wherever it stops: a replay gives the same view, and what is owed brings everything to its end.
     #[test]
-    fn what_is_owed_finishes_what_was_begun(steps in prop::collection::vec(0u8..4, 1..40)) {
+    fn everything_comes_to_its_end(steps in prop::collection::vec(step(), 0..40)) {
         let mut bench = bench();
-        let (mut taken, mut blocks, mut open) = (0, Vec::new(), std::collections::VecDeque::new());
+        let (mut nonces, mut admitted, mut foreign_nonce) = (BTreeMap::new(), Vec::new(), 0);
+        // What is to be in blocks, in order, and the last nonces in them.
+        let (mut ordered, mut last) = (Vec::new(), BTreeMap::new());
         for step in steps {
             match step {
-                0 | 1 => {
-                    taken += 1;
-                    admit(&mut bench, tx(taken)).expect("admits");
+                Step::Admit { sender } => {
+                    let nonce = nonces.entry(sender).and_modify(|nonce| *nonce += 1).or_insert(1);
+                    let transaction = tx_on(&genesis(), sender, *nonce);
+                    admit(&mut bench, transaction.clone()).expect("admits");
+                    admitted.push(transaction);
                 }
-                2 => open.extend(order(&mut bench)),
-                _ => if let Some(block) = open.pop_front() {
-                    finalise(&mut bench, &block, &key(1), true).expect("finalises");
-                    blocks.push(block);
-                },
+                Step::Order { places, foreign } => {
+                    let waiting = waiting(&mut bench);
+                    let mut all: Vec<Transaction> =
+                        places.iter().filter(|_| !waiting.is_empty()).map(|place| place.get(&waiting).transaction.clone()).collect();
+                    if foreign {
+                        foreign_nonce += 1;
+                        all.push(tx_on(&genesis(), 4, foreign_nonce));
+                    }
+                    for transaction in &all {
+                        let last = last.entry(transaction.sender).or_insert(0);
+                        if transaction.nonce > *last {
+                            *last = transaction.nonce;
+                            ordered.push(transaction.id());
+                        }
+                    }
+                    order(&mut bench, all);
+                }
+                Step::Execute { count } => {
+                    let Ok(Answer::Open(page)) = bench.ask(Request::Open(Empty {})) else { panic!("a page") };
+                    for open in page.items.iter().take(count) {
+                        execute(&mut bench, &open.block);
+                    }
+                }
+                Step::Record => {
+                    let now = epoch(&mut bench);
+                    let events = vec![vec![1], vec![2]];
+                    let request = RecordRequest { epoch: now.epoch, first: now.events, events };
+                    bench.ask(Request::Record(request)).expect("records");
+                }
             }
         }
         bench.take_effects();
         let (replayed, before) = bench.replay();
         prop_assert_eq!(replayed, before);
-        let owed = bench.owed().into_iter().map(|owed| owed.effect).collect();
-        blocks.extend(run_effects(&mut bench, owed));
-        let nonces: Vec<u64> = blocks.iter().flat_map(|block| &block.transactions).map(|tx| tx.nonce).collect();
-        prop_assert_eq!(nonces, (1..=taken).collect::<Vec<_>>());
+        // What waits is said in the order it came.
+        for waiting in waiting(&mut bench) {
+            let (sender, nonce) = (waiting.transaction.sender, waiting.transaction.nonce);
+            if nonce > last.get(&sender).copied().unwrap_or(0) {
+                last.insert(sender, nonce);
+                ordered.push(waiting.transaction.id());
+            }
+        }
+        resume(&mut bench);
+        let blocks: Vec<_> =
+            (0..progress(&mut bench).0).map(|index| block_of(&mut bench, index)).collect();
+        let ids: Vec<_> =
+            blocks.iter().flat_map(|block| &block.proof.block.transactions).map(Transaction::id).collect();
+        prop_assert_eq!(&ids, &ordered);
         for pair in blocks.windows(2) {
-            prop_assert_eq!(pair[1].header.previous, pair[0].header.hash());
+            prop_assert_eq!(pair[1].proof.block.header.previous, pair[0].summary.hash);
         }
-        for nonce in 1..=taken {
-            prop_assert_eq!(status(&mut bench, nonce), Some(TxStatus::Finalised));
+        for block in &blocks {
+            prop_assert_eq!(block.proof.check(&genesis()), Ok(root(7)));
         }
-        prop_assert!(bench.owed().is_empty());
-    }
-}
-
-fn status(bench: &mut Bench<ConsensusMachine>, nonce: u64) -> Option<TxStatus> {
-    match bench.ask(Request::Tx(TxRef { id: tx(nonce).id() })) {
-        Ok(Answer::Tx(view)) => Some(view.status),
-        Ok(other) => panic!("{other:?}"),
-        Err(problem) => {
-            assert_eq!(problem.code, "consensus.unknown_tx");
-            None
+        for transaction in &admitted {
+            let view = view_of(&mut bench, transaction).expect("it is here");
+            if ordered.contains(&transaction.id()) {
+                prop_assert_eq!(view.status, TxStatus::Finalised);
+            } else {
+                prop_assert_eq!(view.status, TxStatus::Rejected);
+                prop_assert_eq!(view.problem.expect("why").code, "consensus.nonce_used");
+            }
         }
+        prop_assert!(waiting(&mut bench).is_empty());
+        let left_out = records(&bench).iter().filter_map(|record| match record {
+            Record::LeftOut { items } => Some(items.len()),
+            _ => None,
+        }).sum::<usize>();
+        prop_assert_eq!(left_out, admitted.iter().filter(|tx| !ordered.contains(&tx.id())).count());
+        let (replayed, before) = bench.replay();
+        prop_assert_eq!(replayed, before);
     }
 }

@@ -165,6 +165,8 @@ fn a_statement_has_the_transfers_that_were_carried_out_and_touch_the_cell() {
         transactions_root: Block::transactions_root(&transactions),
         members: Hash::ZERO,
         rules: 1,
+        epoch: 0,
+        round: 1,
     };
     let lines = statement(&cell(0), &Block { header, transactions }, &receipts);
     let places: Vec<_> = lines

@@ -5,9 +5,10 @@ mod kit;
 use kit::*;
 use machine::testing::Bench;
 use proptest::prelude::*;
-use protocol::block::BlockProof;
+use protocol::block::{Block, BlockHeader, BlockProof};
 use protocol::genesis::Genesis;
-use protocol::state::{KeyProof, StateProof};
+use protocol::shared::Empty;
+use protocol::state::{KeyProof, Request, StateProof};
 use protocol::{BlockIndex, StateRoot};
 use state::{StateMachine, verify_key_proof, verify_key_proof_under, verify_state_proof};
 
@@ -77,6 +78,42 @@ fn a_proof_is_checked_with_nothing_but_the_genesis() {
     let nobody = StateMachine { genesis: Genesis { members: Vec::new(), ..genesis() }.into(), ..machine() };
     let problem = verify_state_proof(&proof(&old, Some(&first)), &nobody).expect_err("no genesis");
     assert_eq!(problem.code, "genesis.invalid");
+}
+
+#[test]
+fn a_network_of_four_proves_with_three_words_for_one_block_and_one_root() {
+    let genesis = Genesis::of_equals("test", 1, &[1, 2, 3, 4].map(cell));
+    let machine = StateMachine { genesis: genesis.clone().into(), ..machine() };
+    let mut bench = Bench::new(machine.clone());
+    bench.ask(Request::Initialise(Empty {})).expect("initialises");
+    let header = |template: BlockHeader, time_ms| BlockHeader {
+        genesis: genesis.hash(),
+        members: genesis.members_hash(),
+        time_ms,
+        ..template
+    };
+    let [block, other] = [5, 6].map(|time_ms| {
+        let block = Chain::default().block(Vec::new());
+        Block { header: header(block.header, time_ms), ..block }
+    });
+    let root = apply(&mut bench, block.clone()).root;
+    let proof = prove(&mut bench, "kv/none", Some(0));
+    let check = |attestations| {
+        let block = BlockProof { block: block.clone(), attestations };
+        let checked = verify_state_proof(&StateProof { proof: proof.clone(), block: Some(block) }, &machine);
+        checked.map_err(|problem| problem.code.into_owned())
+    };
+    let words = |members: &[u8], block: &Block, root| attested_by(members, block, root).attestations;
+    let refused = Err("block.not_proven".to_owned());
+    assert_eq!(check(words(&[1, 2, 4], &block, root)), Ok(root));
+    assert_eq!(check(words(&[1, 2], &block, root)), refused);
+    assert_eq!(check(words(&[1, 2, 2], &block, root)), refused, "a member counts once");
+    assert_eq!(check(words(&[1, 2, 9], &block, root)), refused, "a stranger does not");
+    assert_eq!(check(words(&[1, 2, 4], &other, root)), refused, "words for another block");
+    let mixed = [words(&[1, 2], &block, root), words(&[4], &block, StateRoot::ZERO)].concat();
+    assert_eq!(check(mixed), refused, "words for two roots");
+    let lie = words(&[1, 2, 4], &block, StateRoot::ZERO);
+    assert_eq!(check(lie), Err("state.bad_proof".to_owned()), "proven, and not what the key stands under");
 }
 
 #[test]

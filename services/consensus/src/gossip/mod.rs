@@ -287,6 +287,11 @@ impl Gossip {
         own.filter(|said| said.orders).collect()
     }
 
+    /// An event of the graph, in memory or in the journal.
+    pub fn held(&self, id: &EventId) -> Option<Held> {
+        Some(self.kept.held(self.graph.place_of(id)?).0)
+    }
+
     /// Counts for people.
     pub fn status(&self) -> Status {
         let members = (0..self.graph.members()).map(MemberIndex);
@@ -327,6 +332,12 @@ impl Gossip {
         for member in (0..members).map(MemberIndex).filter(|member| *member != me) {
             self.ask(member, now_us);
         }
+        self.plan = self.graph.plan(self.me);
+    }
+
+    /// A new epoch begins in a life that takes part already: nothing can be forgotten of an empty graph.
+    pub fn go_on(&mut self) {
+        (self.has_begun, self.is_started) = (true, true);
         self.plan = self.graph.plan(self.me);
     }
 

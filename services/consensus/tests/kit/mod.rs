@@ -1,18 +1,26 @@
-//! A network of one by hand: its machine, transactions and attestations.
+//! Networks by hand: machines, transactions, rounds, results, words.
+#![allow(dead_code, reason = "each test file uses its part")]
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use consensus::{ConsensusMachine, Effect};
+use consensus::{ConsensusMachine, Effect, Record};
 use ed25519_dalek::SigningKey;
 use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
 use machine::testing::Bench;
+use machine::{Entry, Fault};
 use protocol::block::{Attestation, Block};
-use protocol::consensus::{AdmitRequest, Answer, FinaliseRequest, Request, TxView};
-use protocol::genesis::Genesis;
-use protocol::shared::Empty;
+use protocol::consensus::{
+    AdmitRequest, Answer, AttestedRequest, BlockAnswer, BlockRef, EpochView, ExecutedRequest, OrderRequest,
+    OrderedRound, Progress, Request, TxRef, TxStatus, TxView, Waiting,
+};
+use protocol::genesis::{Genesis, Member};
+use protocol::shared::{Empty, ListRequest};
 use protocol::state::Applied;
 use protocol::transaction::{Intent, Transaction, TxReceipt};
-use protocol::{CellId, Problem, ProblemKind, StateRoot, signing};
+use protocol::{BlockIndex, CellId, Problem, ProblemKind, StateRoot, signing};
+
+pub(crate) type Cell = Bench<ConsensusMachine>;
 
 /// A module with one call, `put`, that takes anything.
 struct Anything;
@@ -31,7 +39,7 @@ impl Module for Anything {
         _: &str,
         _: &serde_json::Value,
         _: &mut dyn ModuleState,
-    ) -> Result<Outcome, machine::Fault> {
+    ) -> Result<Outcome, Fault> {
         Ok(Ok(()))
     }
     fn check_invariants(&self, _: &[Change]) -> Result<(), String> {
@@ -43,66 +51,211 @@ pub(crate) fn key(number: u8) -> SigningKey {
     SigningKey::from_bytes(&[number; 32])
 }
 
-pub(crate) fn tx_sender(number: u8) -> CellId {
+pub(crate) fn cell(number: u8) -> CellId {
     signing::cell_id(&key(number))
 }
 
+/// A network of one: cell 1.
 pub(crate) fn genesis() -> Genesis {
-    Genesis::solo("test", 1, tx_sender(1))
+    Genesis::solo("test", 1, cell(1))
 }
 
-pub(crate) fn modules() -> Arc<[Arc<dyn Module>]> {
-    Arc::new([Arc::new(Anything)])
+/// A network of cells 1, 2, … with these weights.
+pub(crate) fn network(weights: &[u64]) -> Genesis {
+    let members = (1..).zip(weights).map(|(number, weight)| Member { cell: cell(number), weight: *weight });
+    Genesis { members: members.collect(), ..genesis() }
 }
 
-pub(crate) fn bench() -> Bench<ConsensusMachine> {
-    Bench::new(ConsensusMachine { genesis: Arc::new(genesis()), modules: modules() })
+/// Cells 1 to 4, equals.
+pub(crate) fn four() -> Genesis {
+    network(&[1; 4])
 }
 
-/// The one transaction of sender 2 with this nonce.
-pub(crate) fn tx(nonce: u64) -> Transaction {
+/// A cell of a network.
+pub(crate) fn bench_of(genesis: Genesis) -> Cell {
+    Bench::new(ConsensusMachine { genesis: Arc::new(genesis), modules: Arc::new([Arc::new(Anything)]) })
+}
+
+pub(crate) fn bench() -> Cell {
+    bench_of(genesis())
+}
+
+/// The one transaction of a sender with this nonce.
+pub(crate) fn tx_on(genesis: &Genesis, sender: u8, nonce: u64) -> Transaction {
     let intent = Intent { module: "kv".into(), call: "put".into(), args: serde_json::json!({}), nonce: None };
-    Transaction::sign(&key(2), genesis().hash(), &intent, nonce)
+    Transaction::sign(&key(sender), genesis.hash(), &intent, nonce)
 }
 
-pub(crate) fn admit(
-    bench: &mut Bench<ConsensusMachine>,
-    transaction: Transaction,
-) -> Result<TxView, Problem> {
+/// Sender 2's, on the network of one.
+pub(crate) fn tx(nonce: u64) -> Transaction {
+    tx_on(&genesis(), 2, nonce)
+}
+
+pub(crate) fn admit(bench: &mut Cell, transaction: Transaction) -> Result<TxView, Problem> {
     match bench.ask(Request::Admit(AdmitRequest { transaction }))? {
         Answer::Admit(view) => Ok(view),
         other => panic!("{other:?}"),
     }
 }
 
-/// A block's result and a member's word for it; the root is all `root`.
-pub(crate) fn finalisation(block: &Block, member: &SigningKey, ok: bool, root: u8) -> FinaliseRequest {
-    let (root, cell) = (StateRoot::from_bytes([root; 32]), signing::cell_id(member));
-    let error = (!ok).then(|| Problem::new(ProblemKind::Invalid, "kv.no", "no"));
-    let receipts =
-        block.transactions.iter().map(|tx| TxReceipt { id: tx.id(), ok, error: error.clone() }).collect();
-    let signature = signing::sign(member, &Attestation::signed_text(&block.header, &root, &cell));
-    FinaliseRequest {
-        applied: Applied { index: block.header.index, root, receipts },
-        attestation: Attestation { member: cell, root, signature },
+/// The code of a refusal.
+pub(crate) fn code<T: std::fmt::Debug>(result: Result<T, Problem>) -> String {
+    result.expect_err("it is refused").code.into_owned()
+}
+
+pub(crate) fn round(round: u64, time_ms: u64, transactions: Vec<Transaction>) -> OrderedRound {
+    OrderedRound { round, time_us: time_ms * 1_000, transactions }
+}
+
+pub(crate) fn order_rounds(
+    bench: &mut Cell,
+    epoch: u64,
+    rounds: Vec<OrderedRound>,
+) -> Result<Progress, Problem> {
+    match bench.ask(Request::Order(OrderRequest { epoch, rounds }))? {
+        Answer::Order(progress) => Ok(progress),
+        other => panic!("{other:?}"),
     }
 }
 
-pub(crate) fn finalise(
-    bench: &mut Bench<ConsensusMachine>,
-    block: &Block,
-    member: &SigningKey,
-    ok: bool,
-) -> Result<(), Problem> {
-    bench.ask(Request::Finalise(finalisation(block, member, ok, 7))).map(|_| ())
+/// Orders one more round of the present epoch, at the bench's time; gives the blocks that it fills. Effects are dropped.
+pub(crate) fn order(bench: &mut Cell, transactions: Vec<Transaction>) -> Vec<Block> {
+    let now = epoch(bench);
+    let next = round(now.round + 1, bench.now_ms, transactions);
+    let progress = order_rounds(bench, now.epoch, vec![next]).expect("orders");
+    bench.take_effects();
+    (now.progress.ordered..progress.ordered).map(|index| block_of(bench, index).proof.block).collect()
 }
 
-/// Orders; gives the block, if there was anything to order. Other effects are dropped.
-pub(crate) fn order(bench: &mut Bench<ConsensusMachine>) -> Option<Block> {
-    bench.take_effects();
-    bench.ask(Request::Order(Empty {})).expect("orders");
-    bench.take_effects().into_iter().find_map(|effect| match effect {
-        Effect::Execute(block) => Some(*block),
-        Effect::Order => None,
-    })
+/// Orders one more round with one block of this one transaction.
+pub(crate) fn order_one(bench: &mut Cell, transaction: Transaction) -> Block {
+    order(bench, vec![transaction]).pop().expect("a block")
+}
+
+pub(crate) fn root(number: u8) -> StateRoot {
+    StateRoot::from_bytes([number; 32])
+}
+
+/// A member's word for a block; the root is all `number`.
+pub(crate) fn word(block: &Block, member: u8, number: u8) -> Attestation {
+    Attestation::sign(&key(member), &block.header, root(number))
+}
+
+/// A block's result, with a member's word for it.
+pub(crate) fn result(block: &Block, member: u8, ok: bool, number: u8) -> ExecutedRequest {
+    let error = (!ok).then(|| Problem::new(ProblemKind::Invalid, "kv.no", "no"));
+    let receipts =
+        block.transactions.iter().map(|tx| TxReceipt { id: tx.id(), ok, error: error.clone() }).collect();
+    ExecutedRequest {
+        applied: Applied { index: block.header.index, root: root(number), receipts },
+        attestation: word(block, member, number),
+    }
+}
+
+pub(crate) fn executed(bench: &mut Cell, request: ExecutedRequest) -> Result<Progress, Problem> {
+    match bench.ask(Request::Executed(request))? {
+        Answer::Executed(progress) => Ok(progress),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Cell 1 executes a block: it comes to root 7.
+pub(crate) fn execute(bench: &mut Cell, block: &Block) -> Progress {
+    executed(bench, result(block, 1, true, 7)).expect("executes")
+}
+
+pub(crate) fn hear(bench: &mut Cell, attestations: Vec<Attestation>) -> Progress {
+    match bench.ask(Request::Attested(AttestedRequest { attestations })) {
+        Ok(Answer::Attested(progress)) => progress,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn epoch(bench: &mut Cell) -> EpochView {
+    match bench.ask(Request::GetEpoch(Empty {})) {
+        Ok(Answer::GetEpoch(epoch)) => epoch,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn progress(bench: &mut Cell) -> (u64, u64, u64) {
+    let Progress { ordered, executed, finalised } = epoch(bench).progress;
+    (ordered, executed, finalised)
+}
+
+pub(crate) fn block_of(bench: &mut Cell, index: u64) -> BlockAnswer {
+    match bench.ask(Request::GetBlock(BlockRef { index: BlockIndex(index) })) {
+        Ok(Answer::GetBlock(block)) => block,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// All that waits, oldest first.
+pub(crate) fn waiting(bench: &mut Cell) -> Vec<Waiting> {
+    match bench.ask(Request::Waits(ListRequest { limit: Some(1_000), cursor: None })) {
+        Ok(Answer::Waits(page)) => page.items,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn view_of(bench: &mut Cell, transaction: &Transaction) -> Option<TxView> {
+    match bench.ask(Request::Tx(TxRef { id: transaction.id() })) {
+        Ok(Answer::Tx(view)) => Some(view),
+        Ok(other) => panic!("{other:?}"),
+        Err(problem) => {
+            assert_eq!(problem.code, "consensus.unknown_tx");
+            None
+        }
+    }
+}
+
+pub(crate) fn status(bench: &mut Cell, transaction: &Transaction) -> Option<TxStatus> {
+    view_of(bench, transaction).map(|view| view.status)
+}
+
+/// The journaled records.
+pub(crate) fn records(bench: &Cell) -> Vec<Record> {
+    bench.journal.iter().map(|bytes| Entry::decode(bytes).expect("an entry").record).collect()
+}
+
+/// The names of the events so far.
+pub(crate) fn names(bench: &Cell) -> Vec<&str> {
+    bench.events.iter().map(|event| event.event.as_str()).collect()
+}
+
+/// Runs effects as a network of one does, and what they lead to; gives the blocks that it executed.
+pub(crate) fn run(bench: &mut Cell, effects: Vec<Effect>) -> Vec<Arc<Block>> {
+    let (mut queue, mut said, mut blocks) = (VecDeque::from(effects), Vec::new(), Vec::new());
+    loop {
+        match queue.pop_front() {
+            Some(Effect::Say(waiting)) => said.push(waiting.transaction.clone()),
+            Some(Effect::Execute(block)) => {
+                execute(bench, &block);
+                blocks.push(block);
+            }
+            // The only member's word was counted when it was given.
+            Some(Effect::Attest(_) | Effect::Final(_)) => {}
+            None if said.is_empty() => return blocks,
+            None => {
+                let now = epoch(bench);
+                let next = round(now.round + 1, bench.now_ms, std::mem::take(&mut said));
+                order_rounds(bench, now.epoch, vec![next]).expect("orders");
+            }
+        }
+        queue.extend(bench.take_effects());
+    }
+}
+
+/// Starts again: runs what is owed until nothing is; gives the blocks that were executed.
+pub(crate) fn resume(bench: &mut Cell) -> Vec<Arc<Block>> {
+    let mut blocks = Vec::new();
+    loop {
+        let owed: Vec<Effect> = bench.owed().into_iter().map(|owed| owed.effect).collect();
+        if owed.is_empty() {
+            return blocks;
+        }
+        let length = bench.journal.len();
+        blocks.extend(run(bench, owed));
+        assert!(bench.journal.len() > length, "what is owed leads on");
+    }
 }

@@ -75,6 +75,8 @@ impl Chain {
             transactions_root: Block::transactions_root(&transactions),
             members: genesis.members_hash(),
             rules: RULES_VERSION,
+            epoch: 0,
+            round: self.0.len() as u64 + 1,
         };
         self.0.push(Block { header, transactions });
         self.0.last().expect("just pushed").clone()
@@ -83,8 +85,13 @@ impl Chain {
 
 /// A block as its only member proves it.
 pub(crate) fn attested(block: &Block, root: StateRoot) -> BlockProof {
-    let signature = signing::sign(&key(1), &Attestation::signed_text(&block.header, &root, &cell(1)));
-    BlockProof { block: block.clone(), attestations: vec![Attestation { member: cell(1), root, signature }] }
+    attested_by(&[1], block, root)
+}
+
+/// A block with these members' words.
+pub(crate) fn attested_by(members: &[u8], block: &Block, root: StateRoot) -> BlockProof {
+    let word = |member: &u8| Attestation::sign(&key(*member), &block.header, root);
+    BlockProof { block: block.clone(), attestations: members.iter().map(word).collect() }
 }
 
 pub(crate) fn try_apply(bench: &mut Bench<StateMachine>, block: Block) -> Result<Applied, Problem> {

@@ -1,0 +1,225 @@
+//! What waits to be put into this cell's next event.
+//!
+//! Rules:
+//!
+//! - Transactions come in the order of the journal entries they were taken in with, each once: what has an entry below the
+//!   highest that came is known. So effects may come again, and be missed and looked up.
+//! - What this cell has said already, in an event that its journal holds, is not said again.
+//! - While too many blocks are open, nothing is added to the order; members' words always go.
+//!
+//! Bounded by what Consensus takes in and by the blocks that may be open.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use consensus::EXECUTION_LAG_BLOCKS_MAX;
+use protocol::block::Attestation;
+use protocol::consensus::{Progress, Waiting};
+use protocol::gossip::{EVENT_OVERHEAD_BYTES, Payload};
+use protocol::transaction::Transaction;
+use protocol::{TxId, codec};
+
+/// Words of one event.
+const WORDS_MAX: usize = 256;
+/// What a transaction takes beside its arguments, in bytes, at most.
+const TRANSACTION_OVERHEAD_BYTES: usize = 512;
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// In events of an epoch that has ended: first in line.
+    again: VecDeque<Transaction>,
+    waiting: VecDeque<Arc<Waiting>>,
+    /// Entries below this one are known.
+    next_entry: u64,
+    /// What this cell's journal holds in an event already.
+    said: BTreeSet<TxId>,
+    words: VecDeque<Attestation>,
+    progress: Option<Progress>,
+}
+
+impl Inner {
+    fn may_order(&self) -> bool {
+        let open = |progress: Progress| progress.ordered.saturating_sub(progress.finalised);
+        self.progress.is_none_or(|progress| open(progress) < EXECUTION_LAG_BLOCKS_MAX)
+    }
+}
+
+/// What waits to be said.
+#[derive(Debug, Default)]
+pub struct Pool(Mutex<Inner>);
+
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets everything but what is in events already.
+    pub(super) fn reset(&self, said: BTreeSet<TxId>, progress: Progress) {
+        *self.lock() = Inner { said, progress: Some(progress), ..Inner::default() };
+    }
+
+    /// A transaction was taken in.
+    pub fn add(&self, waiting: Arc<Waiting>) {
+        let mut inner = self.lock();
+        if waiting.entry < inner.next_entry {
+            return;
+        }
+        inner.next_entry = waiting.entry + 1;
+        if inner.said.is_empty() || !inner.said.remove(&waiting.transaction.id()) {
+            inner.waiting.push_back(waiting);
+        }
+    }
+
+    /// The last entry that is known.
+    pub fn known(&self) -> Option<u64> {
+        self.lock().next_entry.checked_sub(1)
+    }
+
+    /// This cell's word for a block.
+    pub fn attest(&self, word: Attestation) {
+        let mut inner = self.lock();
+        if !inner.words.contains(&word) {
+            inner.words.push_back(word);
+        }
+    }
+
+    /// Blocks have come further.
+    pub fn advance(&self, progress: Progress) {
+        let mut inner = self.lock();
+        let finalised = inner.progress.map_or(0, |before| before.finalised).max(progress.finalised);
+        inner.progress = Some(Progress { finalised, ..progress });
+        Self::drop_final(&mut inner);
+    }
+
+    /// Blocks are final up to this count.
+    pub fn finalised(&self, blocks: u64) {
+        let mut inner = self.lock();
+        if let Some(progress) = &mut inner.progress {
+            progress.finalised = progress.finalised.max(blocks);
+        }
+        Self::drop_final(&mut inner);
+    }
+
+    /// Words for blocks that are final need not be said any more.
+    fn drop_final(inner: &mut Inner) {
+        let finalised = inner.progress.map_or(0, |progress| progress.finalised);
+        inner.words.retain(|word| word.index.0 >= finalised);
+    }
+
+    /// Whether there is something for the next event.
+    pub(super) fn has_to_say(&self, may_order: bool) -> bool {
+        let inner = self.lock();
+        let waits = !inner.waiting.is_empty() || !inner.again.is_empty();
+        !inner.words.is_empty() || may_order && waits && inner.may_order()
+    }
+
+    /// Takes what the next event carries: words, and transactions of at most so many bytes.
+    pub(super) fn take(&self, bytes_max: usize) -> Payload {
+        let mut inner = self.lock();
+        let words = inner.words.len().min(WORDS_MAX);
+        let attestations: Vec<Attestation> = inner.words.drain(..words).collect();
+        let mut room = bytes_max.saturating_sub((words + 1) * EVENT_OVERHEAD_BYTES);
+        let mut transactions = Vec::new();
+        if !inner.may_order() {
+            return Payload { transactions, attestations };
+        }
+        let mut fits = |transaction: &Transaction| {
+            let bytes = transaction.args.len() + TRANSACTION_OVERHEAD_BYTES;
+            let fits = bytes <= room;
+            room = room.saturating_sub(if fits { bytes } else { 0 });
+            fits
+        };
+        while let Some(transaction) = inner.again.pop_front_if(|transaction| fits(transaction)) {
+            transactions.push(transaction);
+        }
+        while let Some(waiting) = inner.waiting.pop_front_if(|waiting| fits(&waiting.transaction)) {
+            transactions.push(
+                Arc::try_unwrap(waiting)
+                    .map_or_else(|waiting| waiting.transaction.clone(), |waiting| waiting.transaction),
+            );
+        }
+        Payload { transactions, attestations }
+    }
+
+    /// What was in an event that came to nothing is said again.
+    pub(super) fn again(&self, payload: &[u8]) {
+        if let Ok(payload) = read(payload) {
+            self.lock().again.extend(payload.transactions);
+        }
+    }
+}
+
+/// What an event carries; nothing is no bytes.
+pub(super) fn read(payload: &[u8]) -> Result<Payload, protocol::Problem> {
+    if payload.is_empty() { Ok(Payload::default()) } else { codec::decode(payload) }
+}
+
+/// The bytes of what an event carries.
+pub(super) fn write(payload: &Payload) -> Vec<u8> {
+    if *payload == Payload::default() { Vec::new() } else { codec::encode(payload) }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::signing::Signature;
+    use protocol::{CellId, GenesisHash};
+
+    use super::*;
+
+    fn waiting(entry: u64) -> Arc<Waiting> {
+        let transaction = Transaction {
+            genesis: GenesisHash::ZERO,
+            sender: CellId::from_bytes([1; 32]),
+            nonce: entry,
+            module: "kv".into(),
+            call: "put".into(),
+            args: "{}".into(),
+            signature: Signature::from_bytes([0; 64]),
+        };
+        Arc::new(Waiting { entry, transaction })
+    }
+
+    fn nonces(payload: &Payload) -> Vec<u64> {
+        payload.transactions.iter().map(|transaction| transaction.nonce).collect()
+    }
+
+    #[test]
+    fn each_is_said_once_in_order_however_often_it_comes() {
+        let pool = Pool::default();
+        for entry in [3, 5, 3, 5, 9] {
+            pool.add(waiting(entry));
+        }
+        assert_eq!(nonces(&pool.take(2_000)), [3, 5, 9][..2], "as many as there is room for");
+        assert_eq!(nonces(&pool.take(2_000)), [9]);
+        pool.add(waiting(9));
+        assert!(!pool.has_to_say(true));
+        assert_eq!(pool.known(), Some(9));
+    }
+
+    #[test]
+    fn what_the_journal_holds_in_an_event_is_not_said_again_and_what_came_to_nothing_is() {
+        let pool = Pool::default();
+        let progress = Progress { ordered: 0, executed: 0, finalised: 0 };
+        pool.reset([waiting(3).transaction.id()].into(), progress);
+        for entry in [3, 5] {
+            pool.add(waiting(entry));
+        }
+        let said = pool.take(usize::MAX);
+        assert_eq!(nonces(&said), [5]);
+        pool.again(&write(&said));
+        pool.add(waiting(6));
+        assert_eq!(nonces(&pool.take(usize::MAX)), [5, 6], "first in line");
+    }
+
+    #[test]
+    fn nothing_is_added_to_the_order_while_too_many_blocks_are_open() {
+        let pool = Pool::default();
+        pool.add(waiting(1));
+        pool.advance(Progress { ordered: EXECUTION_LAG_BLOCKS_MAX, executed: 0, finalised: 0 });
+        assert!(!pool.has_to_say(true));
+        assert_eq!(nonces(&pool.take(usize::MAX)), [0u64; 0]);
+        pool.finalised(1);
+        assert!(pool.has_to_say(true) && !pool.has_to_say(false));
+        assert_eq!(nonces(&pool.take(usize::MAX)), [1]);
+    }
+}

@@ -1,0 +1,343 @@
+//! The cell as host of its gossip: its journal by the bus, its network, its key.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use consensus::Record;
+use futures_util::future::BoxFuture;
+use machine::Entry;
+use protocol::block::Attestation;
+use protocol::consensus::{
+    AttestedRequest, EpochView, OrderRequest, OrderedRound, Progress, RecordRequest, RecordedRequest,
+};
+use protocol::gossip::{EventBytes, ForkProof};
+use protocol::shared::{Empty, ListRequest};
+use protocol::signing::{self, Signature, Signed};
+use protocol::transaction::Transaction;
+use protocol::{CellId, Problem, ProblemKind, Service, TxId};
+use tokio::sync::Notify;
+
+use super::driver::{Driver, Start};
+use super::{
+    Contents, DecidedRound, GossipSettings, Handle, Host, Input, Members, Target, alone, behind, pool,
+};
+use crate::actor::journal_problem;
+use crate::network::Lane;
+use crate::node::World;
+
+/// The pause before the driver begins anew after a fault of its journal.
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
+/// The pause before a busy journal is asked again.
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
+/// Words that wait to be journaled; more are looked for again.
+const WORDS_MAX: usize = 65_536;
+
+/// Starts what orders transactions in this cell.
+pub fn start(world: &Arc<World>) {
+    let members = Arc::new(Members::new(&world.genesis.members));
+    if members.place(&world.cell).is_none() {
+        world.edge.spawn(behind::observe(Arc::clone(world), members));
+    } else if members.count() == 1 {
+        world.edge.spawn(alone::run(Arc::clone(world)));
+    } else {
+        world.edge.spawn(keep_running(Arc::clone(world), members));
+    }
+}
+
+async fn keep_running(world: Arc<World>, members: Arc<Members>) {
+    let seat =
+        Arc::new(Seat { world: Arc::downgrade(&world), words: Mutex::default(), has_words: Notify::new() });
+    world.edge.spawn(enter_words(Arc::clone(&world), Arc::clone(&seat)));
+    loop {
+        match run(&world, &members, &seat).await {
+            Ok(()) => return,
+            Err(problem) => tracing::error!(%problem, "gossip begins anew from what is durable"),
+        }
+        tokio::time::sleep(RESTART_PAUSE).await;
+    }
+}
+
+async fn run(world: &Arc<World>, members: &Arc<Members>, seat: &Arc<Seat>) -> Result<(), Problem> {
+    let epoch = world.bus.internal().consensus().epoch(Empty {}).await?;
+    let events = {
+        let reader = journal(world)?;
+        crate::node::blocking(move || read_events(&reader, &epoch)).await??
+    };
+    let settings = GossipSettings {
+        genesis: world.genesis.hash(),
+        epoch_rounds: world.genesis.epoch_rounds(),
+        engine: super::engine_settings(
+            world.settings.consensus.event_interval_us,
+            world.settings.consensus.patience_us,
+        ),
+    };
+    let start = Start { epoch: epoch.epoch, base: epoch.base, events, progress: Some(epoch.progress) };
+    let host: Arc<dyn Host> = Arc::<Seat>::clone(seat);
+    let (driver, handle) = Driver::new(host, Arc::clone(members), world.cell, settings, start)?;
+    let said = driver.unordered_own();
+    let said = said.iter().filter_map(|said| pool::read(&said.payload).ok());
+    let said: BTreeSet<TxId> = said
+        .flat_map(|payload| payload.transactions.iter().map(Transaction::id).collect::<Vec<_>>())
+        .collect();
+    world.pool.reset(said, epoch.progress);
+    fill_pool(world).await?;
+    world.set_gossip(handle.clone());
+    let watching = world.edge.spawn(watch_peers(Arc::clone(world), handle));
+    let ended = driver.run().await;
+    watching.abort();
+    ended
+}
+
+/// Puts what waits in Consensus's view into the pool: effects may have been missed.
+pub async fn fill_pool(world: &World) -> Result<(), Problem> {
+    let consensus = world.bus.internal();
+    loop {
+        let cursor = world.pool.known().map(|entry| entry.to_string());
+        let page = consensus
+            .consensus()
+            .waits(ListRequest { cursor, limit: Some(1_000), ..ListRequest::default() })
+            .await?;
+        for waiting in page.items {
+            world.pool.add(Arc::new(waiting));
+        }
+        if page.next.is_none() {
+            break;
+        }
+    }
+    for word in consensus.consensus().own_words(Empty {}).await?.items {
+        world.pool.attest(word);
+    }
+    Ok(())
+}
+
+async fn watch_peers(world: Arc<World>, handle: Handle) {
+    let mut changes = world.network().changes();
+    while changes.changed().await.is_ok() {
+        handle.tell(Input::Peers).await;
+    }
+}
+
+/// Journals what other members say of blocks, all that has come together.
+async fn enter_words(world: Arc<World>, seat: Arc<Seat>) {
+    loop {
+        seat.has_words.notified().await;
+        let attestations = std::mem::take(&mut *seat.words.lock().unwrap_or_else(PoisonError::into_inner));
+        if attestations.is_empty() {
+            continue;
+        }
+        let request = AttestedRequest { attestations };
+        let entered = patiently(|| {
+            let (bus, request) = (world.bus.internal(), request.clone());
+            Box::pin(async move { bus.consensus().attested(request).await })
+        });
+        if let Err(problem) = entered.await {
+            tracing::warn!(%problem, "members' words were not journaled; they come again with what is missing");
+        }
+    }
+}
+
+/// Asks again while the service is busy.
+async fn patiently<'a, T>(ask: impl Fn() -> BoxFuture<'a, Result<T, Problem>>) -> Result<T, Problem> {
+    loop {
+        match ask().await {
+            Err(problem) if problem.kind == ProblemKind::Busy => tokio::time::sleep(BUSY_PAUSE).await,
+            done => return done,
+        }
+    }
+}
+
+fn journal(world: &World) -> Result<journal::Reader, Problem> {
+    world.service(Service::Consensus).gauges.reader().ok_or_else(|| {
+        Problem::new(ProblemKind::Unavailable, "gossip.no_journal", "the consensus journal is not open")
+    })
+}
+
+fn events_of(reader: &journal::Reader, index: u64) -> Result<Option<(u64, Vec<Vec<u8>>)>, Problem> {
+    let bytes = reader.get(index).map_err(|error| journal_problem(Service::Consensus, &error))?;
+    Ok(match Entry::<Record>::decode(&bytes)?.record {
+        Record::Events { epoch, events, .. } => Some((epoch, events.into_iter().map(Into::into).collect())),
+        _ => None,
+    })
+}
+
+/// The events of the present epoch, in the order in which they were recorded.
+fn read_events(reader: &journal::Reader, epoch: &EpochView) -> Result<Vec<EventBytes>, Problem> {
+    let mut found = Vec::new();
+    let Some(first) = epoch.entry else { return Ok(found) };
+    for index in first..reader.length() {
+        if let Some((of, events)) = events_of(reader, index)?
+            && of == epoch.epoch
+        {
+            for bytes in events {
+                found.push(EventBytes::read(&bytes)?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The cell as host.
+struct Seat {
+    /// Weak: the world holds the handle, and the driver the seat.
+    world: Weak<World>,
+    words: Mutex<Vec<Attestation>>,
+    has_words: Notify,
+}
+
+impl Seat {
+    fn world(&self) -> Result<Arc<World>, Problem> {
+        let stopped = || Problem::new(ProblemKind::Unavailable, "gossip.stopped", "the cell is stopping");
+        self.world.upgrade().ok_or_else(stopped)
+    }
+}
+
+impl Host for Seat {
+    fn has_to_say(&self, may_order: bool) -> bool {
+        self.world().is_ok_and(|world| world.pool.has_to_say(may_order))
+    }
+
+    fn next_payload(&self, bytes_max: usize) -> (Vec<u8>, Contents) {
+        let payload = self.world().map(|world| world.pool.take(bytes_max)).unwrap_or_default();
+        (pool::write(&payload), Contents { orders: !payload.transactions.is_empty() })
+    }
+
+    fn say_again(&self, payload: &[u8]) {
+        if let Ok(world) = self.world() {
+            world.pool.again(payload);
+        }
+    }
+
+    fn check(&self, event: &EventBytes) -> Result<Contents, Problem> {
+        let world = self.world()?;
+        let payload = pool::read(&event.payload)?;
+        let genesis = world.genesis.hash();
+        if payload.attestations.iter().any(|word| word.member != event.event.creator) {
+            let cause = "an event carries another member's word";
+            return Err(Problem::new(ProblemKind::Invalid, "event.foreign_word", cause));
+        }
+        let transactions = payload.transactions.iter().map(|transaction| Signed {
+            signer: transaction.sender,
+            bytes: transaction.signed_text(),
+            signature: transaction.signature,
+        });
+        let words = payload.attestations.iter().map(|word| Signed {
+            signer: word.member,
+            bytes: word.signed_text(&genesis),
+            signature: word.signature,
+        });
+        let to_check: Vec<Signed> = transactions.chain(words).collect();
+        if signing::verify_all(&to_check).contains(&false) {
+            let cause = "a signature in what an event carries does not hold";
+            return Err(Problem::new(ProblemKind::Invalid, "event.bad_contents", cause));
+        }
+        Ok(Contents { orders: !payload.transactions.is_empty() })
+    }
+
+    fn look(&self, event: &EventBytes) -> Contents {
+        Contents { orders: pool::read(&event.payload).is_ok_and(|payload| !payload.transactions.is_empty()) }
+    }
+
+    fn heard(&self, payload: &[u8]) {
+        let (Ok(world), Ok(payload)) = (self.world(), pool::read(payload)) else { return };
+        let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = payload.attestations.into_iter().filter(|word| word.member != world.cell);
+        let before = words.len();
+        words.extend(news.take(WORDS_MAX.saturating_sub(before)));
+        if words.len() > before {
+            self.has_words.notify_one();
+        }
+    }
+
+    fn sign(&self, text: &[u8]) -> Signature {
+        self.world().map_or(Signature::from_bytes([0; 64]), |world| world.keyring.sign(text))
+    }
+
+    fn record(
+        &self,
+        epoch: u64,
+        first: u64,
+        events: Vec<Vec<u8>>,
+    ) -> BoxFuture<'static, Result<(), Problem>> {
+        let world = self.world();
+        Box::pin(async move {
+            let bus = world?.bus.internal();
+            let request = RecordRequest { epoch, first, events };
+            patiently(|| {
+                let (bus, request) = (bus.clone(), request.clone());
+                Box::pin(async move { bus.consensus().record(request).await })
+            })
+            .await
+            .map(|_| ())
+        })
+    }
+
+    fn read(&self, epoch: u64, number: u64) -> BoxFuture<'static, Result<Vec<u8>, Problem>> {
+        let world = self.world();
+        Box::pin(async move {
+            let world = world?;
+            let found = world.bus.internal().consensus().recorded(RecordedRequest { epoch, number }).await?;
+            let reader = journal(&world)?;
+            let events = crate::node::blocking(move || events_of(&reader, found.entry)).await??;
+            let event =
+                events.and_then(|(_, events)| events.into_iter().nth(usize::try_from(found.place).ok()?));
+            event.ok_or_else(|| {
+                Problem::new(
+                    ProblemKind::Fault,
+                    "gossip.bad_journal",
+                    "an event is not where it was recorded",
+                )
+            })
+        })
+    }
+
+    fn order(&self, epoch: u64, rounds: Vec<DecidedRound>) -> BoxFuture<'static, Result<Progress, Problem>> {
+        let world = self.world();
+        Box::pin(async move {
+            let world = world?;
+            let read = |payload: &Vec<u8>| {
+                pool::read(payload).map(|payload| payload.transactions).unwrap_or_default()
+            };
+            let rounds = rounds.into_iter().map(|DecidedRound { round, time_us, payloads }| OrderedRound {
+                round,
+                time_us,
+                transactions: payloads.iter().flat_map(read).collect(),
+            });
+            let request = OrderRequest { epoch, rounds: rounds.collect() };
+            let progress = patiently(|| {
+                let (bus, request) = (world.bus.internal(), request.clone());
+                Box::pin(async move { bus.consensus().order(request).await })
+            })
+            .await?;
+            world.pool.advance(progress);
+            Ok(progress)
+        })
+    }
+
+    fn send(&self, to: &CellId, frame: Vec<u8>) {
+        if let Ok(world) = self.world() {
+            world.network().push(Lane::Events, to, frame);
+        }
+    }
+
+    fn connected(&self) -> Vec<CellId> {
+        self.world().map(|world| world.network().connected_peers()).unwrap_or_default()
+    }
+
+    fn forked(&self, one: EventBytes, other: EventBytes) {
+        let Ok(world) = self.world() else { return };
+        let proof = ForkProof { one: one.event, other: other.event };
+        tracing::warn!(member = %proof.one.creator, "a member has forked; cell call consensus.evidence shows the proof");
+        world.edge.clone().spawn(async move {
+            if let Err(problem) = world.bus.internal().consensus().accuse(proof).await {
+                tracing::warn!(%problem, "the evidence of a fork was not journaled");
+            }
+        });
+    }
+
+    fn fall_behind(&self, target: Target) {
+        if let Ok(world) = self.world() {
+            world.edge.clone().spawn(behind::catch_up(world, target));
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What members push to each other, and how final blocks are asked for.
+
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+use protocol::block::BlockProof;
+use protocol::{Hash, Problem};
+
+/// What is pushed.
+#[derive(Debug, Encode, Decode)]
+pub(super) enum Frame {
+    /// Events that were just made, as `protocol::gossip::EventBytes`.
+    #[n(0)]
+    Events {
+        /// Their epoch.
+        #[n(0)]
+        epoch: u64,
+        /// They themselves.
+        #[n(1)]
+        events: Vec<ByteVec>,
+    },
+    /// A question for all that is not among the ancestors of these.
+    #[n(1)]
+    Ask {
+        /// The epoch.
+        #[n(0)]
+        epoch: u64,
+        /// The asker's newest events.
+        #[n(1)]
+        tips: Vec<Hash>,
+    },
+    /// The answer to a question.
+    #[n(2)]
+    Answer {
+        /// The epoch.
+        #[n(0)]
+        epoch: u64,
+        /// Events, parents first.
+        #[n(1)]
+        events: Vec<ByteVec>,
+        /// Whether there are more: ask again.
+        #[n(2)]
+        more: bool,
+    },
+    /// The epoch that was asked for is over here.
+    #[n(3)]
+    Over {
+        /// The epoch here.
+        #[n(0)]
+        epoch: u64,
+        /// The first block that it may fill: all before are final here.
+        #[n(1)]
+        base: u64,
+    },
+}
+
+/// A request for final blocks.
+#[derive(Debug, Encode, Decode)]
+pub(super) struct AskBlocks {
+    /// The first.
+    #[n(0)]
+    pub(super) from: u64,
+}
+
+/// The reply.
+#[derive(Debug, Encode, Decode)]
+pub(super) enum Blocks {
+    /// Some of them.
+    #[n(0)]
+    Here {
+        /// Blocks in order, with what makes them final.
+        #[n(0)]
+        proofs: Vec<BlockProof>,
+        /// How many blocks are final there.
+        #[n(1)]
+        finalised: u64,
+    },
+    /// None.
+    #[n(1)]
+    Refused {
+        /// Why.
+        #[n(0)]
+        problem: Problem,
+    },
+}

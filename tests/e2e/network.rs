@@ -1,0 +1,127 @@
+//! Four real cells of one network: one order, one state, and what happens when members go and come back.
+
+use kit::{Cell, network, until};
+use serde_json::{Value, json};
+
+/// Submits `kv.put` at a cell; the transaction's id.
+fn put(cell: &Cell, key: &str, value: &str, wait: &str) -> Value {
+    let args = json!({ "key": key, "value": value }).to_string();
+    cell.ok(&["tx", "submit", "--module", "kv", "--call", "put", "--args", &args, "--wait", wait])
+}
+
+fn start_all(cells: &mut [Cell]) {
+    cells.iter_mut().for_each(Cell::start);
+    for cell in cells.iter() {
+        until("it is synced", || is_synced(cell));
+    }
+}
+
+fn is_synced(cell: &Cell) -> bool {
+    let (status, body) = cell.get("/readyz");
+    let readiness: Value = serde_json::from_str(&body).expect("JSON");
+    (status == 200) == (readiness["state"] == "synced") && status == 200
+}
+
+/// Block hashes up to a block, as a cell tells them.
+fn chain(cell: &Cell, blocks: u64) -> Vec<Value> {
+    let block = |index: u64| cell.ok(&["block", "show", &index.to_string()])["summary"].clone();
+    (0..blocks).map(block).collect()
+}
+
+/// Waits until all cells have the same final blocks and roots; how many blocks.
+fn agree(cells: &[Cell]) -> u64 {
+    let status = |cell: &Cell| cell.ok(&["call", "consensus.status", "{}"]);
+    until("all have finalised the same blocks", || {
+        let all: Vec<Value> = cells.iter().map(status).collect();
+        all.iter().all(|one| one["finalised"] == all[0]["finalised"] && one["finalised"] == one["ordered"])
+    });
+    let blocks = status(&cells[0])["finalised"].as_u64().map_or(0, |index| index + 1);
+    let first = chain(&cells[0], blocks);
+    for cell in &cells[1..] {
+        let other = chain(cell, blocks);
+        assert_eq!(other, first, "the same blocks, with the same roots");
+    }
+    let root = cells[0].ok(&["state", "root"]);
+    assert!(cells.iter().all(|cell| cell.ok(&["state", "root"]) == root));
+    blocks
+}
+
+#[test]
+fn four_cells_agree_on_one_order_and_one_state() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut cells = network(dir.path(), 4);
+    start_all(&mut cells);
+    // Each at its own cell, at the same time, some of them to the same key.
+    std::thread::scope(|scope| {
+        for (number, cell) in cells.iter().enumerate() {
+            scope.spawn(move || {
+                for turn in 0..5 {
+                    put(cell, &format!("of-{number}"), &turn.to_string(), "accepted");
+                    // The first one owns it; the others are refused, on all cells alike.
+                    let args = json!({ "key": "shared", "value": turn.to_string() }).to_string();
+                    cell.run(&[
+                        "tx",
+                        "submit",
+                        "--module",
+                        "kv",
+                        "--call",
+                        "put",
+                        "--args",
+                        &args,
+                        "--wait",
+                        "finalised",
+                    ]);
+                }
+            });
+        }
+    });
+    assert!(agree(&cells) > 0);
+    let value = |cell: &Cell, key: &str| cell.ok(&["state", "get", key])["value"].clone();
+    let shared = value(&cells[0], "kv/shared");
+    for cell in &cells {
+        assert_eq!(value(cell, "kv/shared"), shared);
+        for number in 0..4 {
+            assert_eq!(value(cell, &format!("kv/of-{number}")), "4");
+        }
+    }
+    // The proof of a block, made by one, checks with the genesis file of another.
+    let file = dir.path().join("block.json");
+    std::fs::write(&file, cells[0].run(&["block", "show", "0"]).stdout).expect("writes");
+    let genesis = cells[3].dir().join("genesis.json").display().to_string();
+    let file = file.display().to_string();
+    let verified = cells[3].ok(&["block", "verify", &file, "--genesis", &genesis]);
+    assert_eq!(verified["valid"], true, "{verified}");
+}
+
+#[test]
+fn without_two_thirds_nothing_is_taken_and_it_goes_on_by_itself() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut cells = network(dir.path(), 4);
+    start_all(&mut cells);
+    put(&cells[0], "a", "1", "finalised");
+    cells[3].kill();
+    put(&cells[0], "a", "2", "finalised");
+    cells[2].kill();
+    until("it notices", || cells[0].get("/readyz").0 == 503);
+    let args = json!({ "key": "a", "value": "3" }).to_string();
+    let submit = ["tx", "submit", "--module", "kv", "--call", "put", "--args", &args];
+    let (code, problem) = cells[0].refused(&submit);
+    assert_eq!((code, problem.as_str()), (1, "consensus.no_quorum"));
+    assert_eq!(cells[0].ok(&["state", "get", "kv/a"])["value"], "2", "reads go on");
+    cells[2].start();
+    until("it goes on", || is_synced(&cells[0]));
+    put(&cells[0], "a", "4", "finalised");
+    // All of them, in whatever order.
+    for cell in &mut cells {
+        cell.kill();
+    }
+    for place in [2, 0, 3, 1] {
+        cells[place].start();
+    }
+    for cell in &cells {
+        until("it is synced", || is_synced(cell));
+    }
+    put(&cells[1], "a", "5", "finalised");
+    agree(&cells);
+    assert_eq!(cells[3].ok(&["state", "get", "kv/a"])["value"], "5");
+}
