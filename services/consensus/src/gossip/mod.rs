@@ -335,7 +335,9 @@ impl Gossip {
         self.plan = self.graph.plan(self.me);
     }
 
-    /// A new epoch begins in a life that takes part already: nothing can be forgotten of an empty graph.
+    /// Takes part at once in an epoch that begins, and asks nobody: only where no earlier life of this member can have said anything
+    /// in the epoch. One that was restored from an older disk, or that skips epochs, has to [begin](Gossip::begin), or
+    /// it may fork.
     pub fn go_on(&mut self) {
         (self.has_begun, self.is_started) = (true, true);
         self.plan = self.graph.plan(self.me);
@@ -390,11 +392,12 @@ impl Gossip {
         }
     }
 
-    /// A link to a member came up: what was on its way before may be lost.
+    /// A link to a member came up, or it is known to have something: what was on its way before may be lost, and it is asked now. No more
+    /// than once in [`Settings::answer_us_max`] before that is due anyway.
     pub fn handle_connected(&mut self, member: MemberIndex, now_us: u64) {
         let now_us = self.clock.steady(now_us);
         if self.has_begun && member != self.me {
-            self.asking.is_lost(member);
+            self.asking.is_lost(member, &self.settings, now_us);
             self.ask(member, now_us);
         }
     }

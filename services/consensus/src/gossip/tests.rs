@@ -243,8 +243,9 @@ fn of_who_has_forked_only_what_is_needed_is_taken() {
     assert_eq!(numbers(&answer(&mut gossip, &[], 2).0), [1, 3, 4, 5]);
     // Answers bring branches, and not without end.
     for number in 10..30 {
-        gossip.handle_connected(MemberIndex(2), 1);
-        gossip.handle_answer(MemberIndex(2), vec![said(number, 1, Some(1), &[], 0)], false, 1);
+        let now_us = u64::from(number) * 100;
+        gossip.handle_connected(MemberIndex(2), now_us);
+        gossip.handle_answer(MemberIndex(2), vec![said(number, 1, Some(1), &[], 0)], false, now_us);
     }
     let (branches, _) = gossip.graph().branches(&said(30, 1, Some(1), &[], 0).event);
     assert_eq!(branches, gossip.branches_max());
@@ -265,6 +266,13 @@ fn who_brings_nothing_new_is_not_asked_again_at_once() {
     }
     push(&mut gossip, &[&orphan], 300);
     assert_eq!(asks(&mut gossip), [1]);
+    // Nor who comes and goes.
+    let mut asked = 0;
+    for now_us in 301..401 {
+        gossip.handle_connected(MemberIndex(1), now_us);
+        asked += asks(&mut gossip).len();
+    }
+    assert_eq!(asked, 1, "for the first of its links");
 }
 
 #[test]

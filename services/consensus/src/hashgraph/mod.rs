@@ -69,7 +69,7 @@
 //! lookup, strongly seeing a count of bits over the members, and nothing walks the graph. Only of members that have forked, what each
 //! judge knows is gathered by a walk over what no round has received.
 //!
-//! In memory an event is about 330 bytes and 8 more for each member; what it carries is not here.
+//! In memory an event is about 340 bytes and 8 more for each member; what it carries is not here.
 //!
 //! Absent: signatures (checked before), payloads (kept by whoever has the events), orphans (the caller brings
 //! parents first), clocks, changes of members (the next epoch's graph has them).
