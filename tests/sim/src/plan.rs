@@ -21,6 +21,8 @@ pub enum Lie {
     Forging,
     /// It makes bursts of events, more than a member may in a round.
     Flooding,
+    /// It makes its events on its own alone, so that no round ends by them.
+    Deaf,
 }
 
 /// Who does not reach whom, and when.
@@ -137,6 +139,7 @@ impl Plan {
                 Lie::Partial,
                 Lie::Forging,
                 Lie::Flooding,
+                Lie::Deaf,
             ]);
             lies[who] = Some(lie);
         }

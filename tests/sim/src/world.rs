@@ -346,7 +346,10 @@ impl World {
             member.waiting.clear();
         }
         gossip.set_to_say(!member.waiting.is_empty());
-        let Some(draft) = gossip.draft(clock) else { return };
+        let Some(mut draft) = gossip.draft(clock) else { return };
+        if member.lie == Some(Lie::Deaf) {
+            draft.other_parents.clear();
+        }
         let payload: Vec<u8> = member.waiting.drain(..).flat_map(Word::to_le_bytes).collect();
         // Two lives of one member never say the very same.
         let said = make(who, Draft { time_us: draft.time_us + life as u64, ..draft }, payload);

@@ -1,13 +1,14 @@
 //! Two halves that do not reach each other: nobody can order anything, so all fall nearly silent, and wake at once when the cut is over.
 
-use sim::{Cut, Plan, Random, World};
+use sim::{Cut, Lie, Plan, Random, World};
 
 const CUT_US: u64 = 1_000_000;
 const HEALS_US: u64 = 121_000_000;
 
 /// A network of four or of seven in two parts, from soon after its beginning on.
-fn split(side: &[bool], is_told: bool, later: &[Cut]) -> World {
+fn split(side: &[bool], is_told: bool, later: &[Cut], lies: &[(usize, Lie)]) -> World {
     let mut plan = Plan::calm(side.len());
+    lies.iter().for_each(|(who, lie)| plan.lies[*who] = Some(*lie));
     let cut = Cut { from_us: CUT_US, until_us: HEALS_US, side: side.to_vec(), both_ways: true, is_told };
     plan.cuts = [&[cut], later].concat();
     plan.heals_us = plan.cuts.iter().map(|cut| cut.until_us).max().unwrap_or(HEALS_US);
@@ -26,7 +27,7 @@ fn made(world: &World, from_us: u64, until_us: u64) -> usize {
 /// All words are ordered by all within three seconds after the heal.
 fn check_wakes(world: &World) {
     assert!(world.broken.is_empty(), "{:?}", world.broken);
-    for member in &world.members {
+    for member in world.members.iter().filter(|member| member.is_honest()) {
         let last = member.words.iter().map(|(_, at_us)| *at_us).max().expect("something was said");
         assert_eq!(member.words.len(), world.submitted.len());
         let after = last.saturating_sub(world.plan.heals_us);
@@ -41,7 +42,7 @@ fn halves_fall_silent_within_a_minute_and_wake_within_three_seconds() {
     for (side, is_told) in
         [(&[true, true, false, false][..], true), (&[true, true, false, false], false), (&of_seven, true)]
     {
-        let world = split(side, is_told, &[]);
+        let world = split(side, is_told, &[], &[]);
         let members = side.len();
         let begin = made(&world, CUT_US, CUT_US + 10_000_000);
         let later = made(&world, CUT_US + 60_000_000, HEALS_US);
@@ -60,9 +61,20 @@ fn halves_that_meet_for_moments_wake_as_soon() {
         Cut { from_us, until_us: from_us + 9_980_000, side: side.to_vec(), both_ways: true, is_told: true }
     };
     let cuts: Vec<Cut> = (0..6).map(cut).collect();
-    let world = split(&side, true, &cuts);
+    let world = split(&side, true, &cuts, &[]);
     assert!(world.broken.is_empty(), "{:?}", world.broken);
     assert!(
         world.members.iter().all(|member| member.words.len() == world.submitted.len() && member.is_at_rest())
     );
+}
+
+/// Of four, one is cut off, and one makes its events on its own alone: two and it are a supermajority that no round ends by. So
+/// patience is not what they need.
+#[test]
+fn a_round_that_does_not_end_is_crowded_by_nobody() {
+    let world = split(&[true, false, false, false], true, &[], &[(3, Lie::Deaf)]);
+    let later = made(&world, CUT_US, HEALS_US) - world.made.values().filter(|made| made.by == 3).count();
+    // In two minutes each makes so many that each is a millisecond later than the one before.
+    assert!((300..2 * 520).contains(&later), "{later} events of two members in two minutes");
+    check_wakes(&world);
 }

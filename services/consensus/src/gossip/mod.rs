@@ -15,7 +15,8 @@
 //!   a link comes up is asked at once.
 //! - **Start**: after [`Gossip::begin`] a member asks all others, and makes no event before it knows all that was known to members
 //!   who, with itself, are a supermajority. What it has forgotten of its own, being restored from an older disk, is found so if one of
-//!   these has it. A member that hears of an event of its own that it does not have, then or later, **has been
+//!   these has it, in its graph or waiting for a parent. An answer to a question of an earlier life must not reach it: a link ends with the
+//!   process, and so does what is on it. A member that hears of an event of its own that it does not have, then or later, **has been
 //!   rolled back**: it makes no event any more in this life, and else goes on. It takes the event in like others'
 //!   ([`hashgraph`](crate::hashgraph) has to be the same everywhere, and what others build on it could not be taken in without).
 //! - **Members that have forked**: of them, a member takes in only what is needed: what an event waits for, and what
@@ -464,7 +465,7 @@ impl Gossip {
         let frame = match due {
             outbox::Due::Push(events) => Frame::Events(events.into_iter().map(Held::Here).collect()),
             outbox::Due::Ask => Frame::Ask { tips: self.graph.newest() },
-            outbox::Due::Answer(tips) => self.answer(&tips),
+            outbox::Due::Answer(tips) => self.answer(to, &tips),
         };
         Some((to, frame))
     }
@@ -521,8 +522,8 @@ impl Gossip {
         }
     }
 
-    fn answer(&self, tips: &[EventId]) -> Frame {
-        let unknown = self.graph.unknown_to(tips, ANSWER_EVENTS_MAX);
+    fn answer(&self, to: MemberIndex, tips: &[EventId]) -> Frame {
+        let unknown = self.graph.unknown_to(to, tips, ANSWER_EVENTS_MAX - 1);
         let (mut events, mut more, mut bytes) = (Vec::new(), unknown.more, 0);
         // Its own last event not before it is durable, asked or not. Nobody builds on it yet.
         let unsent = self.unsent.as_ref().map(|(number, _)| *number as usize);
@@ -534,6 +535,11 @@ impl Gossip {
                 break;
             }
             events.push(held);
+        }
+        // What of the asker's waits here for a parent that it may have lost: the last says enough.
+        let fits = |said: &Arc<Said>| events.is_empty() || bytes + said.bytes() <= ANSWER_BYTES_MAX;
+        if !more && let Some(said) = self.waiting.last_of(to).filter(fits) {
+            events.push(Held::Here(said));
         }
         Frame::Answer { events, more }
     }

@@ -134,6 +134,28 @@ fn who_hears_of_an_own_event_that_it_has_not_makes_none_any_more() {
     assert_eq!(gossip.unordered_own(), [first, second]);
 }
 
+/// Of the third event of member 3 nobody has the parent.
+#[test]
+fn who_asks_is_told_of_its_own_events_that_wait_here_or_that_nobody_needs() {
+    let mut gossip = started(4);
+    push(
+        &mut gossip,
+        &[&said(1, 3, None, &[], 0), &said(5, 3, Some(4), &[], 0), &said(3, 3, Some(2), &[], 0)],
+        1,
+    );
+    push(&mut gossip, &[&said(6, 1, None, &[1], 0), &said(7, 3, None, &[], 0)], 1);
+    assert!(gossip.graph().is_forked(MemberIndex(3)));
+    for (from, expected) in [(3, &[1, 6, 7, 5][..]), (2, &[1, 6])] {
+        gossip.handle_ask(MemberIndex(from), &[], 2);
+        let answers = frames(&mut gossip);
+        let answer = answers.iter().find_map(|(_, frame)| match frame {
+            Frame::Answer { events, more } => Some((numbers(events), *more)),
+            _ => None,
+        });
+        assert_eq!(answer, Some((expected.to_vec(), false)), "to {from}");
+    }
+}
+
 #[test]
 fn own_events_are_sent_when_they_are_durable_and_answered_no_sooner() {
     let mut gossip = started(4);

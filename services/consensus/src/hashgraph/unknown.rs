@@ -75,13 +75,13 @@ impl Hashgraph {
     }
 
     /// What is not among the ancestors of these, and no more events than so many. Of members that have forked, only
-    /// what others have built on: nobody needs the rest.
-    pub(crate) fn unknown_to(&self, tips: &[EventId], max: usize) -> Unknown {
+    /// what others have built on: nobody needs the rest. Of the asker, all: it may have lost it.
+    pub(crate) fn unknown_to(&self, asker: MemberIndex, tips: &[EventId], max: usize) -> Unknown {
         let tips: Vec<Number> = tips.iter().filter_map(|id| self.number_of(id)).collect();
         let numbers = if self.forked.is_empty() {
             self.unknown_to_without_forks(&tips, max + 1)
         } else {
-            self.unknown_to_with_forks(&tips)
+            self.unknown_to_with_forks(asker, &tips)
         };
         let places = numbers.iter().take(max).map(|number| *number as usize - 1);
         Unknown { places: places.collect(), more: numbers.len() > max }
@@ -121,7 +121,7 @@ impl Hashgraph {
 
     /// One pass from the newest down: parents have lower numbers. It ends where nothing is needed any more that is not
     /// known.
-    fn unknown_to_with_forks(&self, tips: &[Number]) -> Vec<Number> {
+    fn unknown_to_with_forks(&self, asker: MemberIndex, tips: &[Number]) -> Vec<Number> {
         #[derive(Clone, Copy, Default)]
         struct Mark {
             known: bool,
@@ -129,13 +129,13 @@ impl Hashgraph {
         }
         let mut marks = vec![Mark::default(); self.nodes().len() + 1];
         tips.iter().for_each(|tip| marks[*tip as usize].known = true);
-        let mut open = 0usize;
         let latest = self.latest_among(tips);
         let unforked = self.ends.iter().zip(&latest).filter(|(ends, _)| ends.len() == 1);
-        for end in unforked.filter(|(ends, latest)| ends[0] > **latest).map(|(ends, _)| ends[0]) {
-            marks[end as usize].needed = true;
-            open += 1;
-        }
+        let new = unforked.filter(|(ends, latest)| ends[0] > **latest).map(|(ends, _)| ends[0]);
+        let of_asker = self.ends[usize::from(asker.0)].iter().copied();
+        let ends: BTreeSet<Number> = new.chain(of_asker).collect();
+        ends.iter().for_each(|end| marks[*end as usize].needed = true);
+        let mut open = ends.len();
         let mut unknown = Vec::new();
         let mut number = self.nodes().len();
         while open > 0 && number > 0 {
