@@ -1,18 +1,23 @@
 //! A network of members under faults: one thread, no clock, one seed gives everything.
 //!
 //! Each honest member is the real [`consensus::gossip::Gossip`] with the real hashgraph, a disk that loses what is not synced, and a
-//! clock that is off. What is simulated is the network, the disk and the signatures (a hash in their place, so
-//! that forging one is possible and is found). Liars run the same code with a driver that lies.
+//! clock that is off and set now and then. What is simulated is the network, the disk and the signatures (a number in their place,
+//! so that forging one is possible and is found). Liars run the same code with a driver that lies.
 //!
 //! A seed's run has a safety phase with all its faults, and then heals; see [`Plan`]. What must hold then stands in
-//! [`invariants`], a file each. `window_rounds` is so long here that nobody falls out of it: catching up
-//! by checkpoints is not built yet.
+//! [`invariants`], a file each. It is one epoch. A link loses, doubles, delays and turns round what is on it, and only an answer
+//! to what a process asked before it crashed does not come through: on a real link it cannot.
 
 pub mod invariants;
+mod lies;
+mod member;
 mod plan;
 mod random;
+mod signing;
 mod world;
 
-pub use plan::{Crash, Cut, ENDS_US, HEALS_US, Lie, Plan};
+pub use member::{GOSSIP, Member};
+pub use plan::{Crash, Cut, Jump, Lie, Plan};
 pub use random::Random;
-pub use world::{Member, World};
+pub use signing::Digest;
+pub use world::{Made, World};

@@ -4,9 +4,9 @@
 use crate::random::Random;
 
 /// When faults end, in microseconds.
-pub const HEALS_US: u64 = 5_000_000;
+const HEALS_US: u64 = 5_000_000;
 /// When the simulation ends.
-pub const ENDS_US: u64 = 12_000_000;
+const ENDS_US: u64 = 12_000_000;
 
 /// How a member lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,10 @@ pub enum Lie {
     Partial,
     /// It sends events that it did not sign, and signed ones that no honest member makes, beside its own.
     Forging,
+    /// It makes bursts of events, more than a member may in a round.
+    Flooding,
+    /// It makes its events on its own alone, so that no round ends by them.
+    Deaf,
 }
 
 /// Who does not reach whom, and when.
@@ -32,6 +36,8 @@ pub struct Cut {
     pub side: Vec<bool>,
     /// And those of the others do not arrive here.
     pub both_ways: bool,
+    /// Whether members hear of it when it ends.
+    pub is_told: bool,
 }
 
 /// A member that stops, loses what was not durable, and comes back.
@@ -43,6 +49,19 @@ pub struct Crash {
     pub at_us: u64,
     /// When it is back.
     pub back_us: u64,
+    /// How much of its disk is lost, of 100: it is restored from an older one. Nothing, but for few.
+    pub lost: u64,
+}
+
+/// A clock that is set, forward or back.
+#[derive(Clone, Copy, Debug)]
+pub struct Jump {
+    /// Whose.
+    pub member: usize,
+    /// When, in microseconds.
+    pub at_us: u64,
+    /// By how much.
+    pub by_us: i64,
 }
 
 /// A seed's plan.
@@ -52,6 +71,14 @@ pub struct Plan {
     pub members: usize,
     /// Who lies, and how.
     pub lies: Vec<Option<Lie>>,
+    /// Events that a member may make in a round.
+    pub events_a_round_max: u32,
+    /// When faults end, and when the simulation does, in microseconds.
+    pub heals_us: u64,
+    /// See there.
+    pub ends_us: u64,
+    /// Until when something new is said.
+    pub submits_us: u64,
     /// Frames that are lost, of 100.
     pub loss: u64,
     /// Frames that come twice, of 100.
@@ -66,42 +93,106 @@ pub struct Plan {
     pub cuts: Vec<Cut>,
     /// Crashes.
     pub crashes: Vec<Crash>,
-    /// What each member's clock is ahead or behind, in microseconds.
-    pub clocks: Vec<i64>,
+    /// What each member's clock is ahead of the slowest, in microseconds.
+    pub clocks: Vec<u64>,
+    /// Clocks that are set.
+    pub jumps: Vec<Jump>,
     /// Microseconds between two submits in the mean.
     pub submit_us: u64,
 }
 
 impl Plan {
+    /// A network without faults in which nothing is said.
+    pub fn calm(members: usize) -> Self {
+        Self {
+            members,
+            lies: vec![None; members],
+            events_a_round_max: 65_536,
+            heals_us: 0,
+            ends_us: ENDS_US,
+            submits_us: 0,
+            loss: 0,
+            twice: 0,
+            delay_us: 5_000,
+            slow: (1, 0),
+            sync_us_max: 1_000,
+            cuts: Vec::new(),
+            crashes: Vec::new(),
+            clocks: vec![0; members],
+            jumps: Vec::new(),
+            submit_us: u64::MAX / 4,
+        }
+    }
+
     /// The plan of a seed.
     pub fn of(random: &mut Random) -> Self {
-        let members = [4, 4, 4, 4, 4, 7, 7, 7, 10, 13][random.below(10)];
-        let liars = random.below((members - 1) / 3 + 1);
+        let members = random.pick(&[4, 4, 4, 4, 4, 7, 7, 7, 10, 13]);
+        let faulty = random.below((members - 1) / 3 + 1);
         let mut lies = vec![None; members];
-        for _ in 0..liars {
+        for _ in 0..faulty {
             let who = random.below(members);
-            lies[who] = Some(
-                [Lie::TwoLives, Lie::TwoLives, Lie::Silent, Lie::Partial, Lie::Forging][random.below(5)],
-            );
+            let lie = random.pick(&[
+                Lie::TwoLives,
+                Lie::TwoLives,
+                Lie::TwoLives,
+                Lie::Silent,
+                Lie::Partial,
+                Lie::Forging,
+                Lie::Flooding,
+                Lie::Deaf,
+            ]);
+            lies[who] = Some(lie);
         }
+        let is_flooded = lies.contains(&Some(Lie::Flooding));
         let is_rough = random.chance(60);
         let rough = |random: &mut Random, most| if is_rough { random.between(0, most) } else { 0 };
-        let cuts = (0..random.below(3)).map(|_| {
+        let crashes = Self::some_crashes(random, &lies, faulty);
+        Self {
+            members,
+            lies,
+            events_a_round_max: if is_flooded { 250 } else { 65_536 },
+            heals_us: HEALS_US,
+            ends_us: ENDS_US,
+            submits_us: (HEALS_US + ENDS_US) / 2,
+            loss: rough(random, 30),
+            twice: rough(random, 50),
+            delay_us: random.between(300, 40_000),
+            slow: if is_rough { (random.between(50_000, 5_000_000), random.between(0, 3)) } else { (1, 0) },
+            sync_us_max: random.between(100, 5_000),
+            cuts: Self::some_cuts(random, members),
+            crashes,
+            clocks: (0..members).map(|_| random.between(0, 4_000_000)).collect(),
+            jumps: (0..random.below(3)).map(|_| Self::some_jump(random, members)).collect(),
+            submit_us: random.between(30_000, 2_000_000),
+        }
+    }
+
+    fn some_cuts(random: &mut Random, members: usize) -> Vec<Cut> {
+        let cut = |random: &mut Random| {
             let from_us = random.between(0, HEALS_US - 1);
             Cut {
                 from_us,
                 until_us: (from_us + random.between(200_000, 3_000_000)).min(HEALS_US),
                 side: (0..members).map(|_| random.chance(40)).collect(),
                 both_ways: random.chance(60),
+                is_told: random.chance(50),
             }
-        });
-        let cuts = cuts.collect();
-        let crashes = (0..random.below(5)).map(|_| {
+        };
+        (0..random.below(3)).map(|_| cut(random)).collect()
+    }
+
+    fn some_crashes(random: &mut Random, lies: &[Option<Lie>], faulty: usize) -> Vec<Crash> {
+        let members = lies.len();
+        let crash = |random: &mut Random, member| {
             let at_us = random.between(0, HEALS_US - 1);
             let back_us = (at_us + random.between(1_000, 1_500_000)).min(HEALS_US);
-            Crash { member: random.below(members), at_us, back_us }
-        });
-        let mut crashes: Vec<Crash> = crashes.collect();
+            Crash { member, at_us, back_us, lost: 0 }
+        };
+        let mut crashes: Vec<Crash> = Vec::new();
+        for _ in 0..random.below(5) {
+            let member = random.below(members);
+            crashes.push(crash(random, member));
+        }
         if random.chance(10) {
             // All of them, in whatever order they come back.
             let at_us = random.between(1_000_000, HEALS_US - 1_000_000);
@@ -109,22 +200,37 @@ impl Plan {
                 member,
                 at_us: at_us + random.between(0, 50_000),
                 back_us: at_us + random.between(60_000, 900_000),
+                lost: 0,
             });
             crashes.extend(all);
         }
-        Self {
-            members,
-            lies,
-            loss: rough(random, 30),
-            twice: rough(random, 50),
-            delay_us: random.between(300, 40_000),
-            slow: if is_rough { (random.between(50_000, 5_000_000), random.between(0, 3)) } else { (1, 0) },
-            sync_us_max: random.between(100, 5_000),
-            cuts,
-            crashes,
-            clocks: (0..members).map(|_| random.between(0, 4_000_000) as i64 - 2_000_000).collect(),
-            submit_us: random.between(30_000, 1_000_000),
+        // Who is restored from an older disk may fork: it is one of the faulty.
+        if faulty < (members - 1) / 3 && random.chance(40) {
+            let member = random.below(members);
+            if lies[member].is_none() {
+                let lost = random.between(1, 100);
+                crashes.push(Crash { lost, ..crash(random, member) });
+            }
         }
+        crashes
+    }
+
+    fn some_jump(random: &mut Random, members: usize) -> Jump {
+        Jump {
+            member: random.below(members),
+            at_us: random.between(1_000_000, HEALS_US),
+            by_us: random.between(0, 20_000_000) as i64 - 10_000_000,
+        }
+    }
+
+    /// Whether a member is honest, and its disk as well.
+    pub fn is_sound(&self, member: usize) -> bool {
+        self.lies[member].is_none() && !self.is_restored(member)
+    }
+
+    /// Whether a member is restored from an older disk at some time.
+    pub fn is_restored(&self, member: usize) -> bool {
+        self.crashes.iter().any(|crash| crash.member == member && crash.lost > 0)
     }
 
     /// Whether a frame sent now arrives at all.

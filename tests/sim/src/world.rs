@@ -1,100 +1,55 @@
-//! The network, its members and what happens to them.
+//! The network, and what happens to its members.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use consensus::gossip::{Draft, Frame, Gossip, Held, Said, Settings as GossipSettings};
-use consensus::hashgraph::{Event, EventId, Fork, Hashgraph, MemberIndex, Pace, Settings};
-use protocol::Hash;
-use protocol::signing::Signature;
+use consensus::gossip::{ANSWER_BYTES_MAX, ANSWER_EVENTS_MAX, Draft, Frame, Held, Ordered, Said};
+use consensus::hashgraph::{EventId, MemberIndex};
 
-use crate::plan::{ENDS_US, HEALS_US, Lie, Plan};
+use crate::member::{GOSSIP, Member};
+use crate::plan::{Lie, Plan};
 use crate::random::Random;
+use crate::signing::{Digest, Word, is_signed, make, words_of};
 
-const GRAPH: Settings = Settings { coin_rounds: 6, events_a_round_max: 10_000 };
-const GOSSIP: GossipSettings = GossipSettings {
-    pace: Pace { interval_us_min: 10_000, patience_us: 40_000 },
-    answer_us_max: 100_000,
-    quiet_us_max: 150_000,
-    silence_us_max: 500_000,
-    waiting_max: 200,
-    frames_max: 16,
-    payload_bytes_max: 20_000,
-};
-
-/// What was said, by number.
-pub(crate) type Word = u64;
-
-/// A life of a member: one, but for liars.
-#[derive(Debug)]
-struct Life {
-    gossip: Gossip,
-    /// Events on the disk; of these the first are durable.
-    disk: Vec<Arc<Said>>,
-    durable: usize,
-    /// Until when the sync takes that is under way, and what it makes durable.
-    sync: Option<(u64, usize)>,
-}
-
-impl Life {
-    fn new(me: usize, members: usize) -> Self {
-        Self { gossip: gossip(me, members, 0), disk: Vec::new(), durable: 0, sync: None }
-    }
-}
-
-fn gossip(me: usize, members: usize, now_us: u64) -> Gossip {
-    Gossip::new(MemberIndex(me as u16), Hashgraph::new(&vec![1; members], GRAPH), GOSSIP, now_us)
-}
-
-/// A member and what it has seen.
-#[derive(Debug)]
-pub struct Member {
-    lie: Option<Lie>,
-    lives: Vec<Life>,
-    is_up: bool,
-    /// When it is woken next.
-    wakes_us: u64,
-    clock: i64,
-    /// What is to be said.
-    waiting: Vec<Word>,
-    /// The rounds that were ordered, each as a hash of its events and times, and the words in their order.
-    pub rounds: Vec<Hash>,
-    /// The words in their order.
-    pub words: Vec<Word>,
-    /// Forks that it knows of.
-    pub forks: Vec<Fork>,
-    /// The most events that it had in memory, and that waited for parents.
-    pub memory_max: (usize, usize),
-    /// Events that it refused, and signatures that did not hold.
-    pub refused: u64,
-}
-
-impl Member {
-    /// Whether it does as it should.
-    pub fn is_honest(&self) -> bool {
-        self.lie.is_none()
-    }
-
-    /// Whether everything it knows of is ordered.
-    pub fn is_at_rest(&self) -> bool {
-        self.lives.iter().all(|life| !life.gossip.is_open())
-    }
-}
-
-/// A frame as it is on its way: what was in a journal was read.
+/// A frame on its way: what was in a journal was read.
 #[derive(Clone, Debug)]
-enum Sent {
+pub(crate) enum Sent {
+    /// See [`Frame`].
     Events(Vec<Arc<Said>>),
+    /// See [`Frame`].
     Ask { tips: Vec<EventId> },
-    Answer { events: Vec<Arc<Said>>, more: bool },
+    /// See [`Frame`].
+    Answer {
+        events: Vec<Arc<Said>>,
+        more: bool,
+        /// How often the asker had crashed: a link ends with a process, and what is on it is lost.
+        crashes: u32,
+        /// If the answerer is honest and this is all that it knows: what it has of the asker's events. Nobody is told; it is for
+        /// the invariants.
+        has: Option<Vec<EventId>>,
+    },
 }
 
 enum Coming {
     Frame { from: usize, to: usize, life: usize, frame: Sent },
-    Submit,
+    Submit(usize),
     Crash(usize),
-    Back(usize),
+    Back(usize, u64),
     Wake(usize),
+    Heal(usize),
+    Jump(usize, i64),
+    Flood(usize),
+}
+
+/// An event that somebody has made and signed.
+#[derive(Clone, Copy, Debug)]
+pub struct Made {
+    /// Who.
+    pub by: usize,
+    /// On which event of its own.
+    pub self_parent: Option<EventId>,
+    /// When.
+    pub at_us: u64,
 }
 
 /// A run.
@@ -103,19 +58,26 @@ pub struct World {
     pub plan: Plan,
     /// The members.
     pub members: Vec<Member>,
+    /// Words that were submitted, to whom.
+    pub submitted: BTreeMap<Word, usize>,
     /// Words that are in an event which is durable where it was made: these are promised.
     pub acknowledged: BTreeSet<Word>,
-    /// All events that were ever sent, by creator and self-parent.
+    /// All events that were ever made.
+    pub made: BTreeMap<EventId, Made>,
+    /// Of each member, its events.
+    made_by: Vec<Vec<EventId>>,
+    /// All events that were ever sent by who made them, by creator and self-parent.
     pub sent: BTreeMap<(usize, Option<EventId>), BTreeSet<EventId>>,
+    /// What was seen to be broken on the way: by which invariant.
+    pub broken: Vec<(&'static str, String)>,
     /// A hash over all that has happened.
-    pub trace: Hash,
-    random: Random,
-    now_us: u64,
-    coming: BTreeMap<(u64, u64), Coming>,
-    comings: u64,
-    words: Word,
+    pub trace: Digest,
     /// Whether events are sent before they are durable: to see a test go red.
     pub careless: bool,
+    pub(crate) random: Random,
+    pub(crate) now_us: u64,
+    coming: BTreeMap<(u64, u64), Coming>,
+    comings: u64,
 }
 
 impl World {
@@ -123,64 +85,80 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let plan = Plan::of(&mut random);
-        let member = |(index, lie): (usize, &Option<Lie>)| Member {
-            lie: *lie,
-            lives: (0..if *lie == Some(Lie::TwoLives) { 2 } else { 1 })
-                .map(|_| Life::new(index, plan.members))
-                .collect(),
-            is_up: true,
-            wakes_us: u64::MAX,
-            clock: plan.clocks[index],
-            waiting: Vec::new(),
-            rounds: Vec::new(),
-            words: Vec::new(),
-            forks: Vec::new(),
-            memory_max: (0, 0),
-            refused: 0,
-        };
+        Self::with(plan, random)
+    }
+
+    /// A world with this plan.
+    pub fn with(plan: Plan, random: Random) -> Self {
         let mut world = Self {
-            members: plan.lies.iter().enumerate().map(member).collect(),
-            plan,
+            members: (0..plan.members).map(|index| Member::new(index, &plan)).collect(),
+            submitted: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
+            made: BTreeMap::new(),
+            made_by: vec![Vec::new(); plan.members],
             sent: BTreeMap::new(),
-            trace: Hash::of(&seed.to_le_bytes()),
+            broken: Vec::new(),
+            trace: Digest::new(0),
+            careless: false,
+            plan,
             random,
             now_us: 0,
             coming: BTreeMap::new(),
             comings: 0,
-            words: 0,
-            careless: false,
         };
-        for crash in world.plan.crashes.clone() {
-            world.later(crash.at_us, Coming::Crash(crash.member));
-            world.later(crash.back_us, Coming::Back(crash.member));
-        }
-        world.later(1, Coming::Submit);
+        world.schedule();
         world
+    }
+
+    fn schedule(&mut self) {
+        for crash in self.plan.crashes.clone() {
+            self.later(crash.at_us, Coming::Crash(crash.member));
+            self.later(crash.back_us, Coming::Back(crash.member, crash.lost));
+        }
+        for jump in self.plan.jumps.clone() {
+            self.later(jump.at_us, Coming::Jump(jump.member, jump.by_us));
+        }
+        for (place, until_us) in self.plan.cuts.iter().map(|cut| cut.until_us).enumerate().collect::<Vec<_>>()
+        {
+            self.later(until_us, Coming::Heal(place));
+        }
+        for who in 0..self.plan.members {
+            if self.plan.lies[who] == Some(Lie::Flooding) {
+                for _ in 0..2 {
+                    let at_us = self.random.between(100_000, self.plan.heals_us);
+                    self.later(at_us, Coming::Flood(who));
+                }
+            }
+        }
+        let mut at_us = self.random.between(1, 2 * self.plan.submit_us);
+        while at_us < self.plan.submits_us {
+            let who = self.random.below(self.plan.members);
+            self.submit_at(who, at_us);
+            at_us += self.random.between(1, 2 * self.plan.submit_us);
+        }
     }
 
     /// Runs to the end.
     pub fn run(&mut self) {
-        self.begin();
+        for who in 0..self.plan.members {
+            let clock = self.members[who].clock(0);
+            self.members[who].lives.iter_mut().for_each(|life| life.gossip.begin(clock));
+            self.settle(who);
+        }
         while let Some(((now, _), coming)) = self.coming.pop_first() {
-            if now > ENDS_US {
+            if now > self.plan.ends_us {
                 break;
             }
             self.now_us = now;
             let touched = self.happen(coming);
             self.settle(touched);
         }
-        for member in &mut self.members {
-            member.refused += member.lives.iter().map(|life| life.gossip.status().refused).sum::<u64>();
-        }
+        self.members.iter_mut().for_each(Member::count_refused);
     }
 
-    /// All members take part.
-    fn begin(&mut self) {
-        for who in 0..self.members.len() {
-            self.members[who].lives.iter_mut().for_each(|life| life.gossip.begin(0));
-            self.settle(who);
-        }
+    /// Gives a word to a member at some time, to be said.
+    pub fn submit_at(&mut self, who: usize, at_us: u64) {
+        self.later(at_us, Coming::Submit(who));
     }
 
     fn later(&mut self, at_us: u64, coming: Coming) {
@@ -193,67 +171,24 @@ impl World {
         let now = self.now_us;
         match coming {
             Coming::Frame { from, to, life, frame } => {
-                let member = &mut self.members[to];
-                if !member.is_up || member.lie == Some(Lie::Silent) {
-                    return to;
-                }
-                let from = MemberIndex(from as u16);
-                let mut checked = |events: Vec<Arc<Said>>| {
-                    let came = events.len();
-                    let events: Vec<_> = events.into_iter().filter(|said| is_signed(said)).collect();
-                    member.refused += (came - events.len()) as u64;
-                    events
-                };
-                match frame {
-                    Sent::Events(events) => {
-                        let events = checked(events);
-                        member.lives[life].gossip.handle_events(from, events, now);
-                    }
-                    Sent::Ask { tips } => member.lives[life].gossip.handle_ask(from, &tips, now),
-                    Sent::Answer { events, more } => {
-                        let events = checked(events);
-                        member.lives[life].gossip.handle_answer(from, events, more, now);
-                    }
-                }
+                self.deliver(from, to, life, frame);
                 to
             }
-            Coming::Submit => {
-                let who = self.random.below(self.members.len());
-                self.words += 1;
+            Coming::Submit(who) => {
+                let word = self.submitted.len() as Word + 1;
+                self.submitted.insert(word, who);
                 if self.members[who].is_up {
-                    self.members[who].waiting.push(self.words);
-                }
-                // In the second half of the time that is whole, nothing is said any more.
-                let next = now + self.random.between(1, 2 * self.plan.submit_us);
-                if next < (HEALS_US + ENDS_US) / 2 {
-                    self.later(next, Coming::Submit);
+                    self.members[who].waiting.push(word);
                 }
                 who
             }
             Coming::Crash(who) => {
-                let member = &mut self.members[who];
-                member.is_up = false;
-                member.waiting.clear();
+                self.members[who].crash();
                 who
             }
-            Coming::Back(who) => {
-                let members = self.members.len();
-                let member = &mut self.members[who];
-                if member.is_up {
-                    return who;
-                }
-                member.is_up = true;
-                // What was ordered before is ordered again from what is on the disk.
-                member.rounds.clear();
-                member.words.clear();
-                for life in &mut member.lives {
-                    life.disk.truncate(life.durable);
-                    life.sync = None;
-                    life.gossip = gossip(who, members, now);
-                    for (place, said) in (0..).zip(&life.disk) {
-                        life.gossip.replay(Arc::clone(said), place);
-                    }
-                    life.gossip.begin(now);
+            Coming::Back(who, lost) => {
+                if !self.members[who].is_up {
+                    self.come_back(who, lost);
                 }
                 who
             }
@@ -264,6 +199,90 @@ impl World {
                 }
                 who
             }
+            Coming::Heal(cut) => {
+                self.heal(cut);
+                0
+            }
+            Coming::Jump(who, by_us) => {
+                self.members[who].set_clock(by_us);
+                who
+            }
+            Coming::Flood(who) => {
+                if self.members[who].is_up {
+                    self.flood(who);
+                }
+                who
+            }
+        }
+    }
+
+    fn deliver(&mut self, from: usize, to: usize, life: usize, frame: Sent) {
+        let member = &mut self.members[to];
+        if !member.is_up || member.lie == Some(Lie::Silent) {
+            return;
+        }
+        let clock = member.clock(self.now_us);
+        let sender = MemberIndex(from as u16);
+        let mut unsigned = 0;
+        let mut checked = |mut events: Vec<Arc<Said>>| {
+            let came = events.len();
+            events.retain(|said| is_signed(said));
+            unsigned += (came - events.len()) as u64;
+            events
+        };
+        let gossip = &mut member.lives[life].gossip;
+        match frame {
+            Sent::Events(events) => gossip.handle_events(sender, checked(events), clock),
+            Sent::Ask { tips } => gossip.handle_ask(sender, &tips, clock),
+            Sent::Answer { events, more, crashes, has } if crashes == member.crashes => {
+                gossip.handle_answer(sender, checked(events), more, clock);
+                if !more {
+                    member.told_by.insert(from);
+                }
+                member.told.extend(has.into_iter().flatten());
+            }
+            Sent::Answer { .. } => {}
+        }
+        self.members[to].unsigned += unsigned;
+    }
+
+    fn come_back(&mut self, who: usize, lost: u64) {
+        let before = self.members[who].rounds.len();
+        let gone = self.members[who].come_back(&self.plan, lost, self.now_us);
+        for said in gone.iter().filter(|said| usize::from(said.event.creator.0) == who) {
+            // It was promised by a disk that is lost.
+            words_of(&said.payload).for_each(|word| {
+                self.acknowledged.remove(&word);
+            });
+        }
+        for life in 0..self.members[who].lives.len() {
+            self.look(who, life);
+        }
+        let member = &self.members[who];
+        let now = member.rounds.len();
+        if member.lie.is_none() && lost == 0 && now < before {
+            self.broken.push(("replay", format!("member {who} has given {now} rounds again of {before}")));
+        }
+    }
+
+    /// A cut is over, and both ends of each link may hear of it.
+    fn heal(&mut self, cut: usize) {
+        let cut = &self.plan.cuts[cut];
+        if !cut.is_told {
+            return;
+        }
+        let side = cut.side.clone();
+        for who in 0..self.plan.members {
+            if !self.members[who].is_up {
+                continue;
+            }
+            let clock = self.members[who].clock(self.now_us);
+            for other in (0..self.plan.members).filter(|other| side[*other] != side[who]) {
+                for life in &mut self.members[who].lives {
+                    life.gossip.handle_connected(MemberIndex(other as u16), clock);
+                }
+            }
+            self.settle(who);
         }
     }
 
@@ -278,11 +297,10 @@ impl World {
             self.write(who, life);
             self.send(who, life);
             self.look(who, life);
-            let gossip = &self.members[who].lives[life].gossip;
-            let due = gossip.next_timeout_us().max(self.now_us + 1);
-            let sync = self.members[who].lives[life].sync.map_or(u64::MAX, |(until, _)| until);
-            let next = due.min(sync);
-            if next < self.members[who].wakes_us {
+            let member = &self.members[who];
+            let due = member.when(member.lives[life].gossip.next_timeout_us()).max(self.now_us + 1);
+            let next = due.min(member.lives[life].sync.map_or(u64::MAX, |(until, _)| until));
+            if next < member.wakes_us {
                 self.members[who].wakes_us = next;
                 self.later(next, Coming::Wake(who));
             }
@@ -292,72 +310,87 @@ impl World {
     /// Brings events to the disk.
     fn write(&mut self, who: usize, life: usize) {
         let now = self.now_us;
-        let careless = self.careless;
-        let sync_us_max = self.plan.sync_us_max;
+        let is_honest = self.members[who].is_honest();
         let at = &mut self.members[who].lives[life];
-        while let Some((_, said)) = at.gossip.poll_record() {
+        while let Some((number, said)) = at.gossip.poll_record() {
+            assert_eq!(number, at.disk.len() as u64, "records come in their order");
             at.disk.push(said);
-        }
-        if careless {
-            (0..at.disk.len() as u64).for_each(|number| at.gossip.recorded(number, number));
-        }
-        if let Some((until, upto)) = at.sync
-            && until <= now
-        {
-            at.sync = None;
-            let newly: Vec<_> = at.disk[at.durable..upto].to_vec();
-            (at.durable..upto).for_each(|number| at.gossip.recorded(number as u64, number as u64));
-            at.durable = upto;
-            let ours = newly.iter().filter(|said| usize::from(said.event.creator.0) == who);
-            if self.members[who].is_honest() {
-                self.acknowledged.extend(ours.flat_map(|said| words_of(&said.payload)));
+            if self.careless {
+                at.gossip.recorded(number, number);
             }
         }
-        let at = &mut self.members[who].lives[life];
+        if let Some((_, upto)) = at.sync.take_if(|(until, _)| *until <= now) {
+            for place in at.durable..upto {
+                at.gossip.recorded(place as u64, place as u64);
+                let said = &at.disk[place];
+                if is_honest && usize::from(said.event.creator.0) == who {
+                    self.acknowledged.extend(words_of(&said.payload));
+                }
+            }
+            at.durable = upto;
+        }
         if at.sync.is_none() && at.durable < at.disk.len() {
-            let upto = at.disk.len();
-            let took = self.random.between(50, sync_us_max);
-            self.members[who].lives[life].sync = Some((now + took, upto));
+            let took = self.random.between(50, self.plan.sync_us_max);
+            at.sync = Some((now + took, at.disk.len()));
         }
     }
 
     /// Makes an event, if one is due.
     fn speak(&mut self, who: usize, life: usize) {
-        let now = self.now_us;
         let member = &mut self.members[who];
-        member.lives[life].gossip.handle_timeout(now);
-        member.lives[life].gossip.set_to_say(!member.waiting.is_empty());
-        let clock = now.saturating_add_signed(member.clock);
-        let Some(draft) = member.lives[life].gossip.draft(now) else { return };
-        let payload: Vec<u8> =
-            std::mem::take(&mut member.waiting).iter().flat_map(|word| word.to_le_bytes()).collect();
-        let time_us = draft.time_us.max(clock);
-        let said = make(who, Draft { time_us, ..draft }, payload, life as u8);
-        member.lives[life].gossip.say(said, now);
-        member.lives[life].gossip.set_to_say(false);
+        let clock = member.clock(self.now_us);
+        let gossip = &mut member.lives[life].gossip;
+        gossip.handle_timeout(clock);
+        if gossip.is_rolled_back().is_some() {
+            // It will say nothing any more.
+            member.waiting.clear();
+        }
+        gossip.set_to_say(!member.waiting.is_empty());
+        let Some(mut draft) = gossip.draft(clock) else { return };
+        if member.lie == Some(Lie::Deaf) {
+            draft.other_parents.clear();
+        }
+        let payload: Vec<u8> = member.waiting.drain(..).flat_map(Word::to_le_bytes).collect();
+        // Two lives of one member never say the very same.
+        let said = make(who, Draft { time_us: draft.time_us + life as u64, ..draft }, payload);
+        gossip.say(Arc::clone(&said), clock);
+        gossip.set_to_say(false);
+        if member.is_honest() {
+            self.check_start(who, &said);
+        }
+        self.note_made(&said);
+    }
+
+    /// Who makes an event has been told all by enough others, and none of them had another one in its place.
+    fn check_start(&mut self, who: usize, said: &Said) {
+        let (member, members) = (&self.members[who], self.plan.members);
+        if 3 * (member.told_by.len() + 1) <= 2 * members {
+            self.broken.push(("start", format!("member {who} speaks too early")));
+        }
+        let self_parent = said.event.self_parent;
+        let mut told = member.told.iter().filter_map(|id| self.made.get(id));
+        if told.any(|made| made.self_parent == self_parent) {
+            self.broken.push(("start", format!("member {who} was told of what it has lost")));
+        }
+    }
+
+    pub(crate) fn note_made(&mut self, said: &Said) {
+        let by = usize::from(said.event.creator.0);
+        if is_signed(said) && by < self.plan.members {
+            let made = Made { by, self_parent: said.event.self_parent, at_us: self.now_us };
+            self.made.insert(said.event.id, made);
+            self.made_by[by].push(said.event.id);
+        }
     }
 
     fn send(&mut self, who: usize, life: usize) {
         while let Some((to, frame)) = self.members[who].lives[life].gossip.poll_frame() {
             let to = usize::from(to.0);
-            let disk = &self.members[who].lives[life].disk;
-            let read = |events: Vec<Held>| {
-                let read = |held| match held {
-                    Held::Here(said) => said,
-                    Held::Recorded(place) => Arc::clone(&disk[place as usize]),
-                };
-                events.into_iter().map(read).collect()
-            };
-            let frame = match frame {
-                Frame::Events(events) => Sent::Events(read(events)),
-                Frame::Ask { tips } => Sent::Ask { tips },
-                Frame::Answer { events, more } => Sent::Answer { events: read(events), more },
-            };
+            let frame = self.read(who, life, to, frame);
             if let Sent::Events(events) | Sent::Answer { events, .. } = &frame {
                 for said in events.iter().filter(|said| usize::from(said.event.creator.0) == who) {
-                    let parent = said.event.self_parent;
-                    self.sent.entry((who, parent)).or_default().insert(said.event.id);
-                    self.trace = Hash::of(&[&self.trace.as_bytes()[..], &said.event.id.0].concat());
+                    self.sent.entry((who, said.event.self_parent)).or_default().insert(said.event.id);
+                    self.trace.add_all(&said.event.id.0[..8]);
                 }
             }
             match self.members[who].lie {
@@ -373,35 +406,42 @@ impl World {
         }
     }
 
-    /// Something that no honest member would send.
-    fn forge(&mut self, who: usize, frame: &Sent) -> Sent {
-        let Sent::Events(events) = frame else { return Sent::Ask { tips: vec![EventId([7; 32]); 50] } };
-        let events = events.iter().map(|said| {
-            let mut event = said.event.clone();
-            // It has no key but its own.
-            let kinds = if usize::from(event.creator.0) == who { 6 } else { 2 };
-            match self.random.below(kinds) {
-                0 => event.signature = Signature::from_bytes([9; 64]),
-                1 => event.creator = MemberIndex(((who + 1) % self.members.len()) as u16),
-                2 => event = signed(Event { time_us: 0, ..event }, &[]),
-                3 => {
-                    let parent = EventId([self.random.below(250) as u8; 32]);
-                    event = signed(Event { other_parents: vec![parent], ..event }, &[]);
-                }
-                4 => {
-                    event =
-                        signed(Event { other_parents: event.self_parent.into_iter().collect(), ..event }, &[])
-                }
-                _ => event = signed(Event { creator: MemberIndex(u16::MAX), ..event }, &[]),
+    /// Reads what is to be sent and not in memory.
+    fn read(&mut self, who: usize, life: usize, to: usize, frame: Frame) -> Sent {
+        let crashes = self.members[to].crashes;
+        let member = &mut self.members[who];
+        let at = &member.lives[life];
+        match frame {
+            Frame::Events(events) => {
+                assert!(events.len() <= GOSSIP.frames_max, "what is to be sent is bounded");
+                Sent::Events(at.read(events))
             }
-            Arc::new(Said { event, payload: Vec::new(), orders: false })
-        });
-        Sent::Events(events.collect())
+            Frame::Ask { tips } => {
+                assert!(tips.len() <= 4 * self.plan.members, "a question is bounded");
+                Sent::Ask { tips }
+            }
+            Frame::Answer { events, more } => {
+                let bytes: usize = events
+                    .iter()
+                    .map(|held| if let Held::Here(said) = held { said.payload.len() } else { 0 })
+                    .sum();
+                assert!(
+                    events.len() <= ANSWER_EVENTS_MAX && bytes <= ANSWER_BYTES_MAX,
+                    "an answer is bounded"
+                );
+                member.read_back += events.iter().any(|held| matches!(held, Held::Recorded(_))) as u64;
+                let has = (!more && member.lie.is_none() && self.plan.is_restored(to)).then(|| {
+                    let of_asker = self.made_by[to].iter().copied();
+                    of_asker.filter(|id| at.gossip.graph().contains(id)).collect()
+                });
+                Sent::Answer { events: at.read(events), more, crashes, has }
+            }
+        }
     }
 
     /// Puts a frame on its way, or loses it.
-    fn carry(&mut self, from: usize, to: usize, frame: Sent) {
-        let healed = self.now_us >= HEALS_US;
+    pub(crate) fn carry(&mut self, from: usize, to: usize, frame: Sent) {
+        let healed = self.now_us >= self.plan.heals_us;
         if !self.plan.reaches(from, to, self.now_us) {
             return;
         }
@@ -428,69 +468,77 @@ impl World {
     /// Takes out what was ordered and found.
     fn look(&mut self, who: usize, life: usize) {
         let member = &mut self.members[who];
-        let at = &mut member.lives[life];
-        member.memory_max.0 = member.memory_max.0.max(at.gossip.graph().len());
-        member.memory_max.1 = member.memory_max.1.max(at.gossip.status().waiting);
-        while let Some(fork) = at.gossip.poll_fork() {
+        while let Some(fork) = member.lives[life].gossip.poll_fork() {
             member.forks.push(fork);
         }
-        while let Some(round) = at.gossip.poll_ordered() {
-            let mut bytes = round.round.0.to_le_bytes().to_vec();
-            for (said, time_us) in &round.events {
-                bytes.extend_from_slice(&said.event.id.0);
-                bytes.extend_from_slice(&time_us.to_le_bytes());
-                member.words.extend(words_of(&said.payload));
-            }
-            member.rounds.push(Hash::of(&bytes));
-            self.trace = Hash::of(&[&self.trace.as_bytes()[..], &[who as u8], &bytes].concat());
+        while let Some(ordered) = self.members[who].lives[life].gossip.poll_ordered() {
+            self.take_out(who, &ordered);
         }
+        // To look at all of it each time would take most of the time.
+        if self.comings.is_multiple_of(32) {
+            let member = &mut self.members[who];
+            let status = member.lives[life].gossip.status();
+            let has_to_be = status.events.saturating_sub(member.taken_out) * EVENT_BYTES_MAX;
+            let (events, waiting, bytes) = &mut member.memory_max;
+            *events = (*events).max(status.events);
+            *waiting = (*waiting).max(status.waiting);
+            *bytes = (*bytes).max(status.payload_bytes.saturating_sub(has_to_be));
+        }
+    }
+
+    fn take_out(&mut self, who: usize, ordered: &Ordered) {
+        let mut digest = Digest::new(ordered.round.0);
+        let member = &mut self.members[who];
+        for (said, time_us) in &ordered.events {
+            digest.add_all(&said.event.id.0);
+            digest.add(*time_us);
+            member.words.extend(words_of(&said.payload).map(|word| (word, self.now_us)));
+            if !is_signed(said) {
+                self.broken.push(("validity", format!("member {who} has ordered what nobody said")));
+            }
+        }
+        let place = member.rounds.len();
+        member.taken_out += ordered.events.len();
+        if member.lie.is_none() && ordered.round.0 != place as u64 + 1 {
+            self.broken.push(("agreement", format!("member {who} has left a round out")));
+        }
+        if member.lie.is_none() && member.rounds_before.get(place).is_some_and(|before| *before != digest) {
+            let why = format!("member {who} has ordered round {} another way after a crash", place + 1);
+            self.broken.push(("replay", why));
+        }
+        member.rounds.push(digest);
+        self.trace.add_all(&digest.bytes());
+        self.trace.add(who as u64);
     }
 }
 
-fn words_of(payload: &[u8]) -> impl Iterator<Item = Word> {
-    payload.as_chunks().0.iter().map(|bytes| Word::from_le_bytes(*bytes))
-}
+/// Bytes that an event takes in memory at most: parents and words are few here.
+const EVENT_BYTES_MAX: usize = 2_000;
 
-/// What stands in the place of a signature: only the driver of its creator makes it.
-fn signature_of(creator: MemberIndex, id: &EventId) -> Signature {
-    let first = Hash::of(&[&b"key"[..], &creator.0.to_le_bytes(), &id.0].concat());
-    let mut bytes = [0; 64];
-    bytes[..32].copy_from_slice(first.as_bytes());
-    bytes[32..].copy_from_slice(Hash::of(first.as_bytes()).as_bytes());
-    Signature::from_bytes(bytes)
-}
-
-fn id_of(event: &Event, payload: &[u8]) -> EventId {
-    let mut bytes = event.creator.0.to_le_bytes().to_vec();
-    bytes.extend_from_slice(&event.time_us.to_le_bytes());
-    bytes.push(u8::from(event.self_parent.is_some()));
-    event.parents().for_each(|parent| bytes.extend_from_slice(&parent.0));
-    bytes.extend_from_slice(Hash::of(payload).as_bytes());
-    EventId(*Hash::of(&bytes).as_bytes())
-}
-
-fn signed(mut event: Event, payload: &[u8]) -> Event {
-    event.id = id_of(&event, payload);
-    event.signature = signature_of(event.creator, &event.id);
-    event
-}
-
-fn is_signed(said: &Said) -> bool {
-    said.event.id == id_of(&said.event, &said.payload)
-        && said.event.signature == signature_of(said.event.creator, &said.event.id)
-}
-
-fn make(who: usize, draft: Draft, payload: Vec<u8>, life: u8) -> Arc<Said> {
-    let Draft { self_parent, other_parents, time_us } = draft;
-    let event = Event {
-        id: EventId([0; 32]),
-        creator: MemberIndex(who as u16),
-        self_parent,
-        other_parents,
-        // Two lives of one member never say the very same.
-        time_us: time_us + u64::from(life),
-        signature: Signature::from_bytes([0; 64]),
-    };
-    let orders = !payload.is_empty();
-    Arc::new(Said { event: signed(event, &payload), payload, orders })
+impl World {
+    /// debug
+    pub fn dump(&self) {
+        for (who, m) in self.members.iter().enumerate() {
+            for life in &m.lives {
+                eprintln!(
+                    "{who} {:?} up {} rolled {} rest {} rounds {} words {} crashes {} {:?}",
+                    m.lie,
+                    m.is_up,
+                    m.is_rolled_back(),
+                    m.is_at_rest(),
+                    m.rounds.len(),
+                    m.words.len(),
+                    m.crashes,
+                    life.gossip.status()
+                );
+                eprintln!(
+                    "    started {} unordered_own {:?}",
+                    life.gossip.is_started(),
+                    life.gossip.unordered_own().len()
+                );
+            }
+        }
+        let last = self.made.values().map(|m| (m.at_us, m.by)).collect::<std::collections::BTreeSet<_>>();
+        eprintln!("{:?}", last.iter().rev().take(20).collect::<Vec<_>>());
+    }
 }

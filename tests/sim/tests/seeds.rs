@@ -1,14 +1,14 @@
 //! Many seeds, all invariants.
 //!
-//! `SIM_SEED=7 cargo test --release -p sim` runs one seed alone; each failure names its own. `SIM_SEEDS=1000` runs more
-//! (`cargo xtask campaign sim 1000`).
+//! `SIM_SEED=7 cargo test --release -p sim` runs one seed alone; each failure names its own. `SIM_SEEDS=5000` runs more
+//! (`cargo xtask campaign sim 5000`).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sim::{ENDS_US, Lie, World, invariants};
+use sim::{Lie, World, invariants};
 
 /// Seeds, unless told.
-const SEEDS: u64 = 120;
+const SEEDS: u64 = 1_000;
 
 fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
@@ -25,14 +25,57 @@ fn broken(seed: u64, careless: bool) -> (World, Option<String>) {
 }
 
 /// What has to be among the runs, or they show nothing.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Seen {
+    simulated: Duration,
+    events: usize,
     words: usize,
     rounds: usize,
     crashes: usize,
+    restored: usize,
+    rolled_back: usize,
     forks: usize,
+    unsigned: u64,
     refused: u64,
     two_lives: usize,
+    read_back: u64,
+}
+
+impl Seen {
+    fn of(world: &World) -> Self {
+        let honest = || world.members.iter().filter(|member| member.is_honest());
+        Self {
+            simulated: Duration::from_micros(world.plan.ends_us),
+            events: world.made.len(),
+            words: world.acknowledged.len(),
+            rounds: honest().map(|member| member.rounds.len()).max().unwrap_or(0),
+            crashes: world.plan.crashes.len(),
+            restored: world.plan.crashes.iter().filter(|crash| crash.lost > 0).count(),
+            rolled_back: honest().filter(|member| member.is_rolled_back()).count(),
+            forks: honest().map(|member| member.forks.len()).sum(),
+            unsigned: honest().map(|member| member.unsigned).sum(),
+            refused: honest().map(|member| member.refused).sum(),
+            two_lives: world.plan.lies.iter().filter(|lie| **lie == Some(Lie::TwoLives)).count(),
+            read_back: honest().map(|member| member.read_back).sum(),
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            simulated: self.simulated + other.simulated,
+            events: self.events + other.events,
+            words: self.words + other.words,
+            rounds: self.rounds + other.rounds,
+            crashes: self.crashes + other.crashes,
+            restored: self.restored + other.restored,
+            rolled_back: self.rolled_back + other.rolled_back,
+            forks: self.forks + other.forks,
+            unsigned: self.unsigned + other.unsigned,
+            refused: self.refused + other.refused,
+            two_lives: self.two_lives + other.two_lives,
+            read_back: self.read_back + other.read_back,
+        }
+    }
 }
 
 #[test]
@@ -41,43 +84,35 @@ fn all_invariants_hold_for_all_seeds() {
         Some(seed) => vec![seed],
         None => (0..from_env("SIM_SEEDS").unwrap_or(SEEDS)).collect(),
     };
+    let began = Instant::now();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let some = |thread: usize| {
-        let mut seen = Seen::default();
+        let (mut seen, mut failed) = (Seen::default(), Vec::new());
         for seed in seeds.iter().skip(thread).step_by(threads) {
             let (world, broken) = broken(*seed, false);
-            if let Some(why) = broken {
-                panic!("seed {seed}: {why}; repeat it with: SIM_SEED={seed} cargo test --release -p sim");
-            }
-            seen.words += world.acknowledged.len();
-            seen.rounds += world.members.iter().map(|member| member.rounds.len()).max().unwrap_or(0);
-            seen.crashes += world.plan.crashes.len();
-            seen.forks += world
-                .members
-                .iter()
-                .filter(|member| member.is_honest())
-                .map(|member| member.forks.len())
-                .sum::<usize>();
-            seen.refused += world.members.iter().map(|member| member.refused).sum::<u64>();
-            seen.two_lives += world.plan.lies.iter().filter(|lie| **lie == Some(Lie::TwoLives)).count();
+            failed.extend(broken.map(|why| format!("seed {seed}: {why}")));
+            seen = seen.and(Seen::of(&world));
         }
-        seen
+        (seen, failed)
     };
-    let all = std::thread::scope(|scope| {
+    let (seen, failed) = std::thread::scope(|scope| {
         let some = &some;
         let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || some(thread))).collect();
-        running.into_iter().map(|thread| thread.join().expect("all seeds hold")).collect::<Vec<_>>()
+        let all = running.into_iter().map(|thread| thread.join().expect("it runs to the end"));
+        all.fold((Seen::default(), Vec::new()), |(seen, failed), (more, others)| {
+            (seen.and(more), [failed, others].concat())
+        })
     });
-    let simulated = Duration::from_micros(ENDS_US) * seeds.len() as u32;
-    eprintln!("{} seeds, {simulated:?} of simulated time: {all:#?}", seeds.len());
+    let times = seen.simulated.as_secs_f64() / began.elapsed().as_secs_f64();
+    eprintln!("{} seeds, {times:.0} times as fast as the clock on {threads} threads: {seen:#?}", seeds.len());
+    let list = failed.join("\n");
+    assert!(failed.is_empty(), "{list}\nrepeat one with: SIM_SEED=… cargo test --release -p sim");
     if seeds.len() as u64 >= SEEDS {
-        let sum = |of: fn(&Seen) -> usize| all.iter().map(of).sum::<usize>();
-        assert!(
-            sum(|seen| seen.words) > 1_000 && sum(|seen| seen.rounds) > 2_000,
-            "much is ordered: {all:?}"
-        );
-        assert!(sum(|seen| seen.crashes) > 100 && sum(|seen| seen.forks) > 100, "faults happen: {all:?}");
-        assert!(sum(|seen| seen.refused as usize) > 1_000, "lies are refused: {all:?}");
+        assert!(seen.words > 5_000 && seen.rounds > 10_000, "much is ordered: {seen:?}");
+        assert!(seen.crashes > 1_000 && seen.forks > 150 && seen.two_lives > 100, "faults happen: {seen:?}");
+        assert!(seen.restored > 100 && seen.rolled_back > 50, "disks are restored: {seen:?}");
+        assert!(seen.unsigned > 10_000 && seen.refused > 1_000, "lies are refused: {seen:?}");
+        assert!(seen.read_back > 1_000, "what has left memory is sent: {seen:?}");
     }
 }
 

@@ -8,6 +8,8 @@ use crate::hashgraph::MemberIndex;
 struct Asked {
     /// When it was asked last, unless it answered with something new since.
     at_us: Option<u64>,
+    /// When it was last asked before that was due, its link being a new one.
+    anew_us: Option<u64>,
     /// Whether its answer is still to come.
     is_open: bool,
     /// Whether it has said, in this life, that it knows of nothing else.
@@ -35,9 +37,14 @@ impl Asking {
         self.last_new_us = self.last_new_us.max(now_us);
     }
 
-    /// A question that was on its way to a member is lost.
-    pub(super) fn is_lost(&mut self, member: MemberIndex) {
-        self.asked[usize::from(member.0)].at_us = None;
+    /// A question that was on its way to a member may be lost: another one is due now. But not again and again, so that nobody who
+    /// comes and goes starts a storm.
+    pub(super) fn is_lost(&mut self, member: MemberIndex, settings: &Settings, now_us: u64) {
+        let asked = &mut self.asked[usize::from(member.0)];
+        if asked.anew_us.is_none_or(|at| at.saturating_add(settings.answer_us_max) <= now_us) {
+            asked.anew_us = Some(now_us);
+            asked.at_us = None;
+        }
     }
 
     /// Whether to ask a member now. If so, it counts as asked.

@@ -70,9 +70,16 @@ impl Kept {
         (held, slot.bytes)
     }
 
-    /// An event, if it is in memory: it is until it was given out.
-    pub(super) fn said(&self, place: usize) -> Option<&Arc<Said>> {
-        self.slots.get(place)?.said.as_ref()
+    /// An event that was not given out in its order.
+    ///
+    /// # Panics
+    ///
+    /// If it was.
+    pub(super) fn unordered(&self, place: usize) -> Arc<Said> {
+        let Some(said) = &self.slots[place].said else {
+            unreachable!("only what was given out leaves memory")
+        };
+        Arc::clone(said)
     }
 
     /// These durable events were given out in their order.

@@ -15,7 +15,8 @@
 //!   a link comes up is asked at once.
 //! - **Start**: after [`Gossip::begin`] a member asks all others, and makes no event before it knows all that was known to members
 //!   who, with itself, are a supermajority. What it has forgotten of its own, being restored from an older disk, is found so if one of
-//!   these has it. A member that hears of an event of its own that it does not have, then or later, **has been
+//!   these has it, in its graph or waiting for a parent. An answer to a question of an earlier life must not reach it: a link ends with the
+//!   process, and so does what is on it. A member that hears of an event of its own that it does not have, then or later, **has been
 //!   rolled back**: it makes no event any more in this life, and else goes on. It takes the event in like others'
 //!   ([`hashgraph`](crate::hashgraph) has to be the same everywhere, and what others build on it could not be taken in without).
 //! - **Members that have forked**: of them, a member takes in only what is needed: what an event waits for, and what
@@ -42,14 +43,18 @@
 //! `Gossip` of its own; the old one answers until nobody asks).
 
 mod asking;
+mod clock;
 mod kept;
 mod outbox;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use asking::Asking;
+use clock::Clock;
 use kept::Kept;
 use outbox::Outbox;
 use waiting::Waiting;
@@ -176,6 +181,7 @@ pub struct Status {
 pub struct Gossip {
     me: MemberIndex,
     settings: Settings,
+    clock: Clock,
     graph: Hashgraph,
     kept: Kept,
     waiting: Waiting,
@@ -188,6 +194,9 @@ pub struct Gossip {
     awaits: bool,
     /// Events that carry something to be ordered and that no round has received.
     open: BTreeSet<EventId>,
+    /// The same of members that have forked, if nobody else has built on it: it may never be ordered, and nobody stays
+    /// awake for it.
+    stray: BTreeSet<EventId>,
     /// What an event made now would be built on.
     plan: Plan,
     last_made_us: Option<u64>,
@@ -223,6 +232,7 @@ impl Gossip {
         Self {
             me,
             settings,
+            clock: Clock::new(now_us),
             graph,
             kept: Kept::new(settings.payload_bytes_max),
             waiting: Waiting::new(members, settings.waiting_max),
@@ -234,6 +244,7 @@ impl Gossip {
             has_to_say: false,
             awaits: false,
             open: BTreeSet::new(),
+            stray: BTreeSet::new(),
             plan: Plan::default(),
             last_made_us: None,
             last_time_us: 0,
@@ -273,8 +284,8 @@ impl Gossip {
 
     /// Own events that carry something to be ordered and that no round has received: to be said again in the next epoch.
     pub fn unordered_own(&self) -> Vec<Arc<Said>> {
-        let own = self.graph.unreceived_of(self.me).filter_map(|place| self.kept.said(place));
-        own.filter(|said| said.orders).cloned().collect()
+        let own = self.graph.unreceived_of(self.me).map(|place| self.kept.unordered(place));
+        own.filter(|said| said.orders).collect()
     }
 
     /// An event of the graph, in memory or in the journal.
@@ -315,6 +326,7 @@ impl Gossip {
 
     /// All is replayed: asks all others what they know, and takes part once enough have answered.
     pub fn begin(&mut self, now_us: u64) {
+        let now_us = self.clock.steady(now_us);
         self.has_begun = true;
         self.start();
         let (me, members) = (self.me, self.graph.members());
@@ -324,7 +336,9 @@ impl Gossip {
         self.plan = self.graph.plan(self.me);
     }
 
-    /// A new epoch begins in a life that takes part already: nothing can be forgotten of an empty graph.
+    /// Takes part at once in an epoch that begins, and asks nobody: only where no earlier life of this member can have said anything
+    /// in the epoch. One that was restored from an older disk, or that skips epochs, has to [begin](Gossip::begin), or
+    /// it may fork.
     pub fn go_on(&mut self) {
         (self.has_begun, self.is_started) = (true, true);
         self.plan = self.graph.plan(self.me);
@@ -343,6 +357,11 @@ impl Gossip {
 
     /// Another member sent these, its own events; their hashes and signatures are checked.
     pub fn handle_events(&mut self, from: MemberIndex, events: Vec<Arc<Said>>, now_us: u64) {
+        let now_us = self.clock.steady(now_us);
+        self.take_pushed(from, events, now_us);
+    }
+
+    fn take_pushed(&mut self, from: MemberIndex, events: Vec<Arc<Said>>, now_us: u64) {
         if self.take_all(events, Came::Pushed, now_us) {
             self.ask(from, now_us);
         }
@@ -351,8 +370,9 @@ impl Gossip {
     /// Another member answers, the events' hashes and signatures checked. An answer to no question counts as sent by
     /// itself.
     pub fn handle_answer(&mut self, from: MemberIndex, events: Vec<Arc<Said>>, more: bool, now_us: u64) {
+        let now_us = self.clock.steady(now_us);
         if !self.asking.is_answer(from) {
-            return self.handle_events(from, events, now_us);
+            return self.take_pushed(from, events, now_us);
         }
         let before = self.graph.len();
         let lacks = self.take_all(events, Came::Asked, now_us);
@@ -365,6 +385,7 @@ impl Gossip {
 
     /// Another member asks for what it does not have.
     pub fn handle_ask(&mut self, from: MemberIndex, tips: &[EventId], now_us: u64) {
+        let now_us = self.clock.steady(now_us);
         let tips = &tips[..tips.len().min(self.graph.tips_max())];
         self.outbox.answer(from, tips.to_vec());
         if tips.iter().any(|tip| !self.graph.contains(tip) && !self.waiting.contains(tip)) {
@@ -372,10 +393,12 @@ impl Gossip {
         }
     }
 
-    /// A link to a member came up: what was on its way before may be lost.
+    /// A link to a member came up, or it is known to have something: what was on its way before may be lost, and it is asked now. No more
+    /// than once in [`Settings::answer_us_max`] before that is due anyway.
     pub fn handle_connected(&mut self, member: MemberIndex, now_us: u64) {
+        let now_us = self.clock.steady(now_us);
         if self.has_begun && member != self.me {
-            self.asking.is_lost(member);
+            self.asking.is_lost(member, &self.settings, now_us);
             self.ask(member, now_us);
         }
     }
@@ -384,8 +407,9 @@ impl Gossip {
     /// gives it to [`Gossip::say`] at once. There is none while the one before is not durable: meanwhile more
     /// gathers for the next.
     pub fn draft(&mut self, now_us: u64) -> Option<Draft> {
+        let steady_us = self.clock.steady(now_us);
         let Due::At(at) = self.due() else { return None };
-        (at <= now_us).then(|| Draft {
+        (at <= steady_us).then(|| Draft {
             self_parent: self.plan.self_parent,
             other_parents: self.plan.other_parents.clone(),
             time_us: now_us.max(self.last_time_us + 1),
@@ -394,6 +418,7 @@ impl Gossip {
 
     /// The event that was made of a draft. It is sent once it is durable.
     pub fn say(&mut self, said: Arc<Said>, now_us: u64) {
+        let now_us = self.clock.steady(now_us);
         self.last_made_us = Some(now_us);
         if self.insert(&said).is_err() {
             // Not made of the draft: nobody has seen it.
@@ -412,11 +437,12 @@ impl Gossip {
         }
         let due = if let Due::At(at) = self.due() { at } else { u64::MAX };
         let again = if self.is_started { None } else { self.to_start().map(|(_, at)| at).min() };
-        due.min(again.unwrap_or(u64::MAX)).min(self.next_look_us())
+        self.clock.shown(due.min(again.unwrap_or(u64::MAX)).min(self.next_look_us()))
     }
 
     /// Does what is due but for the event of [`Gossip::draft`].
     pub fn handle_timeout(&mut self, now_us: u64) {
+        let now_us = self.clock.steady(now_us);
         if !self.has_begun {
             return;
         }
@@ -439,7 +465,7 @@ impl Gossip {
         let frame = match due {
             outbox::Due::Push(events) => Frame::Events(events.into_iter().map(Held::Here).collect()),
             outbox::Due::Ask => Frame::Ask { tips: self.graph.newest() },
-            outbox::Due::Answer(tips) => self.answer(&tips),
+            outbox::Due::Answer(tips) => self.answer(to, &tips),
         };
         Some((to, frame))
     }
@@ -501,8 +527,8 @@ impl Gossip {
         }
     }
 
-    fn answer(&self, tips: &[EventId]) -> Frame {
-        let unknown = self.graph.unknown_to(tips, ANSWER_EVENTS_MAX);
+    fn answer(&self, to: MemberIndex, tips: &[EventId]) -> Frame {
+        let unknown = self.graph.unknown_to(to, tips, ANSWER_EVENTS_MAX - 1);
         let (mut events, mut more, mut bytes) = (Vec::new(), unknown.more, 0);
         // Its own last event not before it is durable, asked or not. Nobody builds on it yet.
         let unsent = self.unsent.as_ref().map(|(number, _)| *number as usize);
@@ -514,6 +540,11 @@ impl Gossip {
                 break;
             }
             events.push(held);
+        }
+        // What of the asker's waits here for a parent that it may have lost: the last says enough.
+        let fits = |said: &Arc<Said>| events.is_empty() || bytes + said.bytes() <= ANSWER_BYTES_MAX;
+        if !more && let Some(said) = self.waiting.last_of(to).filter(fits) {
+            events.push(Held::Here(said));
         }
         Frame::Answer { events, more }
     }
@@ -581,8 +612,7 @@ impl Gossip {
         self.graph.insert(&said.event)?;
         let number = self.kept.push(Arc::clone(said));
         self.records.push_back((number, Arc::clone(said)));
-        // What a member that has forked says may never be ordered: nobody stays awake for it.
-        if said.orders && !self.graph.is_forked(said.event.creator) {
+        if said.orders {
             self.open.insert(said.event.id);
         }
         if said.event.creator == self.me {
@@ -591,21 +621,37 @@ impl Gossip {
         while let Some(round) = self.graph.poll_ordered() {
             let places: Vec<usize> =
                 round.events.iter().filter_map(|event| self.graph.place_of(&event.id)).collect();
-            // What no round has received is in memory.
-            let said = |place: &usize| self.kept.said(*place).cloned();
             let times = round.events.iter().map(|event| event.time_us);
-            let events = places.iter().filter_map(said).zip(times).collect();
-            round.events.iter().for_each(|event| {
-                self.open.remove(&event.id);
-            });
+            let events = places.iter().map(|place| self.kept.unordered(*place)).zip(times).collect();
+            for event in &round.events {
+                let _ = self.open.remove(&event.id) || self.stray.remove(&event.id);
+            }
             let ordered = Ordered { round: round.round, judges: round.judges, events };
             self.ordered.push_back((number + 1, ordered, places));
         }
+        let mut is_another = false;
         while let Some(fork) = self.graph.poll_fork() {
-            let graph = &self.graph;
-            self.open.retain(|id| graph.creator_of(id) != Some(fork.member));
+            is_another = true;
             self.forks.push_back(fork);
         }
+        self.note_stray(said, is_another);
         Ok(())
+    }
+
+    /// Parts what may never be ordered from what is waited for.
+    fn note_stray(&mut self, said: &Said, is_another_fork: bool) {
+        let graph = &self.graph;
+        if is_another_fork {
+            let below = graph.forked_below(graph.all_unreceived());
+            let is_forked = |id: &EventId| graph.creator_of(id).is_some_and(|who| graph.is_forked(who));
+            self.open.append(&mut self.stray);
+            self.stray = self.open.extract_if(.., |id| is_forked(id) && !below.contains(id)).collect();
+        } else if said.orders && graph.is_forked(said.event.creator) {
+            self.open.remove(&said.event.id);
+            self.stray.insert(said.event.id);
+        } else if !self.stray.is_empty() {
+            let below = graph.forked_below(std::iter::once(said.event.id));
+            self.open.extend(self.stray.extract_if(.., |id| below.contains(id)));
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Said;
-use crate::hashgraph::EventId;
+use crate::hashgraph::{EventId, MemberIndex};
 
 /// Events that came before their parents: each stands under the first that is missing, and no member has more than so
 /// many here.
@@ -26,8 +26,22 @@ impl Waiting {
         self.events.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.under.is_empty() && self.of_member.iter().all(|waiting| *waiting == 0)
+    }
+
     pub(super) fn contains(&self, id: &EventId) -> bool {
         self.events.contains_key(id)
+    }
+
+    /// The last event of a member that waits.
+    pub(super) fn last_of(&self, member: MemberIndex) -> Option<Arc<Said>> {
+        if self.of_member[usize::from(member.0)] == 0 {
+            return None;
+        }
+        let of_member = self.events.values().filter(|said| said.event.creator == member);
+        of_member.max_by_key(|said| said.event.time_us).cloned()
     }
 
     /// Whether an event is waited for.

@@ -1,7 +1,7 @@
 //! What one member has and another one has not: for questions and answers (see [`crate::gossip`]).
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use super::event::{Event, EventId, MemberIndex};
 use super::graph::{Hashgraph, NONE, Number};
@@ -46,19 +46,42 @@ impl Hashgraph {
         self.unreceived[usize::from(member.0)].iter().map(|number| *number as usize - 1)
     }
 
+    /// Of members that have forked, the events that no round has received and that others have built on: on these, directly
+    /// or through more events of such members. They will be received, since whatever is made from now on has them as
+    /// ancestors.
+    pub(crate) fn forked_below(&self, of: impl Iterator<Item = EventId>) -> BTreeSet<EventId> {
+        let mut todo: Vec<Number> = of.filter_map(|id| self.number_of(&id)).collect();
+        todo.retain(|number| !self.is_forked(self.node(*number).creator));
+        let mut found = BTreeSet::new();
+        while let Some(number) = todo.pop() {
+            for parent in &self.node(number).parents {
+                let node = self.node(*parent);
+                if node.received == 0 && self.is_forked(node.creator) && found.insert(node.id) {
+                    todo.push(*parent);
+                }
+            }
+        }
+        found
+    }
+
+    /// All events that no round has received.
+    pub(crate) fn all_unreceived(&self) -> impl Iterator<Item = EventId> {
+        self.unreceived.iter().flatten().map(|number| self.node(*number).id)
+    }
+
     /// An event's place among those in the graph, in the order they came.
     pub(crate) fn place_of(&self, id: &EventId) -> Option<usize> {
         Some(self.number_of(id)? as usize - 1)
     }
 
     /// What is not among the ancestors of these, and no more events than so many. Of members that have forked, only
-    /// what others have built on: nobody needs the rest.
-    pub(crate) fn unknown_to(&self, tips: &[EventId], max: usize) -> Unknown {
+    /// what others have built on: nobody needs the rest. Of the asker, all: it may have lost it.
+    pub(crate) fn unknown_to(&self, asker: MemberIndex, tips: &[EventId], max: usize) -> Unknown {
         let tips: Vec<Number> = tips.iter().filter_map(|id| self.number_of(id)).collect();
         let numbers = if self.forked.is_empty() {
             self.unknown_to_without_forks(&tips, max + 1)
         } else {
-            self.unknown_to_with_forks(&tips)
+            self.unknown_to_with_forks(asker, &tips)
         };
         let places = numbers.iter().take(max).map(|number| *number as usize - 1);
         Unknown { places: places.collect(), more: numbers.len() > max }
@@ -98,7 +121,7 @@ impl Hashgraph {
 
     /// One pass from the newest down: parents have lower numbers. It ends where nothing is needed any more that is not
     /// known.
-    fn unknown_to_with_forks(&self, tips: &[Number]) -> Vec<Number> {
+    fn unknown_to_with_forks(&self, asker: MemberIndex, tips: &[Number]) -> Vec<Number> {
         #[derive(Clone, Copy, Default)]
         struct Mark {
             known: bool,
@@ -106,13 +129,13 @@ impl Hashgraph {
         }
         let mut marks = vec![Mark::default(); self.nodes().len() + 1];
         tips.iter().for_each(|tip| marks[*tip as usize].known = true);
-        let mut open = 0usize;
         let latest = self.latest_among(tips);
         let unforked = self.ends.iter().zip(&latest).filter(|(ends, _)| ends.len() == 1);
-        for end in unforked.filter(|(ends, latest)| ends[0] > **latest).map(|(ends, _)| ends[0]) {
-            marks[end as usize].needed = true;
-            open += 1;
-        }
+        let new = unforked.filter(|(ends, latest)| ends[0] > **latest).map(|(ends, _)| ends[0]);
+        let of_asker = self.ends[usize::from(asker.0)].iter().copied();
+        let ends: BTreeSet<Number> = new.chain(of_asker).collect();
+        ends.iter().for_each(|end| marks[*end as usize].needed = true);
+        let mut open = ends.len();
         let mut unknown = Vec::new();
         let mut number = self.nodes().len();
         while open > 0 && number > 0 {

@@ -55,8 +55,22 @@ mod tests {
             (&[1; 7], 5),
             (&[2, 4, 6], 5),
             (&[1_000_000; 1_000], 667),
+            (&[u64::MAX; 4], 3),
+            (&[u64::MAX / 3 - 2, 1, 1], 4_099_276_460_824_344_804),
         ] {
             assert_eq!(Weights::new(weights).supermajority(), least, "{weights:?}");
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "in bounds")]
+    fn weights_whose_sum_fits_no_number_are_refused() {
+        Weights::new(&[u64::MAX, u64::MAX - 1]);
+    }
+
+    #[test]
+    #[should_panic(expected = "in bounds")]
+    fn weights_of_which_three_times_the_sum_fits_no_number_are_refused() {
+        Weights::new(&[u64::MAX / 3, 1]);
     }
 }

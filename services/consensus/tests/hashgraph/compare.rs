@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::ops::AddAssign;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use consensus::hashgraph::{Event, Hashgraph, OrderedRound, Settings};
+use consensus::hashgraph::{Event, Fame, Hashgraph, OrderedRound, Rejected, Round, Settings};
 
 use crate::oracle::{Oracle, OracleRound};
 use crate::random::{Random, RandomGraph, graph, reorder};
@@ -232,4 +232,67 @@ fn what_is_decided_stays_decided() {
         [early]
     });
     at_least("some rounds early, some late", early, 500);
+}
+
+/// Rule 8. What the engine refuses is put behind all that it has taken, where it is nobody's ancestor, and the
+/// oracle is asked about each.
+#[test]
+fn what_is_too_much_for_a_round_is_refused_and_changes_nothing() {
+    let [rounds, refused] = over_seeds(3_000, |seed| {
+        let graph = graph(seed);
+        let max = 1 + Random::new(!seed).below(4);
+        let settings = Settings { coin_rounds: graph.coin_rounds, events_a_round_max: max as u32 };
+        let mut engine = Hashgraph::new(&graph.weights, settings);
+        let (mut taken, mut refused) = (Vec::new(), Vec::new());
+        for event in &graph.events {
+            match engine.insert(event) {
+                Ok(()) => taken.push(event.clone()),
+                Err(Rejected::Invalid(_)) => refused.push(event.clone()),
+                Err(Rejected::MissingParents(_)) => {}
+                Err(other) => panic!("{other}"),
+            }
+        }
+        let all = [taken.clone(), refused.clone()].concat();
+        let oracle = Oracle::new(&all, &graph.weights, graph.coin_rounds);
+        for x in 0..all.len() {
+            let before = (0..all.len())
+                .filter(|&y| y != x && oracle.self_ancestor(x, y) && oracle.round(y) == oracle.round(x));
+            assert_eq!(before.count() >= max, x >= taken.len(), "event {x} of {} taken", taken.len());
+        }
+        let ordered = poll(&mut engine);
+        assert_eq!(ordered, Oracle::new(&taken, &graph.weights, graph.coin_rounds).ordered_rounds());
+        [ordered.len(), refused.len()]
+    });
+    at_least("rounds ordered", rounds, 500);
+    at_least("events refused", refused, 1_500);
+}
+
+/// What is given out for drawing says of each event what the oracle says.
+#[test]
+fn what_is_exported_is_what_the_rules_say() {
+    let [judges] = over_seeds(1_000, |seed| {
+        let graph = graph(seed);
+        let oracle = Oracle::new(&graph.events, &graph.weights, graph.coin_rounds);
+        let mut engine = engine(&graph.weights, graph.coin_rounds);
+        graph.events.iter().for_each(|event| engine.insert(event).expect("takes it in"));
+        let rounds = oracle.ordered_rounds();
+        let mut judges = 0;
+        let all = engine.export(Round(1));
+        assert!(all.iter().map(|drawn| &drawn.event).eq(&graph.events));
+        for (x, drawn) in all.iter().enumerate() {
+            let id = drawn.event.id;
+            let received = rounds.iter().find(|round| round.events.iter().any(|(event, _)| *event == id));
+            assert_eq!(drawn.received.map(|round| round.0), received.map(|round| round.round));
+            assert_eq!(drawn.round.0, oracle.round(x));
+            assert_eq!(drawn.is_witness(), oracle.is_witness(x));
+            assert_eq!(drawn.is_judge, rounds.iter().any(|round| round.judges.contains(&id)));
+            let is_decided = drawn.round.0 <= rounds.len() as u64;
+            assert!(drawn.fame != Some(Fame::Undecided) || !is_decided);
+            judges += usize::from(drawn.is_judge);
+        }
+        let last = all.iter().filter(|drawn| drawn.round >= Round(3)).count();
+        assert_eq!(engine.export(Round(3)).len(), last);
+        [judges]
+    });
+    at_least("judges", judges, 500);
 }

@@ -5,6 +5,9 @@ mod bounded_memory;
 mod evidence;
 mod liveness;
 mod no_self_equivocation;
+mod refusal;
+mod replay;
+mod start;
 mod validity;
 
 use crate::world::World;
@@ -16,11 +19,19 @@ pub type Broken = Option<String>;
 pub type Check = fn(&World) -> Broken;
 
 /// All of them, by name.
-pub const ALL: [(&str, Check); 6] = [
+pub const ALL: [(&str, Check); 9] = [
     ("agreement", agreement::check),
     ("validity", validity::check),
-    ("liveness", liveness::check),
+    ("replay", replay::check),
+    ("start", start::check),
     ("no self-equivocation", no_self_equivocation::check),
     ("evidence", evidence::check),
+    ("refusal", refusal::check),
     ("bounded memory", bounded_memory::check),
+    ("liveness", liveness::check),
 ];
+
+/// What was seen to be broken while it ran.
+fn on_the_way(world: &World, name: &str) -> Broken {
+    world.broken.iter().find(|(of, _)| *of == name).map(|(_, why)| why.clone())
+}

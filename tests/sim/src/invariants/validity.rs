@@ -1,4 +1,4 @@
-//! What is ordered was said, and is ordered once.
+//! What is acknowledged and what is ordered was submitted, and is ordered once, as it was said.
 
 use std::collections::BTreeSet;
 
@@ -6,9 +6,15 @@ use super::Broken;
 use crate::world::World;
 
 pub(super) fn check(world: &World) -> Broken {
-    world.members.iter().enumerate().filter(|(_, member)| member.is_honest()).find_map(|(who, member)| {
+    if let Some(word) = world.acknowledged.iter().find(|word| !world.submitted.contains_key(word)) {
+        return Some(format!("word {word} is acknowledged, and nobody has submitted it"));
+    }
+    let honest = world.members.iter().enumerate().filter(|(_, member)| member.is_honest());
+    let wrong = honest.into_iter().find_map(|(who, member)| {
         let mut seen = BTreeSet::new();
-        let twice = member.words.iter().find(|word| !seen.insert(**word))?;
-        Some(format!("member {who} has ordered word {twice} twice"))
-    })
+        let of = |word: &u64| world.submitted.contains_key(word);
+        let wrong = member.words.iter().find(|(word, _)| !of(word) || !seen.insert(*word))?.0;
+        Some(format!("member {who} has ordered word {wrong} twice, or nobody has submitted it"))
+    });
+    wrong.or_else(|| super::on_the_way(world, "validity"))
 }
