@@ -3,5 +3,6 @@
 mod by_hand;
 mod compare;
 mod draw;
+mod export;
 mod oracle;
 mod random;
