@@ -23,8 +23,10 @@ const MARGIN: usize = 24;
 const LINES_STRONG: usize = 3;
 /// A letter of the small texts, at most.
 const LETTER: usize = 7;
+/// The year 10 000, which a date cannot be written of. A member may claim any time.
+const TIME_US_END: u64 = 253_402_300_800_000_000;
 /// The smallest picture: its legend has to be readable.
-const WIDTH_MIN: usize = 640;
+const WIDTH_MIN: usize = 760;
 
 const STYLE: &str = "\
 text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;fill:#1f2328}\
@@ -184,10 +186,10 @@ fn draw_band(out: &mut String, band: &Band, (width, top): (usize, usize), pendin
     put(out, format_args!("<rect class=\"{class}\" y=\"{y}\" width=\"{width}\" height=\"{height}\"/>"));
     let middle = y + height / 2;
     let aside = if is_open { "not decided".to_owned() } else { count(band.judges, "judge") };
-    text(out, "round", (MARGIN, middle - 6), &format!("round {}", band.round));
-    text(out, "aside", (MARGIN, middle + 10), &aside);
+    text(out, "round", (MARGIN, middle - 10), &format!("round {}", band.round));
+    text(out, "aside", (MARGIN, middle + 6), &aside);
     let since_ms = band.time_us.saturating_sub(first_us) / 1_000;
-    text(out, "aside", (MARGIN, middle + 25), &format!("+{}.{:03} s", since_ms / 1_000, since_ms % 1_000));
+    text(out, "aside", (MARGIN, middle + 21), &format!("+{}.{:03} s", since_ms / 1_000, since_ms % 1_000));
 }
 
 fn draw_column(
@@ -305,8 +307,11 @@ fn describe(event: &GraphEvent, creator: &str, is_fork: bool) -> String {
     }
     let received =
         event.received.map_or("not received".to_owned(), |round| format!("received in round {round}"));
-    let at = UNIX_EPOCH.checked_add(Duration::from_micros(event.time_us));
-    let at = at.map_or(String::new(), |at| humantime::format_rfc3339_micros(at).to_string());
+    let at = if event.time_us < TIME_US_END {
+        humantime::format_rfc3339_micros(UNIX_EPOCH + Duration::from_micros(event.time_us)).to_string()
+    } else {
+        format!("at {} us", event.time_us)
+    };
     let carries = match (event.bytes, event.transactions) {
         (Some(0), _) => "empty".to_owned(),
         (Some(bytes), Some(true)) => format!("{bytes} bytes, transactions among them"),
