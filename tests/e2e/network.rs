@@ -91,6 +91,41 @@ fn four_cells_agree_on_one_order_and_one_state() {
     let file = file.display().to_string();
     let verified = cells[3].ok(&["block", "verify", &file, "--genesis", &genesis]);
     assert_eq!(verified["valid"], true, "{verified}");
+    shows_its_graph(&cells[1], dir.path());
+}
+
+/// All of its members are there, and its last rounds: in words, and as a picture.
+fn shows_its_graph(cell: &Cell, dir: &std::path::Path) {
+    let how = cell.ok(&["consensus"]);
+    assert_eq!(
+        (&how["quorum"], &how["weight_connected"], &how["diverged"]),
+        (&json!(true), &json!(4), &Value::Null)
+    );
+    assert_eq!(how["blocks"]["finalised"], how["blocks"]["ordered"]);
+    assert_eq!(how["root"], cell.ok(&["state", "root"])["root"]);
+    let members = how["members"].as_array().expect("a list");
+    assert_eq!(members.len(), 4);
+    assert!(members.iter().all(|member| member["connected"] == true && member["round"].is_u64()), "{how}");
+    let view = cell.ok(&["graph", "--rounds", "64"]);
+    let events = view["events"].as_array().expect("a list");
+    assert!(events.iter().any(|event| event["judge"] == true), "a round was decided");
+    assert!(events.iter().any(|event| event["transactions"] == true), "something was ordered");
+    let mut known = Vec::new();
+    for event in events {
+        let parents =
+            event["other_parents"].as_array().expect("a list").iter().chain([&event["self_parent"]]);
+        let mut parents = parents.filter(|parent| !parent.is_null());
+        // So few rounds that all are shown.
+        assert!(parents.all(|parent| known.contains(&parent)), "parents come first");
+        known.push(&event["id"]);
+    }
+    let last = cell.ok(&["graph", "--rounds", "1"]);
+    assert!(last["events"].as_array().expect("a list").len() < events.len());
+    let file = dir.join("graph.svg").display().to_string();
+    let drawn = cell.ok(&["graph", "--out", &file]);
+    assert!(drawn["events"].as_u64() > Some(0), "{drawn}");
+    let picture = std::fs::read_to_string(&file).expect("written");
+    assert!(picture.starts_with("<svg") && picture.ends_with("</svg>\n"));
 }
 
 #[test]

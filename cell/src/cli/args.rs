@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as Group, Parser, Subcommand};
+use clap::{Args as Group, Parser, Subcommand, value_parser};
+use protocol::consensus::{GRAPH_ROUNDS, GRAPH_ROUNDS_MAX};
 
 use super::output::Format;
 
@@ -101,6 +102,21 @@ pub(super) enum Command {
     Block {
         #[command(subcommand)]
         command: Block,
+    },
+    /// How consensus goes here: rounds, blocks, events, members, quorum
+    Consensus {
+        #[command(subcommand)]
+        command: Option<Consensus>,
+    },
+    /// Draw the last rounds of the hashgraph, as SVG; with --output json the events themselves
+    #[command(after_help = "Example: cell graph --rounds 12 --out graph.svg")]
+    Graph {
+        /// The last so many rounds, 1 to 64
+        #[arg(long, value_name = "N", default_value_t = GRAPH_ROUNDS, value_parser = value_parser!(u64).range(1..=GRAPH_ROUNDS_MAX))]
+        rounds: u64,
+        /// Write the picture to this file instead of standard output
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
     /// Who this cell is, whom it knows and trusts
     Identity {
@@ -499,6 +515,17 @@ pub(super) enum Block {
         /// The genesis file; the cell's own unless told
         #[arg(long)]
         genesis: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Consensus {
+    /// Rounds, blocks, events, quorum, and the members as this cell sees them
+    Status,
+    /// The members and their weights
+    Members {
+        #[command(flatten)]
+        page: Page,
     },
 }
 

@@ -200,10 +200,7 @@ fn prove(context: &Context, asked: &JournalProve) -> Result<ExitCode, Problem> {
         return context.output.bare(&json!({ "journal": name.to_string(), "proof": proof }));
     };
     let bytes = proof.to_cbor();
-    std::fs::write(file, &bytes).map_err(|error| {
-        let cause = format!("{} cannot be written: {error}", file.display());
-        Problem::new(ProblemKind::Invalid, "cli.unwritable", cause).hint("choose another file")
-    })?;
+    super::write_file(file, &bytes)?;
     context.output.value(&json!({
         "journal": name.to_string(), "file": file, "bytes": bytes.len(), "entries": proof.entries.len(),
         "length": proof.length, "key": hex::encode(proof.key),

@@ -8,6 +8,7 @@ mod args;
 mod client;
 mod doctor;
 mod follow;
+mod graph;
 mod journals;
 mod offline;
 mod online;
@@ -167,6 +168,14 @@ fn text_argument(text: &str) -> Result<String, Problem> {
 fn unreadable(path: &std::path::Path, error: &std::io::Error) -> Problem {
     Problem::new(ProblemKind::Invalid, "cli.unreadable", format!("{}: {error}", path.display()))
         .hint("check the file's name and permissions")
+}
+
+/// Writes a file that a command was asked for.
+fn write_file(file: &std::path::Path, bytes: &[u8]) -> Result<(), Problem> {
+    std::fs::write(file, bytes).map_err(|error| {
+        let cause = format!("{} cannot be written: {error}", file.display());
+        Problem::new(ProblemKind::Invalid, "cli.unwritable", cause).hint("choose another file")
+    })
 }
 
 /// What turned out wrong although the command did its work: exit 5.

@@ -1,16 +1,18 @@
 //! Commands that ask the running cell: each is one action, its answer printed.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use protocol::block::BlockProof;
+use protocol::consensus::GraphView;
 use protocol::state::StateProof;
 use protocol::transaction::{Intent, Transaction};
 use protocol::{Problem, ProblemKind};
 use serde_json::{Map, Value, json};
 
-use super::args::{Block, Command, Identity, Market, Message, Page, Peers, State, Token, Tx};
+use super::args::{Block, Command, Consensus, Identity, Market, Message, Page, Peers, State, Token, Tx};
 use super::client::Client;
-use super::{Context, json_argument, text_argument, unhealthy};
+use super::{Context, json_argument, text_argument, unhealthy, write_file};
 use crate::folder::{modules, read_genesis};
 
 pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Problem> {
@@ -38,6 +40,11 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Probl
         Command::State { command } => state(context, command),
         Command::Tx { command } => tx(context, command),
         Command::Block { command } => block(context, command),
+        Command::Consensus { command } => match command.unwrap_or(Consensus::Status) {
+            Consensus::Status => show("consensus.gossip", json!({})),
+            Consensus::Members { page: asked } => show("consensus.members", fields(page(&asked))),
+        },
+        Command::Graph { rounds, out } => graph(context, rounds, out.as_deref()),
         Command::Identity { command } => identity(context, command),
         Command::Market { command } => match command {
             Market::Balance { who } => show("market.balance", fields([("who", who.into())])),
@@ -299,6 +306,28 @@ fn block(context: &Context, command: Block) -> Result<ExitCode, Problem> {
             }))
         }
     }
+}
+
+fn graph(context: &Context, rounds: u64, out: Option<&Path>) -> Result<ExitCode, Problem> {
+    let answer = Client::of(context)?.call("consensus.graph", json!({ "rounds": rounds }))?;
+    if context.output.is_json() && out.is_none() {
+        return context.output.bare(&answer);
+    }
+    let view: GraphView = serde_json::from_value(answer).map_err(|error| {
+        let cause = format!("the cell answered with a graph that cannot be read: {error}");
+        Problem::new(ProblemKind::Invalid, "cli.bad_graph", cause)
+            .hint("use the program of the version that the cell runs: cell version")
+    })?;
+    let picture = super::graph::draw(&view);
+    let Some(file) = out else {
+        context.output.text(picture.trim_end());
+        return Ok(ExitCode::SUCCESS);
+    };
+    write_file(file, picture.as_bytes())?;
+    context.output.value(&json!({
+        "file": file, "bytes": picture.len(), "events": view.events.len(), "epoch": view.epoch,
+        "pending_round": view.pending_round,
+    }))
 }
 
 fn identity(context: &Context, command: Identity) -> Result<ExitCode, Problem> {

@@ -1,14 +1,21 @@
-//! Consensus fronts: signing with the next nonce, checking signatures, waiting for an outcome.
+//! Consensus fronts: signing with the next nonce, checking signatures, waiting for an outcome; looking at the gossip.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::consensus::{AdmitRequest, NextNonceRequest, Submit, SubmitRequest, TxRef, TxStatus, TxView};
+use protocol::consensus::{
+    AdmitRequest, GRAPH_ROUNDS, GRAPH_ROUNDS_MAX, GetGossip, GossipView, Graph, GraphRequest, GraphView,
+    MemberView, NextNonceRequest, Submit, SubmitRequest, TxRef, TxStatus, TxView,
+};
+use protocol::genesis::Member;
+use protocol::shared::{Empty, ListRequest};
+use protocol::state::RootRequest;
 use protocol::transaction::{Intent, Transaction};
-use protocol::{Problem, ProblemKind};
+use protocol::{CellId, Problem, ProblemKind};
 use tokio::time::Instant;
 
 use super::{front, not_draining};
+use crate::gossip::{GossipStatus, Handle};
 use crate::node::World;
 
 /// How long a submit waits unless told.
@@ -18,6 +25,8 @@ const WAIT_MS_MAX: u64 = 60_000;
 
 pub(super) fn install(world: &Arc<World>) {
     front::<Submit, _, _>(world, |world, _, request| async move { submit(&world, request).await });
+    front::<Graph, _, _>(world, |world, _, request| async move { graph(&world, request).await });
+    front::<GetGossip, _, _>(world, |world, _, _| async move { gossip(&world).await });
 }
 
 pub(super) async fn submit(world: &Arc<World>, request: SubmitRequest) -> Result<TxView, Problem> {
@@ -52,7 +61,7 @@ fn may_order(world: &World) -> Result<(), Problem> {
         Err(Problem::new(kind, code, cause).hint(hint))
     };
     if world.genesis.weight_of(&world.cell) == 0 {
-        let hint = "submit it to a member: cell call consensus.members '{}' lists them";
+        let hint = "submit it to a member: cell consensus members lists them";
         return refuse(
             ProblemKind::Denied,
             "consensus.no_member",
@@ -110,4 +119,123 @@ async fn await_status(
         view = world.bus.internal().consensus().tx(TxRef { id: view.id }).await?;
     }
     Ok(view)
+}
+
+async fn graph(world: &World, request: GraphRequest) -> Result<GraphView, Problem> {
+    let rounds = request.rounds.unwrap_or(GRAPH_ROUNDS);
+    if !(1..=GRAPH_ROUNDS_MAX).contains(&rounds) {
+        let cause = format!("{rounds} rounds of the graph cannot be shown");
+        return Err(Problem::new(ProblemKind::Invalid, "consensus.bad_rounds", cause)
+            .hint(format!("ask for 1 to {GRAPH_ROUNDS_MAX} rounds")));
+    }
+    if world.genesis.weight_of(&world.cell) == 0 {
+        let cause = "this cell is no member of its network: it follows the blocks and has no graph";
+        return Err(Problem::new(ProblemKind::NotFound, "consensus.no_graph", cause)
+            .hint("ask a member: cell consensus members lists them"));
+    }
+    let Some(handle) = driver(world)? else {
+        let epoch = world.bus.internal().consensus().epoch(Empty {}).await?;
+        let (members, _) = members(world, &GossipStatus::default()).await?;
+        let (epoch, pending_round) = (epoch.epoch, epoch.round + 1);
+        return Ok(GraphView { cell: world.cell, epoch, pending_round, members, events: Vec::new() });
+    };
+    let rounds = handle.last_rounds(rounds).await.ok_or_else(not_running)?;
+    let (members, _) = members(world, &handle.status()).await?;
+    Ok(GraphView {
+        cell: world.cell,
+        epoch: rounds.epoch,
+        pending_round: rounds.pending_round,
+        members,
+        events: rounds.events,
+    })
+}
+
+async fn gossip(world: &World) -> Result<GossipView, Problem> {
+    let bus = world.bus.internal();
+    let handle = driver(world)?;
+    let (epoch, status) = (bus.consensus().epoch(Empty {}).await?, bus.consensus().status(Empty {}).await?);
+    let root = bus.state().root(RootRequest::default()).await?.root;
+    let now = match handle {
+        Some(handle) => handle.status(),
+        None => GossipStatus {
+            epoch: epoch.epoch,
+            round: epoch.round + 1,
+            has_started: world.genesis.weight_of(&world.cell) > 0,
+            ..GossipStatus::default()
+        },
+    };
+    let (members, weight_connected) = members(world, &now).await?;
+    Ok(GossipView {
+        genesis: world.genesis.hash(),
+        cell: world.cell,
+        epoch: now.epoch,
+        epoch_rounds: world.genesis.epoch_rounds(),
+        pending_round: now.round,
+        blocks: epoch.progress,
+        root,
+        events: now.events,
+        undetermined: now.undetermined,
+        waiting: now.waiting,
+        refused: now.refused,
+        pool: status.pending,
+        quorum: world.genesis.is_supermajority(weight_connected),
+        weight_connected,
+        weight_total: world.genesis.weight_total(),
+        started: now.has_started,
+        rolled_back: now.is_rolled_back,
+        diverged: status.diverged,
+        stuck: world.stuck().map(|problem| problem.to_string()),
+        target: world.target(),
+        members,
+    })
+}
+
+/// What drives the gossip here; nothing where there is none, in a network of one and in a cell that is no member.
+fn driver(world: &World) -> Result<Option<Handle>, Problem> {
+    if world.genesis.members.len() == 1 || world.genesis.weight_of(&world.cell) == 0 {
+        return Ok(None);
+    }
+    world.gossip().filter(Handle::is_running).map(Some).ok_or_else(not_running)
+}
+
+fn not_running() -> Problem {
+    let cause = "this cell reads the events that its journal holds, and takes no part in the gossip yet";
+    Problem::new(ProblemKind::Unavailable, "consensus.starting", cause)
+        .hint("ask again in a moment; cell status tells what it waits for")
+}
+
+/// The members as this cell sees them, and the weight of those that are connected.
+async fn members(world: &World, status: &GossipStatus) -> Result<(Vec<MemberView>, u64), Problem> {
+    let connected = world.network().connected_peers();
+    let mut forked = status.forked.clone();
+    forked.extend(forked_before(world).await?);
+    let (mut members, mut weight_connected) = (Vec::new(), 0);
+    for (place, member) in world.genesis.members.iter().enumerate() {
+        let Member { cell, weight } = *member;
+        let is_here = cell == world.cell;
+        let name = if is_here {
+            Some(world.settings.cell.name.clone())
+        } else {
+            // A member need not be a contact.
+            world.contact(&cell).await.ok().and_then(|contact| contact.name.clone())
+        };
+        let connected = is_here || connected.contains(&cell);
+        weight_connected += if connected { weight } else { 0 };
+        let round = status.tips.get(place).copied().flatten();
+        members.push(MemberView { cell, name, weight, connected, round, forked: forked.contains(&cell) });
+    }
+    Ok((members, weight_connected))
+}
+
+/// The members whose forks are journaled, of earlier epochs too.
+async fn forked_before(world: &World) -> Result<Vec<CellId>, Problem> {
+    let (mut found, mut list) = (Vec::new(), ListRequest { limit: Some(1_000), cursor: None });
+    loop {
+        let page = world.bus.internal().consensus().evidence(list).await?;
+        found.extend(page.items.iter().map(|evidence| evidence.member));
+        match page.next {
+            Some(next) => list = ListRequest { limit: Some(1_000), cursor: Some(next) },
+            None => return Ok(found),
+        }
+    }
 }

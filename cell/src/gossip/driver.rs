@@ -18,7 +18,10 @@ use quick_cache::sync::Cache;
 use tokio::sync::{mpsc, watch};
 
 use super::wire::Frame;
-use super::{DecidedRound, GossipSettings, GossipStatus, Handle, Host, INBOX_MAX, Input, Members, Target};
+use super::{
+    DecidedRound, GossipSettings, GossipStatus, Handle, Host, INBOX_MAX, Input, LastRounds, Members, Target,
+    look,
+};
 
 /// Every so many rounds of votes, a coin round.
 const COIN_ROUNDS: u64 = 12;
@@ -366,6 +369,12 @@ impl Driver {
                     self.previous = None;
                 }
             }
+            Input::Look(rounds, answer) => {
+                let events = look::events(&self.gossip, &self.members, rounds);
+                let pending_round = self.gossip.graph().pending_round().0;
+                // Nobody may be waiting any more.
+                let _ = answer.send(LastRounds { epoch: self.epoch, pending_round, events });
+            }
             Input::Frame(from, checked) => {
                 if let Some(from) = self.members.place(&from) {
                     self.take_frame(from, checked, now);
@@ -703,6 +712,8 @@ impl Driver {
             undetermined: engine.undetermined as u64,
             waiting: engine.waiting as u64,
             refused: engine.refused,
+            tips: engine.tips.into_iter().map(|tip| tip.map(|round| round.0)).collect(),
+            forked: engine.forked.iter().filter_map(|member| self.members.cell(*member)).collect(),
             has_quorum: self.members.is_supermajority(weight),
             has_started: self.gossip.is_started(),
             is_rolled_back: self.gossip.is_rolled_back().is_some(),

@@ -5,6 +5,7 @@
 //! - [`pool`] holds what waits to be put into this cell's next event.
 //! - [`behind`] takes final blocks over where the events are no longer to be had.
 //! - [`alone`] orders for a network of one.
+//! - [`look`] shows the last rounds of the graph.
 //!
 //! Rules:
 //!
@@ -22,6 +23,7 @@
 mod alone;
 mod behind;
 mod driver;
+mod look;
 mod members;
 mod pool;
 mod seat;
@@ -35,10 +37,11 @@ use futures_util::future::BoxFuture;
 use protocol::consensus::Progress;
 use protocol::gossip::EventBytes;
 use protocol::{CellId, GenesisHash, Problem};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use behind::serve as serve_blocks;
 pub use driver::{Driver, Start};
+pub use look::LastRounds;
 pub use members::Members;
 pub use pool::Pool;
 pub use seat::{fill_pool, start};
@@ -147,6 +150,8 @@ pub enum Input {
     Final(u64),
     /// Blocks were taken over up to a target; its epoch begins.
     CaughtUp(Target, Progress),
+    /// Somebody wants to see the last so many rounds.
+    Look(u64, oneshot::Sender<LastRounds>),
 }
 
 /// How gossip stands.
@@ -164,6 +169,10 @@ pub struct GossipStatus {
     pub waiting: u64,
     /// Events that no honest member would have made.
     pub refused: u64,
+    /// The round of each member's newest event, by place.
+    pub tips: Vec<Option<u64>>,
+    /// The members that have forked in this epoch.
+    pub forked: Vec<CellId>,
     /// Whether this cell and the members it is connected with are more than two thirds.
     pub has_quorum: bool,
     /// Whether enough members have said what they know of this one.
@@ -199,6 +208,18 @@ impl Handle {
     /// Something is to be said. Where the inbox is full the driver looks anyway.
     pub fn to_say(&self) {
         let _ = self.inbox.try_send(Input::ToSay);
+    }
+
+    /// Whether the driver runs.
+    pub fn is_running(&self) -> bool {
+        !self.inbox.is_closed()
+    }
+
+    /// The last so many rounds of the graph; nothing if the driver has ended.
+    pub async fn last_rounds(&self, rounds: u64) -> Option<LastRounds> {
+        let (answer, answered) = oneshot::channel();
+        self.tell(Input::Look(rounds, answer)).await;
+        answered.await.ok()
     }
 
     /// How gossip stands.

@@ -5,9 +5,16 @@ use super::state::Applied;
 use crate::block::{Attestation, Block, BlockProof};
 use crate::genesis::Member;
 use crate::gossip::ForkProof;
-use crate::id::{BlockHash, BlockIndex, CellId, GenesisHash, StateRoot, TxId};
+use crate::id::{BlockHash, BlockIndex, CellId, GenesisHash, Hash, StateRoot, TxId};
 use crate::problem::Problem;
 use crate::transaction::{Intent, Transaction};
+
+/// Rounds of the graph that are shown unless told.
+pub const GRAPH_ROUNDS: u64 = 8;
+/// The most rounds of the graph that are shown.
+pub const GRAPH_ROUNDS_MAX: u64 = 64;
+/// The most events that are shown; of more, those of the newest rounds.
+pub const GRAPH_EVENTS_MAX: usize = 4_096;
 
 words! {
     /// How far a transaction has come.
@@ -249,6 +256,135 @@ words! {
         pub pending: u64,
     }
 
+    /// How much of the graph.
+    #[derive(Copy, Default, Eq)]
+    #[serde(deny_unknown_fields)]
+    pub struct GraphRequest {
+        /// The last so many rounds: 1 to 64, 8 unless told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub rounds: Option<u64>,
+    }
+
+    /// What is known of a witness's fame.
+    #[derive(Copy, Eq)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Fame {
+        /// The votes that are known decide nothing yet.
+        Undecided,
+        /// Most members saw it early.
+        Famous,
+        /// They did not.
+        NotFamous,
+    }
+
+    /// An event of the hashgraph with what is known of it here.
+    #[derive(Eq)]
+    pub struct GraphEvent {
+        /// Its id.
+        pub id: Hash,
+        /// Who made it.
+        pub creator: CellId,
+        /// Its creator's event before it; none of the first one.
+        pub self_parent: Option<Hash>,
+        /// Events of others that it was made on.
+        pub other_parents: Vec<Hash>,
+        /// Its creator's clock, in microseconds since 1970 (UTC).
+        pub time_us: u64,
+        /// The round it was created in.
+        pub round: u64,
+        /// Whether it is a witness.
+        pub witness: bool,
+        /// A witness's fame.
+        pub fame: Option<Fame>,
+        /// Whether it is a judge of its round, which is decided.
+        pub judge: bool,
+        /// The round that has received it.
+        pub received: Option<u64>,
+        /// What it carries, in bytes; null if only the journal has it any more.
+        pub bytes: Option<u64>,
+        /// Whether transactions are in it; null if only the journal has it any more.
+        pub transactions: Option<bool>,
+    }
+
+    /// A member as this cell sees it.
+    #[derive(Eq)]
+    pub struct MemberView {
+        /// Who.
+        pub cell: CellId,
+        /// The name it has here.
+        pub name: Option<String>,
+        /// Its weight in votes.
+        pub weight: u64,
+        /// Whether it is connected; this cell is.
+        pub connected: bool,
+        /// The round in which its newest event was created.
+        pub round: Option<u64>,
+        /// Whether it is known to have forked.
+        pub forked: bool,
+    }
+
+    /// The last rounds of the hashgraph, as far as they have come here.
+    #[derive(Eq)]
+    pub struct GraphView {
+        /// The cell that tells.
+        pub cell: CellId,
+        /// The epoch.
+        pub epoch: u64,
+        /// The first round that is not decided.
+        pub pending_round: u64,
+        /// The members, in their order.
+        pub members: Vec<MemberView>,
+        /// Events, parents before children. None in a network of one, which needs no graph.
+        pub events: Vec<GraphEvent>,
+    }
+
+    /// All about consensus that an operator asks, as it is at this cell.
+    #[derive(Eq)]
+    pub struct GossipView {
+        /// The network.
+        pub genesis: GenesisHash,
+        /// The cell that tells.
+        pub cell: CellId,
+        /// The epoch of the hashgraph.
+        pub epoch: u64,
+        /// Rounds of an epoch.
+        pub epoch_rounds: u64,
+        /// The first round that is not decided.
+        pub pending_round: u64,
+        /// How far blocks have come.
+        pub blocks: Progress,
+        /// The state root after the last executed block.
+        pub root: StateRoot,
+        /// Events of the epoch.
+        pub events: u64,
+        /// Those that no round has received.
+        pub undetermined: u64,
+        /// Events that wait for their parents.
+        pub waiting: u64,
+        /// Events that no honest member would have made.
+        pub refused: u64,
+        /// Transactions that wait for their place.
+        pub pool: u64,
+        /// Whether this cell and the members it is connected with are more than two thirds.
+        pub quorum: bool,
+        /// Their weight.
+        pub weight_connected: u64,
+        /// All weight.
+        pub weight_total: u64,
+        /// Whether this cell has heard enough from the others to take part.
+        pub started: bool,
+        /// Whether others know events of this cell that it does not have: its folder is a copy of an older one.
+        pub rolled_back: bool,
+        /// Why this cell's state is not the network's, if it is not.
+        pub diverged: Option<String>,
+        /// Why blocks do not advance here, if they do not.
+        pub stuck: Option<String>,
+        /// How many blocks others have, while this cell takes them over.
+        pub target: Option<u64>,
+        /// The members, in their order.
+        pub members: Vec<MemberView>,
+    }
+
     /// Whose next nonce.
     #[derive(Copy, Eq)]
     pub struct NextNonceRequest {
@@ -317,5 +453,9 @@ crate::actions! {
     front {
         /// Signs (if need be), checks and submits a transaction.
         Submit submit(SubmitRequest) -> TxView, Command, Write;
+        /// The last rounds of the hashgraph: events, witnesses, fame.
+        Graph graph(GraphRequest) -> GraphView, Query, Read;
+        /// How consensus goes here: rounds, blocks, events, members, quorum.
+        GetGossip gossip(Empty) -> GossipView, Query, Read;
     }
 }

@@ -4,6 +4,7 @@
 mod by_hand;
 mod compare;
 mod draw;
+mod export;
 mod oracle;
 mod pull;
 mod random;
