@@ -186,7 +186,7 @@ enum Done {
     Recorded(std::ops::RangeInclusive<u64>, Result<(), Problem>),
     Ordered(Result<Progress, Problem>),
     Read { to: MemberIndex, frame: Unread, events: Result<Vec<Vec<u8>>, Problem> },
-    Fork(Result<(EventBytes, EventBytes), Problem>),
+    Fork(Result<Box<[EventBytes; 2]>, Problem>),
 }
 
 /// A frame whose events are being read.
@@ -583,7 +583,10 @@ impl Driver {
                 }
                 Err(problem) => tracing::warn!(%problem, "events that others ask for cannot be read"),
             },
-            Done::Fork(Ok((one, other))) => self.host.forked(one, other),
+            Done::Fork(Ok(both)) => {
+                let [one, other] = *both;
+                self.host.forked(one, other);
+            }
             Done::Fork(Err(problem)) => tracing::warn!(%problem, "the events of a fork cannot be read"),
         }
         Ok(())
@@ -598,7 +601,7 @@ impl Driver {
                     let [one, other] =
                         [0, 1].map(|place: usize| both.get(place).map(|bytes| EventBytes::read(bytes)));
                     match (one, other) {
-                        (Some(one), Some(other)) => Ok((one?, other?)),
+                        (Some(one), Some(other)) => Ok(Box::new([one?, other?])),
                         _ => Err(malformed("the events of a fork")),
                     }
                 });

@@ -94,10 +94,7 @@ pub async fn fill_pool(world: &World) -> Result<(), Problem> {
     let consensus = world.bus.internal();
     loop {
         let cursor = world.pool.known().map(|entry| entry.to_string());
-        let page = consensus
-            .consensus()
-            .waits(ListRequest { cursor, limit: Some(1_000), ..ListRequest::default() })
-            .await?;
+        let page = consensus.consensus().waits(ListRequest { cursor, limit: Some(1_000) }).await?;
         for waiting in page.items {
             world.pool.add(Arc::new(waiting));
         }
@@ -153,7 +150,11 @@ fn journal(world: &World) -> Result<journal::Reader, Problem> {
     })
 }
 
-fn events_of(reader: &journal::Reader, index: u64) -> Result<Option<(u64, Vec<Vec<u8>>)>, Problem> {
+/// An epoch, and events of it in bytes.
+type Batch = (u64, Vec<Vec<u8>>);
+
+/// The events of a journal entry, if it holds some.
+fn events_of(reader: &journal::Reader, index: u64) -> Result<Option<Batch>, Problem> {
     let bytes = reader.get(index).map_err(|error| journal_problem(Service::Consensus, &error))?;
     Ok(match Entry::<Record>::decode(&bytes)?.record {
         Record::Events { epoch, events, .. } => Some((epoch, events.into_iter().map(Into::into).collect())),

@@ -81,9 +81,10 @@ impl Asking {
     pub(super) fn to_start(&self, settings: &Settings) -> impl Iterator<Item = (MemberIndex, u64)> {
         let again_us = settings.answer_us_max;
         let others = self.members().filter(|member| *member != self.me);
-        others.map(|member| (member, self.asked[usize::from(member.0)])).filter_map(move |(member, asked)| {
-            (!asked.has_told_all).then(|| (member, asked.at_us.map_or(0, |at| at.saturating_add(again_us))))
-        })
+        others
+            .map(|member| (member, self.asked[usize::from(member.0)]))
+            .filter(|(_, asked)| !asked.has_told_all)
+            .map(move |(member, asked)| (member, asked.at_us.map_or(0, |at| at.saturating_add(again_us))))
     }
 
     /// When to look for what is missing though nothing comes.

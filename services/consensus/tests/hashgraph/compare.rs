@@ -277,7 +277,7 @@ fn what_is_exported_is_what_the_rules_say() {
         graph.events.iter().for_each(|event| engine.insert(event).expect("takes it in"));
         let rounds = oracle.ordered_rounds();
         let mut judges = 0;
-        let all = engine.export(Round(1));
+        let all = engine.export(Round(1), usize::MAX);
         assert!(all.iter().map(|drawn| &drawn.event).eq(&graph.events));
         for (x, drawn) in all.iter().enumerate() {
             let id = drawn.event.id;
@@ -291,7 +291,7 @@ fn what_is_exported_is_what_the_rules_say() {
             judges += usize::from(drawn.is_judge);
         }
         let last = all.iter().filter(|drawn| drawn.round >= Round(3)).count();
-        assert_eq!(engine.export(Round(3)).len(), last);
+        assert_eq!(engine.export(Round(3), usize::MAX).len(), last);
         [judges]
     });
     at_least("judges", judges, 500);
