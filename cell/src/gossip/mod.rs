@@ -1,10 +1,10 @@
 //! The hashgraph between cells: drives `consensus::gossip`, the pure engine, with this cell's clock, journal and network.
 //!
-//! - [`driver`] is one task: frames, times and what is durable go in; records, frames and decided rounds come out. It runs
-//!   over whatever is a [`Host`]: the cell ([`seat`]), or a load program that orders opaque bytes.
-//! - [`pool`] holds what waits to be put into this cell's next event.
-//! - [`behind`] takes final blocks over where the events are no longer to be had.
-//! - [`alone`] orders for a network of one.
+//! - `driver` is one task: frames, times and what is durable go in; records, frames and decided rounds come out. It runs
+//!   over whatever is a [`Host`]: the cell (`seat`), or a load program that orders opaque bytes.
+//! - `pool` holds what waits to be put into this cell's next event.
+//! - `behind` takes final blocks over where the events are no longer to be had.
+//! - `alone` orders for a network of one.
 //! - [`look`] shows the last rounds of the graph.
 //!
 //! Rules:
@@ -17,7 +17,7 @@
 //! - Signatures are checked where frames are read, a peer at a time, many in one equation; not in the driver's task.
 //! - An epoch ends when its last round was ordered and all of its blocks are final. What is in none then is said again in the next.
 //!
-//! Bounds: inbox [`INBOX_MAX`]; what the engine bounds; one request to the journal under way for events, one for rounds, one for
+//! Bounds: inbox `INBOX_MAX`; what the engine bounds; one request to the journal under way for events, one for rounds, one for
 //! members' words.
 
 mod alone;

@@ -5,10 +5,10 @@
 //! - A transaction is checked before it is taken in: network, shape, nonce, the module's own check.
 //! - What members say to each other are events of the [`hashgraph`]. They are journaled here before anybody else hears of
 //!   them ([`Record::Events`]); how they spread is [`gossip`]'s. Both engines are pure, and are driven by `cell`.
-//! - What a decided round has received becomes blocks ([`order`]): the same on every member, since it is a
+//! - What a decided round has received becomes blocks (`order`): the same on every member, since it is a
 //!   function of the blocks before and of the round alone. A network of one orders by itself.
 //! - A block is executed by State. Each member gives its word for the root; a block is final once more than two thirds of
-//!   the weight gave it for the root that came out here ([`finality`]). Blocks are finalised in order, each once.
+//!   the weight gave it for the root that came out here (`finality`). Blocks are finalised in order, each once.
 //! - If more than two thirds gave it for another root, this cell has diverged: it keeps the evidence, and takes no more in.
 //! - Execution runs behind the order: [`EXECUTION_LAG_BLOCKS_MAX`] open blocks pause what this member adds to the order
 //!   (DESIGN §9, rule 6), not the order.
