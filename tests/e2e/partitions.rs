@@ -32,6 +32,8 @@ const SOON_MAX: Duration = Duration::from_secs(30);
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How long a partition goes on after all have noticed: longer than any pause between two dials.
 const PARTITION: Duration = Duration::from_secs(12);
+/// What a transaction writes: enough of them fill what a dead connection takes in.
+const VALUE_BYTES: usize = 2_000;
 /// The pause between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// The pause of a light load between two transactions at one cell.
@@ -147,16 +149,11 @@ impl Client {
     fn put(&self, wait: TxStatus) -> Result<TxView, Problem> {
         static KEYS: AtomicU64 = AtomicU64::new(0);
         let key = KEYS.fetch_add(1, Ordering::Relaxed).to_string();
-        let args = json!({ "key": key, "value": "1" });
+        let args = json!({ "key": key, "value": "1".repeat(VALUE_BYTES) });
         let intent = Intent { module: "kv".into(), call: "put".into(), args, nonce: None };
         let wait_ms = u64::try_from(SOON_MAX.as_millis()).ok();
         let (intent, wait) = (Some(intent), Some(wait));
         self.call::<Submit>(&SubmitRequest { intent, transaction: None, wait, wait_ms })
-    }
-
-    /// Submits something that has to be taken in.
-    fn accept(&self, acknowledged: &Acknowledged) {
-        acknowledged.add(self.put(TxStatus::Accepted).expect("it is taken in").id);
     }
 
     /// Submits something that has to be final within [`SOON_MAX`].
@@ -364,9 +361,8 @@ fn neither_three_nor_four_finalise_anything_and_together_they_go_on() {
     let before = clients[0].finalised();
 
     seven.lan.split(&[&[0, 1, 2], &[3, 4, 5, 6]]);
-    // Nobody has noticed: what is taken in now is durable, and waits.
-    clients.iter().for_each(|client| client.accept(&acknowledged));
-    suspend(&clients);
+    // Until a cell has noticed it takes transactions in: they are durable, and wait.
+    under_load(&clients, &acknowledged, || suspend(&clients));
     holds("nothing is finalised", PARTITION, || clients.iter().all(|client| client.finalised() == before));
     clients.iter().for_each(Client::is_refused);
 
@@ -386,10 +382,9 @@ fn five_go_on_and_two_catch_up() {
     let before = clients[0].finalised();
 
     seven.lan.split(&[&[0, 1, 2, 3, 4], &[5, 6]]);
-    two.iter().for_each(|client| client.accept(&acknowledged));
-    five.iter().for_each(|client| client.finalise(&acknowledged));
-    suspend(two);
-    under_load(five, &acknowledged, || {
+    under_load(&clients, &acknowledged, || {
+        five.iter().for_each(|client| client.finalise(&acknowledged));
+        suspend(two);
         holds("the two finalise nothing", PARTITION, || two.iter().all(|one| one.finalised() == before));
     });
     let there = settle(five);
