@@ -313,8 +313,9 @@ fn a_test_network_has_fixed_distinct_ports_and_stops_as_one() {
     std::io::BufRead::read_line(&mut reader, &mut line).expect("a line");
     let ready: Value = serde_json::from_str(&line).expect("one document");
     assert_eq!(ready["event"], "ready", "{ready}");
-    let status = cell(&["status", "--dir", &format!("{net}/cell-2")]);
-    assert!(status.status.success());
+    kit::until("its cells have found each other", || {
+        cell(&["status", "--dir", &format!("{net}/cell-2")]).status.success()
+    });
     let _ = std::process::Command::new("kill").args(["-TERM", &up.id().to_string()]).status();
     kit::until("it has stopped", || up.try_wait().expect("ours").is_some());
     let status = cell(&["status", "--dir", &format!("{net}/cell-2")]);

@@ -141,7 +141,7 @@ fn without_two_thirds_nothing_is_taken_and_it_goes_on_by_itself() {
     let args = json!({ "key": "a", "value": "3" }).to_string();
     let submit = ["tx", "submit", "--module", "kv", "--call", "put", "--args", &args];
     let (code, problem) = cells[0].refused(&submit);
-    assert_eq!((code, problem.as_str()), (1, "consensus.no_quorum"));
+    assert_eq!((code, problem.as_str()), (5, "consensus.no_quorum"));
     assert_eq!(cells[0].ok(&["state", "get", "kv/a"])["value"], "2", "reads go on");
     cells[2].start();
     until("it goes on", || is_synced(&cells[0]));

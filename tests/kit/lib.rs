@@ -6,6 +6,7 @@ pub mod namespaces;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -303,13 +304,20 @@ pub fn network(dir: &Path, cells: u16) -> Vec<Cell> {
     (0..cells).map(|number| Cell::adopt(&dir.join(format!("cell-{number}")))).collect()
 }
 
-/// The first of so many ports that were free when it looked. Below those that the system gives out by itself.
+/// The first of so many ports that were free when it looked, and that no other test of this process was given. Below those that
+/// the system gives out by itself.
 fn free_ports(count: u16) -> u16 {
-    let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
-    let step = count.next_multiple_of(100);
-    let first = 10_000 + (std::process::id() % 150) as u16 * 140;
-    let ports = (0..20).map(|turn| first.wrapping_add(turn * step) % 20_000 + 10_000);
-    ports.into_iter().find(|first| (*first..first + count).all(is_free)).expect("there are free ports")
+    use std::net::{TcpListener, UdpSocket};
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let is_free = |port: u16| {
+        TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok()
+    };
+    let begin = u16::try_from(std::process::id() % 150).unwrap_or(0) * 140;
+    let mut ports = std::iter::repeat_with(|| {
+        let given = GIVEN.fetch_add(count, Ordering::Relaxed);
+        10_000 + begin.wrapping_add(given) % 20_000
+    });
+    ports.find(|first| (*first..first + count).all(is_free)).expect("there are free ports")
 }
 
 /// Posts to a page of a cell with a token: status and body.

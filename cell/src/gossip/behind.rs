@@ -1,4 +1,5 @@
-//! Final blocks taken over from others: by a member whose epoch is over elsewhere, and by a cell that is no member.
+//! Final blocks taken over from others: by a member whose epoch is over elsewhere or who lacks words for a block, and by a cell that is no
+//! member.
 //!
 //! Every block is checked against the genesis before it is taken: its transactions, its place after the one before, and the words of more
 //! than two thirds. So it does not matter who is asked; whoever answers wrongly is asked last.
@@ -21,6 +22,8 @@ const ANSWER_BYTES_MAX: usize = 2 * 1024 * 1024;
 const ANSWER_BLOCKS_MAX: u64 = 256;
 /// The pause before all are asked again.
 const PAUSE: Duration = Duration::from_millis(250);
+/// A block that is open for so long is asked for.
+const STUCK_AFTER: Duration = Duration::from_secs(2);
 /// How often one who is no member looks for new blocks.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 
@@ -49,6 +52,20 @@ pub(super) async fn catch_up(world: Arc<World>, target: Target) {
             // They are being executed.
             _ => tokio::time::sleep(PAUSE / 10).await,
         }
+    }
+}
+
+/// Looks whether a block stays open though others have it final: words were lost on the way, or the order they stand in is not
+/// to be had. Its proof is taken over then.
+pub(super) async fn watch(world: Arc<World>) {
+    let mut before = None;
+    loop {
+        tokio::time::sleep(STUCK_AFTER).await;
+        let Ok(now) = progress(&world).await else { continue };
+        if now.finalised < now.ordered && before == Some(now.finalised) {
+            take_over(&world, now).await;
+        }
+        before = Some(now.finalised);
     }
 }
 
@@ -86,7 +103,7 @@ async fn take_over(world: &World, progress: Progress) -> bool {
 }
 
 async fn take_from(world: &World, cell: CellId, before: Progress) -> Result<bool, Problem> {
-    let ask = AskBlocks { from: before.ordered };
+    let ask = AskBlocks { from: before.finalised };
     let bytes = world.network().request(Lane::Events, cell, codec::encode(&ask)).await?;
     let proofs = match codec::decode(&bytes)? {
         Blocks::Here { proofs, finalised } => {
@@ -105,7 +122,7 @@ async fn take_from(world: &World, cell: CellId, before: Progress) -> Result<bool
     let proofs = checked.await??;
     let after = world.bus.internal().consensus().adopt(AdoptRequest { proofs }).await?;
     world.pool.advance(after);
-    Ok(after.ordered > before.ordered)
+    Ok((after.ordered, after.finalised) > (before.ordered, before.finalised))
 }
 
 /// Answers a question for final blocks.

@@ -5,7 +5,7 @@
 //! - `pool` holds what waits to be put into this cell's next event.
 //! - `behind` takes final blocks over where the events are no longer to be had.
 //! - `alone` orders for a network of one.
-//! - [`look`] shows the last rounds of the graph.
+//! - `look` shows the last rounds of the graph.
 //!
 //! Rules:
 //!

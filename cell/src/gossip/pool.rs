@@ -5,7 +5,8 @@
 //! - Transactions come in the order of the journal entries they were taken in with, each once: what has an entry below the
 //!   highest that came is known. So effects may come again, and be missed and looked up.
 //! - What this cell has said already, in an event that its journal holds, is not said again.
-//! - While too many blocks are open, nothing is added to the order; members' words always go.
+//! - While too many blocks are open, nothing is added to the order; this cell's words always go, also for a block that is final here:
+//!   elsewhere it may be the one that is missing.
 //!
 //! Bounded by what Consensus takes in and by the blocks that may be open.
 
@@ -88,7 +89,6 @@ impl Pool {
         let mut inner = self.lock();
         let finalised = inner.progress.map_or(0, |before| before.finalised).max(progress.finalised);
         inner.progress = Some(Progress { finalised, ..progress });
-        Self::drop_final(&mut inner);
     }
 
     /// Blocks are final up to this count.
@@ -97,13 +97,6 @@ impl Pool {
         if let Some(progress) = &mut inner.progress {
             progress.finalised = progress.finalised.max(blocks);
         }
-        Self::drop_final(&mut inner);
-    }
-
-    /// Words for blocks that are final need not be said any more.
-    fn drop_final(inner: &mut Inner) {
-        let finalised = inner.progress.map_or(0, |progress| progress.finalised);
-        inner.words.retain(|word| word.index.0 >= finalised);
     }
 
     /// Whether there is something for the next event.
@@ -221,5 +214,22 @@ mod tests {
         pool.finalised(1);
         assert!(pool.has_to_say(true) && !pool.has_to_say(false));
         assert_eq!(nonces(&pool.take(usize::MAX)), [1]);
+    }
+    /// A block may be final here by the words of others, and wait for this one there.
+    #[test]
+    fn a_word_is_said_though_its_block_is_final_here() {
+        let pool = Pool::default();
+        let word = Attestation {
+            member: CellId::from_bytes([1; 32]),
+            index: protocol::BlockIndex(3),
+            block: protocol::BlockHash::ZERO,
+            root: protocol::StateRoot::from_bytes([1; 32]),
+            signature: Signature::from_bytes([0; 64]),
+        };
+        pool.attest(word.clone());
+        pool.attest(word.clone());
+        pool.finalised(4);
+        assert!(pool.has_to_say(false));
+        assert_eq!(pool.take(0).attestations, [word]);
     }
 }

@@ -49,6 +49,7 @@ async fn keep_running(world: Arc<World>, members: Arc<Members>) {
     let seat =
         Arc::new(Seat { world: Arc::downgrade(&world), words: Mutex::default(), has_words: Notify::new() });
     world.edge.spawn(enter_words(Arc::clone(&world), Arc::clone(&seat)));
+    world.edge.spawn(behind::watch(Arc::clone(&world)));
     loop {
         match run(&world, &members, &seat).await {
             Ok(()) => return,
