@@ -108,7 +108,7 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: Option<Consensus>,
     },
-    /// Draw the last rounds of the hashgraph, as SVG; with --output json the events themselves
+    /// Draw the last rounds of the hashgraph as SVG; --output json lists them
     #[command(after_help = "Example: cell graph --rounds 12 --out graph.svg")]
     Graph {
         /// The last so many rounds, 1 to 64

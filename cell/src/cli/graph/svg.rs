@@ -125,12 +125,14 @@ fn note(view: &GraphView) -> String {
     let here = view.members.iter().find(|member| member.cell == view.cell);
     let here = here.and_then(|member| member.name.clone()).unwrap_or_else(|| view.cell.short());
     let open = view.events.iter().filter(|event| event.received.is_none()).count();
-    let (members, events) = (view.members.len(), view.events.len());
+    let members = count(view.members.len(), "member");
+    if view.events.is_empty() {
+        return format!("As {here} sees it: {members}");
+    }
+    let (events, pending) = (count(view.events.len(), "event"), view.pending_round);
     format!(
-        "As {here} sees it: {}, {}, {open} of them not received; round {} is the first that is not decided",
-        count(members, "member"),
-        count(events, "event"),
-        view.pending_round,
+        "As {here} sees it: {members}, {events}, {open} of them not received; \
+         round {pending} is the first that is not decided",
     )
 }
 
