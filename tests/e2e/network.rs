@@ -156,7 +156,7 @@ fn without_two_thirds_nothing_is_taken_and_it_goes_on_by_itself() {
     for cell in &cells {
         until("it is synced", || is_synced(cell));
     }
-    put(&cells[1], "a", "5", "finalised");
+    put(&cells[0], "a", "5", "finalised");
     agree(&cells);
     assert_eq!(cells[3].ok(&["state", "get", "kv/a"])["value"], "5");
 }

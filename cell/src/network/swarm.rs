@@ -33,7 +33,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 const PING_EVERY: Duration = Duration::from_secs(2);
 /// How long a ping may take. A connection that is slower is dead: TCP alone would find out after minutes, and be
 /// as slow to notice that the way is open again.
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// New connections are refused once the process uses so much memory.
 const MEMORY_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
 /// How long listening may take to start.
