@@ -8,6 +8,7 @@
 //! - `verify`: the quick half of `test` (formatting and lints); `fix`: repairs what can be repaired.
 //! - `campaign`: the crash test with many more kills. `campaign fuzz [SECONDS]`: the fuzz targets of the
 //!   journal, guided by coverage, each for so long (300 unless told); needs cargo-fuzz and a nightly toolchain.
+//!   `campaign partitions`: seven cells in network namespaces, cut, flapping, losing, killed; needs root.
 //!   `campaign sim [SEEDS]`: more seeds of the simulated network (1000 unless told).
 //!
 //! Everything is built with the one profile `release`: see Cargo.toml.
@@ -33,11 +34,12 @@ fn main() -> ExitCode {
         Some("fix") => fix(),
         Some("campaign") => match rest.first().map(String::as_str) {
             Some("fuzz") => fuzz(rest.get(1).map_or("300", String::as_str)),
+            Some("partitions") => partitions(),
             Some("sim") => simulate(rest.get(1).map_or("1000", String::as_str)),
             _ => machine::prepare().and_then(|()| campaign()),
         },
         _ => Err("usage: cargo xtask up [--cells N] [--once] | test | bench | verify | fix \
-                      | campaign [fuzz [SECONDS] | sim [SEEDS]]"
+                      | campaign [fuzz [SECONDS] | sim [SEEDS] | partitions]"
             .to_owned()),
     };
     match done {
@@ -109,6 +111,14 @@ fn campaign() -> Done {
             "--nocapture",
         ])
         .env("CRASH_KILLS", "400"))
+}
+
+/// Runs seven cells in network namespaces, one test at a time.
+fn partitions() -> Done {
+    cargo(&["build", "--release", "--locked", "--workspace", "--bins"])?;
+    run(Command::new("cargo")
+        .args(["test", "--release", "--locked", "-p", "celluler-tests", "--test", "partitions"])
+        .args(["--", "--nocapture", "--test-threads=1"]))
 }
 
 /// Runs so many seeds of the simulated network.
