@@ -182,8 +182,10 @@ mod tests {
         for entry in [3, 5, 3, 5, 9] {
             pool.add(waiting(entry));
         }
-        assert_eq!(nonces(&pool.take(2_000)), [3, 5, 9][..2], "as many as there is room for");
-        assert_eq!(nonces(&pool.take(2_000)), [9]);
+        // Each counts as its two bytes of arguments and what it takes beside them, an event 256.
+        let room = EVENT_OVERHEAD_BYTES + 2 * (TRANSACTION_OVERHEAD_BYTES + 2);
+        assert_eq!(nonces(&pool.take(room)), [3, 5], "as many as there is room for");
+        assert_eq!(nonces(&pool.take(room)), [9]);
         pool.add(waiting(9));
         assert!(!pool.has_to_say(true));
         assert_eq!(pool.known(), Some(9));
