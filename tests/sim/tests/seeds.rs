@@ -127,6 +127,6 @@ fn the_same_seed_twice_is_the_same_run() {
 fn events_sent_before_they_are_durable_make_honest_members_fork() {
     let (_, check) =
         invariants::ALL.iter().find(|(name, _)| *name == "no self-equivocation").expect("is one of them");
-    let red = (0..20).filter(|seed| check(&broken(*seed, true).0).is_some());
-    assert!(red.count() >= 1, "the simulator sees it");
+    // A member that starts asks the others what it has forgotten, and so is mostly saved: it takes a while to find one that is not.
+    assert!((0..600).any(|seed| check(&broken(seed, true).0).is_some()), "the simulator sees it");
 }
