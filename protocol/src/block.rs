@@ -8,11 +8,11 @@ use minicbor::{Decode, Encode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::genesis::Genesis;
-use crate::id::{BlockHash, BlockIndex, CellId, GenesisHash, Hash, StateRoot};
-use crate::merkle;
+use crate::id::{BlockHash, BlockIndex, CellId, GenesisHash, Hash, StateRoot, TxId};
+use crate::members::{Handoff, MemberSet, not_proven};
 use crate::signing::{Signature, SignedText};
 use crate::transaction::Transaction;
+use crate::{Problem, merkle};
 
 /// The version of the rules blocks are executed under: modules, tree, fees.
 pub const RULES_VERSION: u64 = 1;
@@ -142,7 +142,8 @@ impl Attestation {
     }
 }
 
-/// A block with the attestations that finalise it: checkable offline with nothing but the genesis.
+/// A block with the attestations that finalise it, and with what leads from the genesis to the members that gave them: checkable offline
+/// with nothing but the genesis (`state::LightClient`).
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize, JsonSchema)]
 pub struct BlockProof {
     /// The block.
@@ -151,49 +152,104 @@ pub struct BlockProof {
     /// Members' attestations.
     #[n(1)]
     pub attestations: Vec<Attestation>,
+    /// Each change of members between the genesis and the block, oldest first; none while the genesis's members order.
+    #[n(2)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handoffs: Vec<Handoff>,
 }
 
 impl BlockProof {
-    /// Checks the proof against a genesis and gives the attested state root.
+    /// Checks the block against its network and the members that ordered it, and gives the state root that they attest. How those
+    /// members came to be is not looked at.
     ///
     /// # Errors
     ///
     /// `block.not_proven` with what failed: another network, transactions that the header does not
     /// commit to, a signature that does not hold, or too few attestations for one root.
-    pub fn check(&self, genesis: &Genesis) -> Result<StateRoot, crate::Problem> {
-        let fail = |why: &str| {
-            Err(crate::Problem::new(crate::ProblemKind::Invalid, "block.not_proven", why.to_owned())
-                .hint("fetch the block again from a cell you trust: cell block show INDEX --output json"))
-        };
+    pub fn check(&self, genesis: &GenesisHash, members: &MemberSet) -> Result<StateRoot, Problem> {
         let header = &self.block.header;
-        if header.genesis != genesis.hash() {
-            return fail("the block belongs to another network");
-        }
-        if header.members != genesis.members_hash() {
-            return fail("the block was ordered by another member set");
+        if header.genesis != *genesis {
+            return Err(not_proven("the block belongs to another network"));
         }
         if Block::transactions_root(&self.block.transactions) != header.transactions_root {
-            return fail("the transactions are not the ones the header commits to");
+            return Err(not_proven("the transactions are not the ones the header commits to"));
         }
         if self.block.transactions.iter().any(|tx| tx.genesis != header.genesis || !tx.signature_holds()) {
-            return fail("a transaction's signature does not hold");
+            return Err(not_proven("a transaction's signature does not hold"));
         }
-        let Some(root) = self.attestations.first().map(|attestation| attestation.root) else {
-            return fail("nobody attests the block");
-        };
-        let mut members = Vec::new();
-        for attestation in &self.attestations {
-            if attestation.root != root || !attestation.holds_for(header) {
-                return fail("an attestation does not hold");
-            }
-            members.push(attestation.member);
+        members.attested(header, &self.attestations)
+    }
+}
+
+/// That a transaction has its place in a final block, without the block's other transactions. It says nothing of what the transaction came to: what it
+/// changed is proven by the keys it changed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TxProof {
+    /// The transaction.
+    #[n(0)]
+    pub transaction: Transaction,
+    /// Its place in the block, from 0.
+    #[n(1)]
+    pub place: u64,
+    /// How many transactions the block has.
+    #[n(2)]
+    pub transactions: u64,
+    /// The hashes beside its way up to the header's root of transactions, lowest first.
+    #[n(3)]
+    pub path: Vec<Hash>,
+    /// The block's header.
+    #[n(4)]
+    pub header: BlockHeader,
+    /// Members' attestations of the block.
+    #[n(5)]
+    pub attestations: Vec<Attestation>,
+    /// As in [`BlockProof`].
+    #[n(6)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handoffs: Vec<Handoff>,
+}
+
+impl TxProof {
+    /// The proof of one transaction out of a block's; none if it is not in the block.
+    pub fn out_of(proof: BlockProof, id: &TxId) -> Option<Self> {
+        let BlockProof { block, attestations, handoffs } = proof;
+        let place = block.transactions.iter().position(|transaction| transaction.id() == *id)?;
+        let leaves: Vec<Hash> =
+            block.transactions.iter().map(|tx| merkle::leaf(tx.id().as_bytes())).collect();
+        let path = merkle::paths(&leaves).1.swap_remove(place);
+        let transactions = block.transactions.len() as u64;
+        let transaction = block.transactions.into_iter().nth(place)?;
+        Some(Self {
+            transaction,
+            place: place as u64,
+            transactions,
+            path,
+            header: block.header,
+            attestations,
+            handoffs,
+        })
+    }
+
+    /// As [`BlockProof::check`], for the one transaction.
+    ///
+    /// # Errors
+    ///
+    /// `block.not_proven` with what failed.
+    pub fn check(&self, genesis: &GenesisHash, members: &MemberSet) -> Result<StateRoot, Problem> {
+        let Self { transaction, header, .. } = self;
+        if header.genesis != *genesis || transaction.genesis != *genesis {
+            return Err(not_proven("the transaction belongs to another network"));
         }
-        members.sort_unstable();
-        members.dedup();
-        let weight: u64 = members.iter().map(|member| genesis.weight_of(member)).sum();
-        if !genesis.is_supermajority(weight) {
-            return fail("the attestations are not from more than two thirds of the members");
+        if !transaction.signature_holds() {
+            return Err(not_proven("the transaction's signature does not hold"));
         }
-        Ok(root)
+        let leaf = merkle::leaf(transaction.id().as_bytes());
+        if merkle::root_of(leaf, self.place, self.transactions, &self.path) != Some(header.transactions_root)
+        {
+            return Err(not_proven("the header does not commit to the transaction at this place"));
+        }
+        members.attested(header, &self.attestations)
     }
 }

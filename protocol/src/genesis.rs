@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::amount::Amount;
 use crate::id::{CellId, GenesisHash, Hash};
+use crate::members::MemberSet;
 
 /// PRANA in a network's genesis, whole units.
 pub const SUPPLY_PRANA: u64 = 1_000_000_000;
@@ -96,9 +97,9 @@ impl Genesis {
         self.epoch_rounds.unwrap_or(EPOCH_ROUNDS)
     }
 
-    /// Whether so much weight is more than two thirds of all.
-    pub fn is_supermajority(&self, weight: u64) -> bool {
-        u128::from(weight) * 3 > u128::from(self.weight_total()) * 2
+    /// The members of the first epoch.
+    pub fn member_set(&self) -> MemberSet {
+        MemberSet::new(self.members.clone())
     }
 
     /// BLAKE3 over the genesis's CBOR.
@@ -108,22 +109,12 @@ impl Genesis {
 
     /// BLAKE3 over the members' CBOR.
     pub fn members_hash(&self) -> Hash {
-        Hash::of(&crate::codec::encode(&self.members))
+        self.member_set().hash()
     }
 
     /// The supply: the sum of all allocations; `None` if it overflows.
     pub fn supply(&self) -> Option<Amount> {
         self.allocations.iter().try_fold(Amount::ZERO, |sum, entry| sum.checked_add(entry.amount))
-    }
-
-    /// A cell's weight; 0 for a stranger.
-    pub fn weight_of(&self, cell: &CellId) -> u64 {
-        self.members.iter().find(|member| member.cell == *cell).map_or(0, |member| member.weight)
-    }
-
-    /// The sum of all weights.
-    pub fn weight_total(&self) -> u64 {
-        self.members.iter().map(|member| member.weight).sum()
     }
 
     /// Checks what the types cannot say.

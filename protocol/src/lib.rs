@@ -20,6 +20,7 @@ pub mod event;
 pub mod genesis;
 pub mod gossip;
 pub mod id;
+pub mod members;
 pub mod merkle;
 pub mod message;
 pub mod problem;

@@ -95,7 +95,11 @@ fn block() -> BlockProof {
         round: 11,
     };
     let attestation = Attestation::sign(&key(), &header, StateRoot::from_bytes([10; 32]));
-    BlockProof { block: Block { header, transactions }, attestations: vec![attestation] }
+    BlockProof {
+        block: Block { header, transactions },
+        attestations: vec![attestation],
+        handoffs: Vec::new(),
+    }
 }
 
 fn payload() -> Payload {

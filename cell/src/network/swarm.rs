@@ -6,14 +6,16 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::Boxed;
 use libp2p::core::upgrade::Version;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{
-    Multiaddr, PeerId, Swarm, connection_limits, identify, identity, mdns, memory_connection_limits, noise,
-    ping, tcp, yamux,
+    Multiaddr, PeerId, Swarm, Transport, connection_limits, identify, identity, mdns,
+    memory_connection_limits, noise, ping, tcp, yamux,
 };
 use protocol::{CellId, Problem, ProblemKind};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -26,13 +28,17 @@ use super::{Command, Counters, Lane, NetworkSettings, PeerStatus, Shared};
 /// The first pause before a lost peer is dialled again; doubles up to the longest.
 const REDIAL_PAUSE_MIN: Duration = Duration::from_millis(250);
 /// The longest pause between two dials of a lost peer.
-const REDIAL_PAUSE_MAX: Duration = Duration::from_secs(4);
+const REDIAL_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How long a dial may take, handshakes included. What was sent into a cut is not waited for: the next dial is.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long sent bytes may stay unacknowledged. The system ends the connection then; a hang-up of ours would wait behind
+/// what cannot be sent.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(6);
 /// How long a connection without streams is kept: longer than any pause between messages matters.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// How often a connection is pinged.
 const PING_EVERY: Duration = Duration::from_secs(2);
-/// How long a ping may take. A connection that is slower is dead: TCP alone would find out after minutes, and be
-/// as slow to notice that the way is open again.
+/// How long a ping may take. A connection that is slower is dead.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// New connections are refused once the process uses so much memory.
 const MEMORY_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
@@ -58,6 +64,8 @@ struct Kept {
     addresses: Vec<Multiaddr>,
     pause: Duration,
     next_dial: Instant,
+    /// Whether the addresses are news: they are dialled beside a dial of the old ones.
+    is_news: bool,
 }
 
 /// What a connected peer has said of itself.
@@ -147,9 +155,9 @@ async fn build(settings: &NetworkSettings) -> Result<Swarm<Behaviour>, Problem> 
     let public = key.public();
     let swarm = libp2p::SwarmBuilder::with_existing_identity(key)
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
-        .map_err(|error| cannot_start(&error))?
         .with_quic()
+        .with_other_transport(tcp)
+        .map_err(|error| cannot_start(&error))?
         .with_dns()
         .map_err(|error| cannot_start(&error))?
         .with_websocket(noise::Config::new, yamux::Config::default)
@@ -175,8 +183,28 @@ async fn build(settings: &NetworkSettings) -> Result<Swarm<Behaviour>, Problem> 
                 .with_idle_connection_timeout(IDLE_TIMEOUT)
                 .with_substream_upgrade_protocol_override(Version::V1Lazy)
         })
+        .with_connection_timeout(DIAL_TIMEOUT)
         .build();
     Ok(swarm)
+}
+
+/// TCP with Noise and Yamux, whose connections end when nothing gets through any more: by itself TCP would find out after minutes, and be
+/// as slow to notice that the way is open again.
+fn tcp(key: &identity::Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
+    let watched = |stream: tcp::tokio::TcpStream, _| {
+        #[cfg(target_os = "linux")]
+        if let Err(error) = socket2::SockRef::from(&stream.0).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX)) {
+            tracing::debug!(%error, "a dead connection will be found by pings alone");
+        }
+        stream
+    };
+    Ok(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .map(watched)
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(key)?)
+        .multiplex(yamux::Config::default())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed())
 }
 
 fn cannot_start(error: &dyn std::fmt::Display) -> Problem {
@@ -264,11 +292,13 @@ impl EventLoop {
             addresses: Vec::new(),
             pause: REDIAL_PAUSE_MIN,
             next_dial: Instant::now(),
+            is_news: true,
         });
         if addresses.iter().any(|address| !kept.addresses.contains(address)) {
             kept.addresses = addresses;
             kept.pause = REDIAL_PAUSE_MIN;
             kept.next_dial = Instant::now();
+            kept.is_news = true;
         }
     }
 
@@ -288,8 +318,13 @@ impl EventLoop {
             let spread =
                 kept.pause.mul_f64(f64::from(peer.as_ref().digest().last().copied().unwrap_or(0)) / 1024.0);
             kept.next_dial = now + kept.pause + spread;
+            let condition = if std::mem::take(&mut kept.is_news) {
+                PeerCondition::Disconnected
+            } else {
+                PeerCondition::DisconnectedAndNotDialing
+            };
             let options = DialOpts::peer_id(*peer)
-                .condition(PeerCondition::DisconnectedAndNotDialing)
+                .condition(condition)
                 .addresses(kept.addresses.clone())
                 .extend_addresses_through_behaviour()
                 .build();
@@ -375,6 +410,7 @@ impl EventLoop {
         if let Some(kept) = self.kept.get_mut(&peer) {
             if addresses.iter().any(|address| !kept.addresses.contains(address)) {
                 kept.next_dial = Instant::now();
+                kept.is_news = true;
             }
             // What it says now first; what was known before may still be a way.
             let before = kept.addresses.drain(..).filter(|address| !addresses.contains(address));

@@ -2,11 +2,13 @@
 
 use super::shared::{Empty, ListRequest, Page};
 use super::state::Applied;
-use crate::block::{Attestation, Block, BlockProof};
+use crate::block::{Attestation, Block, BlockProof, TxProof};
 use crate::genesis::Member;
 use crate::gossip::ForkProof;
 use crate::id::{BlockHash, BlockIndex, CellId, GenesisHash, Hash, StateRoot, TxId};
+use crate::members::MemberSet;
 use crate::problem::Problem;
+use crate::state::KeyProof;
 use crate::transaction::{Intent, Transaction};
 
 /// Rounds of the graph that are shown unless told.
@@ -183,8 +185,18 @@ words! {
         pub finalised: u64,
     }
 
+    /// An epoch begins with other members than the one before, all of whose blocks are final here.
+    pub struct EnterRequest {
+        /// Which.
+        pub epoch: u64,
+        /// Its members.
+        pub members: MemberSet,
+        /// That the state names them after the last block.
+        pub proof: KeyProof,
+    }
+
     /// Where the hashgraph stands in the journal.
-    #[derive(Copy, Eq)]
+    #[derive(Eq)]
     pub struct EpochView {
         /// The epoch.
         pub epoch: u64,
@@ -198,6 +210,8 @@ words! {
         pub entry: Option<u64>,
         /// How far blocks have come.
         pub progress: Progress,
+        /// Its members.
+        pub members: MemberSet,
     }
 
     /// Asks where events are journaled.
@@ -385,6 +399,21 @@ words! {
         pub members: Vec<MemberView>,
     }
 
+    /// Asks for members.
+    #[derive(Default, Eq)]
+    #[serde(deny_unknown_fields)]
+    pub struct MembersRequest {
+        /// At most so many.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub limit: Option<u32>,
+        /// The "next" of the page before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub cursor: Option<String>,
+        /// Those that ordered this block; of the present epoch unless told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub at: Option<BlockIndex>,
+    }
+
     /// Whose next nonce.
     #[derive(Copy, Eq)]
     pub struct NextNonceRequest {
@@ -421,6 +450,8 @@ crate::actions! {
         Attested attested(AttestedRequest) -> Progress, Command, Internal;
         /// Takes blocks over that are final elsewhere.
         Adopt adopt(AdoptRequest) -> Progress, Command, Internal;
+        /// Begins an epoch with other members.
+        Enter enter(EnterRequest) -> Empty, Command, Internal;
         /// Records that a member has forked.
         Accuse accuse(ForkProof) -> Empty, Command, Internal;
         /// Blocks that are ordered and not executed here, oldest first; the first few.
@@ -441,14 +472,16 @@ crate::actions! {
         Tx tx(TxRef) -> TxView, Query, Read;
         /// Transactions, newest first.
         Txs txs(ListRequest) -> Page<TxView>, Query, Read;
+        /// That a transaction is in a final block, checkable offline.
+        ProveTx prove(TxRef) -> TxProof, Query, Read;
         /// One block with its proof.
         GetBlock block(BlockRef) -> BlockAnswer, Query, Read;
         /// Blocks, newest first.
         Blocks blocks(ListRequest) -> Page<BlockView>, Query, Read;
         /// Where consensus stands.
         Status status(Empty) -> ConsensusStatus, Query, Read;
-        /// The members and their weights.
-        Members members(ListRequest) -> Page<Member>, Query, Read;
+        /// The members and their weights, now or at a block.
+        Members members(MembersRequest) -> Page<Member>, Query, Read;
     }
     front {
         /// Signs (if need be), checks and submits a transaction.

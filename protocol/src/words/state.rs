@@ -108,18 +108,23 @@ words! {
     }
 
     /// That a key has a value (or none) under a state root.
-    #[derive(Eq)]
+    #[derive(Eq, minicbor::Encode, minicbor::Decode)]
     #[serde(deny_unknown_fields)]
     pub struct KeyProof {
         /// `MODULE/KEY`.
+        #[n(0)]
         pub key: String,
         /// The value, hex; null proves that there is none.
+        #[n(1)]
         pub value: Option<String>,
         /// The block the root stands after; null before the first.
+        #[n(2)]
         pub index: Option<BlockIndex>,
         /// The root it is proven under.
+        #[n(3)]
         pub root: StateRoot,
         /// The Merkle path, hex of its encoding.
+        #[n(4)]
         pub path: String,
     }
 

@@ -15,12 +15,13 @@ use std::collections::BTreeMap;
 use machine::{Fault, Read, Write, answer, commit, refuse};
 use protocol::block::{Attestation, Block};
 use protocol::consensus::{AdoptRequest, Answer, AttestedRequest, ExecutedRequest};
+use protocol::members::MemberSet;
 use protocol::state::Applied;
 use protocol::transaction::TxReceipt;
 use protocol::{BlockHash, BlockIndex, CellId, StateRoot};
 
 use crate::tables::{self, BLOCKS, BlockRow, CONTENTS, Head, REFUSED, WORDS};
-use crate::{ConsensusMachine, Decided, Effect, Record, Refusal};
+use crate::{ConsensusMachine, Decided, Effect, Record, Refusal, epochs};
 
 /// Blocks ahead of the order here of which words are kept.
 const AHEAD_BLOCKS_MAX: u64 = 1_024;
@@ -102,6 +103,8 @@ pub(crate) fn adopt(machine: &ConsensusMachine, view: &dyn Read, asked: AdoptReq
             return refuse(Refusal::NotNext { index });
         } else if header.previous != head.last_hash {
             return refuse(Refusal::OtherBlock { index });
+        } else if header.members != epochs::members_of(machine, view, header.epoch)?.hash() {
+            return refuse(Refusal::BadMembers);
         } else {
             head.ordered += 1;
             head.last_hash = header.hash();
@@ -138,11 +141,12 @@ fn news(
     heard: Heard,
 ) -> Result<Vec<Attestation>, Fault> {
     let mut news: BTreeMap<(u64, CellId), Attestation> = BTreeMap::new();
+    let present = epochs::members_of(machine, view, head.epoch)?;
     for attestation in attestations {
         let key = (attestation.index.0, attestation.member);
         let is_open = (head.finalised..head.ordered + AHEAD_BLOCKS_MAX).contains(&key.0);
         if is_open
-            && machine.genesis.weight_of(&key.1) > 0
+            && present.contains(&key.1)
             && !news.contains_key(&key)
             && is_news(view, head, &attestation, heard)?
         {
@@ -185,7 +189,8 @@ fn closing(
         // Where it is being executed now, this cell's word is the first of `more`.
         let own = row.root.or_else(|| more.iter().find(|word| word.index.0 == index).map(|word| word.root));
         let Some(root) = own else { break };
-        match verdict(machine, row.header.hash(), words.into_values()) {
+        let members = epochs::members_at(machine, view, head, index)?;
+        match verdict(&members, row.header.hash(), words.into_values()) {
             Some((agreed, attestations)) if agreed == root => {
                 records.push(Record::Finalised { index: BlockIndex(index), root, attestations });
             }
@@ -201,17 +206,17 @@ fn closing(
 
 /// The root that more than two thirds gave their word for, with those words.
 fn verdict(
-    machine: &ConsensusMachine,
+    members: &MemberSet,
     block: BlockHash,
     words: impl Iterator<Item = Attestation>,
 ) -> Option<(StateRoot, Vec<Attestation>)> {
     let mut by_root: BTreeMap<[u8; 32], Vec<Attestation>> = BTreeMap::new();
-    for word in words.filter(|word| word.block == block && machine.genesis.weight_of(&word.member) > 0) {
+    for word in words.filter(|word| word.block == block && members.contains(&word.member)) {
         by_root.entry(*word.root.as_bytes()).or_default().push(word);
     }
     by_root.into_values().find_map(|words| {
-        let weight = words.iter().map(|word| machine.genesis.weight_of(&word.member)).sum();
-        machine.genesis.is_supermajority(weight).then(|| (words[0].root, words))
+        let weight = members.weight_of_all(words.iter().map(|word| word.member).collect());
+        members.is_supermajority(weight).then(|| (words[0].root, words))
     })
 }
 

@@ -12,13 +12,15 @@
 //! - If more than two thirds gave it for another root, this cell has diverged: it keeps the evidence, and takes no more in.
 //! - Execution runs behind the order: [`EXECUTION_LAG_BLOCKS_MAX`] open blocks pause what this member adds to the order
 //!   (DESIGN §9, rule 6), not the order.
-//!
-//! Absent: a change of members.
+//! - Members change between epochs, as the state says once all blocks of an epoch are final (`epochs`); who they become is voted on by
+//!   transactions of the module [`members`].
 
 mod admit;
+mod epochs;
 mod finality;
 pub mod gossip;
 pub mod hashgraph;
+pub mod members;
 mod order;
 mod query;
 mod record;
@@ -48,13 +50,15 @@ protocol::refusals! {
         BadShape { why: &'static str } => Invalid, "consensus.bad_transaction",
             ("not a transaction: {why}"), "cell tx sign makes one";
         UnknownModule { module: String } => NotFound, "consensus.unknown_module",
-            ("there is no module {module:?}"), "one of kv, prana";
+            ("there is no module {module:?}"), "the cell's README lists the modules: kv, prana, members and others";
         NonceUsed { nonce: u64, last: u64 } => Conflict, "consensus.nonce_used",
             ("nonce {nonce} is not above {last}, the last one of its sender"), "sign it again with a higher nonce, or let the cell choose";
         Full => Busy, "consensus.busy",
             ("too many transactions wait for their place"), "submit it again in a moment";
         UnknownTx => NotFound, "consensus.unknown_tx",
             ("there is no such transaction here"), "cell tx list shows them";
+        NotFinal => Unavailable, "consensus.not_final",
+            ("the transaction is in no final block yet"), "wait for it: cell tx show ID tells how far it has come";
         UnknownBlock { index: u64 } => NotFound, "consensus.unknown_block",
             ("there is no block {index}"), "cell block list shows them";
         UnknownEvent { epoch: u64, number: u64 } => NotFound, "consensus.unknown_event",
@@ -69,6 +73,12 @@ protocol::refusals! {
             ("the receipts are not those of the block's transactions"), "execute the block that was ordered";
         Diverged { index: u64 } => Conflict, "consensus.diverged",
             ("block {index} came to another root here than more than two thirds of the members attest"), "stop the cell and run cell rebuild";
+        EpochBegun { epoch: u64 } => Conflict, "consensus.epoch_begun",
+            ("epoch {epoch} has begun here with other members"), "a third of the members or more are faulty, or this journal is of another network";
+        EpochOpen { epoch: u64 } => Conflict, "consensus.epoch_open",
+            ("blocks of epoch {epoch} are not final yet"), "begin the next one when they are";
+        BadMembers => Invalid, "consensus.bad_members",
+            ("the members are not those that the state names after the last block"), "take them from the state: cell state get members/set";
         OtherBlock { index: u64 } => Conflict, "consensus.other_block",
             ("block {index} is another one here"), "a third of the members or more are faulty, or this journal is of another network";
         BadCursor => Invalid, "consensus.bad_cursor",
@@ -116,20 +126,22 @@ impl Machine for ConsensusMachine {
             Request::Executed(asked) => finality::executed(self, view, asked),
             Request::Attested(asked) => finality::attested(self, view, asked),
             Request::Adopt(asked) => finality::adopt(self, view, asked),
+            Request::Enter(asked) => epochs::enter(self, view, asked),
             Request::Accuse(proof) => accuse(self, view, proof),
             Request::Open(Empty {}) => query::open(view),
             Request::OwnWords(Empty {}) => query::own_words(view),
             Request::Waits(list) => query::waits(view, &list),
-            Request::GetEpoch(Empty {}) => query::epoch(view),
+            Request::GetEpoch(Empty {}) => query::epoch(self, view),
             Request::FindRecorded(asked) => query::recorded(view, &asked),
             Request::ListEvidence(list) => query::evidence(view, &list),
             Request::GetNextNonce(asked) => query::next_nonce(view, &asked.cell),
             Request::Tx(asked) => query::tx(view, &asked.id),
             Request::Txs(list) => query::txs(view, &list),
+            Request::ProveTx(asked) => query::prove(view, &asked.id),
             Request::GetBlock(asked) => query::block(view, asked.index),
             Request::Blocks(list) => query::blocks(view, &list),
             Request::Status(Empty {}) => query::status(self, view),
-            Request::Members(list) => query::members(self, &list),
+            Request::Members(asked) => query::members(self, view, &asked),
         }
     }
 
@@ -156,6 +168,9 @@ impl Machine for ConsensusMachine {
             }
             Record::Diverged { index, .. } => head.diverged = Some(index.0),
             Record::Forked { proof } => EVIDENCE.put(view, &proof.one.creator, proof),
+            Record::Epoch { epoch, members, handoff } => {
+                epochs::take_epoch(view, &mut head, *epoch, members, handoff);
+            }
         }
         HEAD.put(view, &(), &head);
         Ok(effects)
@@ -190,7 +205,8 @@ impl Machine for ConsensusMachine {
 /// Evidence is of members alone, one proof each: so it is bounded.
 fn accuse(machine: &ConsensusMachine, view: &dyn Read, proof: ForkProof) -> Decided {
     let member = proof.one.creator;
-    if machine.genesis.weight_of(&member) == 0 || EVIDENCE.get(view, &member)?.is_some() {
+    let is_member = epochs::members_of(machine, view, proof.one.epoch)?.contains(&member);
+    if !is_member || EVIDENCE.get(view, &member)?.is_some() {
         return answer(Answer::Accuse(Empty {}));
     }
     if let Err(problem) = proof.check(&machine.genesis.hash()) {

@@ -27,7 +27,7 @@ use crate::tables::{
     self, BATCHES, BLOCKS, BY_INDEX, BlockRow, CONTENTS, Head, NONCES, ORDERED_NONCES, PLACES, REFUSED, TXS,
     TxRow, WAITING,
 };
-use crate::{ConsensusMachine, Decided, Effect, Record, Refusal, admit};
+use crate::{ConsensusMachine, Decided, Effect, Record, Refusal, admit, epochs};
 
 /// The most transactions of one block.
 pub const BLOCK_TRANSACTIONS_MAX: usize = 1_000;
@@ -55,6 +55,7 @@ pub(crate) fn order(machine: &ConsensusMachine, view: &dyn Read, asked: OrderReq
     if let Some(index) = head.diverged {
         return refuse(Refusal::Diverged { index });
     }
+    let members = epochs::members_of(machine, view, asked.epoch.max(head.epoch))?.hash();
     let (mut judged, mut nonces) = (BTreeSet::new(), BTreeMap::new());
     let (mut blocks, mut left_out) = (Vec::new(), Vec::new());
     for round in asked.rounds {
@@ -84,7 +85,7 @@ pub(crate) fn order(machine: &ConsensusMachine, view: &dyn Read, asked: OrderReq
                 time_ms,
                 previous: head.last_hash,
                 transactions_root: Block::transactions_root(&transactions),
-                members: machine.genesis.members_hash(),
+                members,
                 rules: RULES_VERSION,
                 epoch: asked.epoch,
                 round: round.round,

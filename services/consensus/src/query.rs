@@ -1,10 +1,10 @@
 //! Queries: transactions, blocks, members.
 
 use machine::{Fault, Read, answer, page, refuse};
-use protocol::block::{Attestation, Block, BlockProof};
+use protocol::block::{Attestation, Block, BlockProof, TxProof};
 use protocol::consensus::{
-    Answer, BlockAnswer, BlockView, ConsensusStatus, EpochView, EvidenceView, NextNonce, OpenBlock, Recorded,
-    RecordedRequest, TxStatus, TxView, Waiting,
+    Answer, BlockAnswer, BlockView, ConsensusStatus, EpochView, EvidenceView, MembersRequest, NextNonce,
+    OpenBlock, Recorded, RecordedRequest, TxStatus, TxView, Waiting,
 };
 use protocol::shared::{ListRequest, Page};
 use protocol::{BlockIndex, CellId, Problem, TxId};
@@ -13,7 +13,7 @@ use crate::tables::{
     BATCHES, BLOCKS, BY_INDEX, BlockRow, EVIDENCE, Head, NONCES, PLACES, REFUSED, TXS, TxRow, WAITING,
     block as block_at, transaction, whole_block,
 };
-use crate::{ConsensusMachine, Decided, Refusal};
+use crate::{ConsensusMachine, Decided, Refusal, epochs};
 
 /// Open blocks that are given at once.
 const OPEN_BLOCKS_MAX: u64 = 16;
@@ -80,10 +80,31 @@ pub(crate) fn block(view: &dyn Read, index: BlockIndex) -> Decided {
     match BLOCKS.get(view, &index.0)? {
         Some(row) => {
             let summary = summary(&row);
-            let proof = BlockProof { block: whole_block(view, row.header)?, attestations: row.attestations };
+            let handoffs = epochs::handoffs(view, row.header.epoch)?;
+            let proof = BlockProof {
+                block: whole_block(view, row.header)?,
+                attestations: row.attestations,
+                handoffs,
+            };
             answer(Answer::GetBlock(BlockAnswer { summary, proof }))
         }
         None => refuse(Refusal::UnknownBlock { index: index.0 }),
+    }
+}
+
+/// That a transaction has its place in a final block.
+pub(crate) fn prove(view: &dyn Read, id: &TxId) -> Decided {
+    if TXS.get(view, id)?.is_none() {
+        return refuse(Refusal::UnknownTx);
+    }
+    let row = PLACES.get(view, id)?.map(|index| block_at(view, index)).transpose()?;
+    let Some(row) = row.filter(BlockRow::is_final) else { return refuse(Refusal::NotFinal) };
+    let handoffs = epochs::handoffs(view, row.header.epoch)?;
+    let proof =
+        BlockProof { block: whole_block(view, row.header)?, attestations: row.attestations, handoffs };
+    match TxProof::out_of(proof, id) {
+        Some(proof) => answer(Answer::ProveTx(proof)),
+        None => Err(Fault(format!("the transaction {id} is not in the block that it is placed in"))),
     }
 }
 
@@ -135,7 +156,7 @@ pub(crate) fn waits(view: &dyn Read, list: &ListRequest) -> Decided {
     answer(Answer::Waits(page))
 }
 
-pub(crate) fn epoch(view: &dyn Read) -> Decided {
+pub(crate) fn epoch(machine: &ConsensusMachine, view: &dyn Read) -> Decided {
     let head = Head::read(view)?;
     let entry = BATCHES.get(view, &(head.epoch, 0))?.map(|(entry, _)| entry);
     answer(Answer::GetEpoch(EpochView {
@@ -145,6 +166,7 @@ pub(crate) fn epoch(view: &dyn Read) -> Decided {
         events: head.events,
         entry,
         progress: head.progress(),
+        members: epochs::members_of(machine, view, head.epoch)?,
     }))
 }
 
@@ -177,7 +199,7 @@ pub(crate) fn status(machine: &ConsensusMachine, view: &dyn Read) -> Decided {
     let head = Head::read(view)?;
     answer(Answer::Status(ConsensusStatus {
         genesis: machine.genesis.hash(),
-        members: machine.genesis.members.len() as u64,
+        members: epochs::members_of(machine, view, head.epoch)?.all().len() as u64,
         ordered: head.ordered.checked_sub(1).map(BlockIndex),
         finalised: head.finalised.checked_sub(1).map(BlockIndex),
         pending: head.waiting,
@@ -187,9 +209,17 @@ pub(crate) fn status(machine: &ConsensusMachine, view: &dyn Read) -> Decided {
     }))
 }
 
-pub(crate) fn members(machine: &ConsensusMachine, list: &ListRequest) -> Decided {
-    let Ok(after) = cursor(list) else { return refuse(Refusal::BadCursor) };
-    let members = (0u64..).zip(machine.genesis.members.iter().cloned());
+pub(crate) fn members(machine: &ConsensusMachine, view: &dyn Read, asked: &MembersRequest) -> Decided {
+    let MembersRequest { limit, cursor: before, at } = asked;
+    let list = ListRequest { limit: *limit, cursor: before.clone() };
+    let Ok(after) = cursor(&list) else { return refuse(Refusal::BadCursor) };
+    let head = Head::read(view)?;
+    let set = match at {
+        Some(index) if index.0 >= head.ordered => return refuse(Refusal::UnknownBlock { index: index.0 }),
+        Some(index) => epochs::members_at(machine, view, &head, index.0)?,
+        None => epochs::members_of(machine, view, head.epoch)?,
+    };
+    let members = (0u64..).zip(set.all().iter().cloned());
     let rows = members.filter(|(place, _)| after.is_none_or(|after| *place > after));
     let page = page::collect(rows.map(Ok), list.limit(), |(place, member)| (member, place.to_string()))?;
     answer(Answer::Members(page))

@@ -5,6 +5,7 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use protocol::block::{Attestation, Block};
 use protocol::gossip::{EventBytes, ForkProof};
+use protocol::members::{Handoff, MemberSet};
 use protocol::state::Applied;
 use protocol::transaction::Transaction;
 use protocol::{BlockIndex, Event, Problem, Service, StateRoot, TxId};
@@ -97,6 +98,19 @@ pub enum Record {
         #[n(0)]
         proof: ForkProof,
     },
+    /// An epoch begins with other members than the one before.
+    #[n(9)]
+    Epoch {
+        /// Which.
+        #[n(0)]
+        epoch: u64,
+        /// Its members.
+        #[n(1)]
+        members: MemberSet,
+        /// How they follow from those before.
+        #[n(2)]
+        handoff: Handoff,
+    },
 }
 
 impl Record {
@@ -144,6 +158,10 @@ impl Record {
                 vec![event("consensus.diverged", json!({ "block": index, "root": root, "attested": theirs }))]
             }
             Self::Forked { proof } => vec![event("consensus.forked", json!({ "member": proof.one.creator }))],
+            Self::Epoch { epoch, members, handoff } => {
+                let base = handoff.header.index.0 + 1;
+                vec![event("consensus.epoch", json!({ "epoch": epoch, "block": base, "members": members }))]
+            }
             Self::Events { .. } | Self::Attested { .. } => Vec::new(),
         }
     }
@@ -181,6 +199,9 @@ impl machine::Record for Record {
                 json!({ "diverged": { "index": index, "root": root, "attestations": attestations } })
             }
             Self::Forked { proof } => json!({ "forked": proof }),
+            Self::Epoch { epoch, members, handoff } => {
+                json!({ "epoch": { "epoch": epoch, "members": members, "handoff": handoff } })
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use minicbor::{Decode, Encode};
 use protocol::block::{Attestation, Block, BlockHeader};
 use protocol::consensus::Progress;
 use protocol::gossip::ForkProof;
+use protocol::members::{Handoff, MemberSet};
 use protocol::transaction::Transaction;
 use protocol::{BlockHash, CellId, Problem, StateRoot, TxId};
 
@@ -100,6 +101,15 @@ pub(crate) struct BlockRow {
     pub(crate) own: Option<Attestation>,
 }
 
+/// A change of members.
+#[derive(Clone, Debug, Encode, Decode)]
+pub(crate) struct EpochRow {
+    #[n(0)]
+    pub(crate) members: MemberSet,
+    #[n(1)]
+    pub(crate) handoff: Handoff,
+}
+
 impl BlockRow {
     pub(crate) fn is_final(&self) -> bool {
         !self.attestations.is_empty()
@@ -129,6 +139,9 @@ pub(crate) const WORDS: Table<(u64, CellId), Attestation> = Table::new(0x1a);
 pub(crate) const BATCHES: Table<(u64, u64), (u64, u64)> = Table::new(0x1b);
 /// Members that have forked.
 pub(crate) const EVIDENCE: Table<CellId, ForkProof> = Table::new(0x1c);
+
+/// The epochs that began with other members than the one before.
+pub(crate) const EPOCHS: Table<u64, EpochRow> = Table::new(0x1d);
 
 /// A transaction that has to be there, since another table names it.
 pub(crate) fn transaction(view: &dyn Read, id: &TxId) -> Result<TxRow, Fault> {

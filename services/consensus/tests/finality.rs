@@ -249,7 +249,10 @@ fn a_cell_that_is_no_member_follows_and_its_word_makes_nothing_final() {
     assert_eq!(finalised(&mut bench), 0);
     hear(&mut bench, words(&block, &[3]));
     assert_eq!(finalised(&mut bench), 1);
-    block_of(&mut bench, 0).proof.check(&network(&[1, 1, 1])).expect("three members prove it");
+    block_of(&mut bench, 0)
+        .proof
+        .check(&network(&[1, 1, 1]).hash(), &network(&[1, 1, 1]).member_set())
+        .expect("three members prove it");
 }
 
 #[test]
@@ -258,12 +261,15 @@ fn a_block_is_proven_by_the_genesis_alone() {
     let block = order(&mut bench, vec![mine(1), mine(2)]).pop().expect("a block");
     execute(&mut bench, &block);
     hear(&mut bench, vec![word(&block, 2, 8), word(&block, 3, 7)]);
-    block_of(&mut bench, 0).proof.check(&four()).expect_err("not final yet");
+    block_of(&mut bench, 0).proof.check(&four().hash(), &four().member_set()).expect_err("not final yet");
     hear(&mut bench, words(&block, &[4]));
     let answer = block_of(&mut bench, 0);
     assert_eq!(answer.proof.block, block, "as it was ordered");
     assert_eq!((answer.summary.transactions, answer.summary.finalised), (2, true));
-    assert_eq!(Some(answer.proof.check(&four()).expect("checks")), answer.summary.root);
+    assert_eq!(
+        Some(answer.proof.check(&four().hash(), &four().member_set()).expect("checks")),
+        answer.summary.root
+    );
     let mut members: Vec<_> = answer.proof.attestations.iter().map(|word| word.member).collect();
     members.sort_unstable();
     let mut expected = [1, 3, 4].map(cell);
@@ -272,19 +278,30 @@ fn a_block_is_proven_by_the_genesis_alone() {
     for missing in 0..3 {
         let mut less = answer.proof.clone();
         less.attestations.remove(missing);
-        assert_eq!(code(less.check(&four())), "block.not_proven");
+        assert_eq!(code(less.check(&four().hash(), &four().member_set())), "block.not_proven");
         less.attestations.push(less.attestations[0].clone());
-        assert_eq!(code(less.check(&four())), "block.not_proven", "a word counts once");
+        assert_eq!(
+            code(less.check(&four().hash(), &four().member_set())),
+            "block.not_proven",
+            "a word counts once"
+        );
         less.attestations[2] = word(&block, 9, 7);
-        assert_eq!(code(less.check(&four())), "block.not_proven", "a stranger's does not count");
+        assert_eq!(
+            code(less.check(&four().hash(), &four().member_set())),
+            "block.not_proven",
+            "a stranger's does not count"
+        );
     }
     let mut forged = answer.proof.clone();
     forged.block.transactions.pop();
-    forged.check(&four()).expect_err("a transaction is missing");
+    forged.check(&four().hash(), &four().member_set()).expect_err("a transaction is missing");
     let mut forged = answer.proof.clone();
     forged.block.header.round += 1;
-    forged.check(&four()).expect_err("another header");
-    answer.proof.check(&Genesis { created_ms: 2, ..four() }).expect_err("another network");
+    forged.check(&four().hash(), &four().member_set()).expect_err("another header");
+    answer
+        .proof
+        .check(&Genesis { created_ms: 2, ..four() }.hash(), &four().member_set())
+        .expect_err("another network");
 }
 
 #[test]
@@ -328,7 +345,11 @@ fn diverged(words_first: bool) -> (Cell, Vec<Block>) {
 }
 
 fn refusals(bench: &mut Cell, blocks: &[Block]) -> [Result<(), Problem>; 4] {
-    let proof = BlockProof { block: blocks[3].clone(), attestations: words(&blocks[3], &[2, 3, 4]) };
+    let proof = BlockProof {
+        block: blocks[3].clone(),
+        attestations: words(&blocks[3], &[2, 3, 4]),
+        handoffs: Vec::new(),
+    };
     [
         admit(bench, mine(10)).map(|_| ()),
         order_rounds(bench, 0, vec![round(9, 1, vec![mine(10)])]).map(|_| ()),
@@ -417,7 +438,7 @@ fn final_blocks(count: u64) -> Vec<BlockProof> {
     }
     let proofs: Vec<_> = (0..count).map(|index| block_of(&mut bench, index).proof).collect();
     for proof in &proofs {
-        assert_eq!(proof.check(&four()), Ok(root(7)));
+        assert_eq!(proof.check(&four().hash(), &four().member_set()), Ok(root(7)));
     }
     proofs
 }
@@ -449,7 +470,7 @@ fn a_cell_that_has_fallen_behind_takes_blocks_over_and_is_final_with_the_same_pr
     }
     for (proof, index) in proofs.iter().zip(0..) {
         let mut here = block_of(&mut behind, index).proof;
-        assert_eq!(here.check(&four()), Ok(root(7)));
+        assert_eq!(here.check(&four().hash(), &four().member_set()), Ok(root(7)));
         // This cell was the fourth.
         here.attestations.retain(|word| word.member != cell(4));
         assert_eq!(here, *proof);
@@ -507,7 +528,7 @@ fn the_words_of_a_proof_stand_in_for_what_liars_said_before() {
             executed(&mut bench, result(&blocks[0], 4, true, 7)).expect("executes");
         }
         assert_eq!(finalised(&mut bench), 1);
-        block_of(&mut bench, 0).proof.check(&four()).expect("proven");
+        block_of(&mut bench, 0).proof.check(&four().hash(), &four().member_set()).expect("proven");
         let (replayed, before) = bench.replay();
         assert_eq!(replayed, before);
     }
@@ -517,7 +538,10 @@ fn the_words_of_a_proof_stand_in_for_what_liars_said_before() {
 fn other_history(count: u64) -> Vec<BlockProof> {
     let mut bench = bench_of(four());
     let blocks: Vec<_> = (1..=count).map(|nonce| order_one(&mut bench, tx_on(&four(), 3, nonce))).collect();
-    blocks.into_iter().map(|block| BlockProof { attestations: words(&block, &[1, 2, 3]), block }).collect()
+    blocks
+        .into_iter()
+        .map(|block| BlockProof { attestations: words(&block, &[1, 2, 3]), block, handoffs: Vec::new() })
+        .collect()
 }
 
 #[test]
@@ -615,7 +639,7 @@ proptest! {
         }
         prop_assert_eq!(progress(&mut bench), (4, 4, 4));
         for index in 0..4 {
-            prop_assert_eq!(block_of(&mut bench, index).proof.check(&four()), Ok(root(7)));
+            prop_assert_eq!(block_of(&mut bench, index).proof.check(&four().hash(), &four().member_set()), Ok(root(7)));
         }
         prop_assert!(bench.owed().is_empty());
     }

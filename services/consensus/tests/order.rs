@@ -172,7 +172,8 @@ fn rounds_that_were_ordered_and_epochs_that_are_over_are_passed_by() {
 
 fn proofs(blocks: &[Block]) -> Request {
     let words = |block: &Block| [2, 3, 4].map(|member| word(block, member, 7)).to_vec();
-    let proof = |block: &Block| BlockProof { block: block.clone(), attestations: words(block) };
+    let proof =
+        |block: &Block| BlockProof { block: block.clone(), attestations: words(block), handoffs: Vec::new() };
     Request::Adopt(AdoptRequest { proofs: blocks.iter().map(proof).collect() })
 }
 

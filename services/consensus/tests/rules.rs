@@ -8,7 +8,7 @@ use consensus::{EXECUTION_LAG_BLOCKS_MAX, Effect, Record, WAITING_MAX};
 use kit::*;
 use proptest::prelude::*;
 use protocol::consensus::{
-    Answer, ConsensusStatus, EvidenceView, NextNonceRequest, RecordRequest, Request, TxStatus,
+    Answer, ConsensusStatus, EvidenceView, MembersRequest, NextNonceRequest, RecordRequest, Request, TxStatus,
 };
 use protocol::gossip::{ForkProof, SignedEvent};
 use protocol::shared::{Empty, ListRequest};
@@ -211,7 +211,10 @@ fn a_cursor_of_another_list_is_refused() {
         assert_eq!(code(bench.ask(Request::Txs(list(cursor)))), "consensus.bad_cursor", "{cursor:?}");
     }
     type Ask = fn(ListRequest) -> Request;
-    let asks: [Ask; 4] = [Request::Blocks, Request::Members, Request::Waits, Request::ListEvidence];
+    let members = |list: ListRequest| {
+        Request::Members(MembersRequest { cursor: list.cursor, ..MembersRequest::default() })
+    };
+    let asks: [Ask; 4] = [Request::Blocks, members, Request::Waits, Request::ListEvidence];
     for ask in asks {
         for cursor in ["", "x", "5.1"] {
             assert_eq!(code(bench.ask(ask(list(cursor)))), "consensus.bad_cursor", "{cursor:?}");
@@ -433,7 +436,7 @@ proptest! {
             prop_assert_eq!(pair[1].proof.block.header.previous, pair[0].summary.hash);
         }
         for block in &blocks {
-            prop_assert_eq!(block.proof.check(&genesis()), Ok(root(7)));
+            prop_assert_eq!(block.proof.check(&genesis().hash(), &genesis().member_set()), Ok(root(7)));
         }
         for transaction in &admitted {
             let view = view_of(&mut bench, transaction).expect("it is here");

@@ -4,13 +4,15 @@
 //! puts its changes into the same place; if it refuses, none of its changes stand. No floats, no
 //! clock but the block's, no order but the keys'.
 
-use protocol::{BlockIndex, CellId, Problem};
+use protocol::{BlockIndex, CellId, GenesisHash, Problem};
 
 use crate::view::Fault;
 
 /// What a transaction runs under.
 #[derive(Clone, Copy, Debug)]
 pub struct TxContext {
+    /// The network.
+    pub genesis: GenesisHash,
     /// Who signed it.
     pub sender: CellId,
     /// The block's agreed time, in milliseconds since 1970 (UTC).

@@ -39,7 +39,8 @@ fn genesis() -> Memory {
 }
 
 fn transfer(state: &mut Memory, from: u8, to: u8, amount: &str) -> Result<(), String> {
-    let context = TxContext { sender: cell(from), time_ms: 0, index: BlockIndex(0) };
+    let context =
+        TxContext { genesis: GenesisHash::ZERO, sender: cell(from), time_ms: 0, index: BlockIndex(0) };
     let args = json!({ "to": cell(to), "amount": amount });
     let before = state.clone();
     let outcome =

@@ -118,8 +118,12 @@ fn execute(
         return Ok(Err((nonces, problem)));
     };
     let args = serde_json::from_str(&transaction.args).unwrap_or_default();
-    let context =
-        TxContext { sender: transaction.sender, time_ms: block.header.time_ms, index: block.header.index };
+    let context = TxContext {
+        genesis: block.header.genesis,
+        sender: transaction.sender,
+        time_ms: block.header.time_ms,
+        index: block.header.index,
+    };
     let mut writes = nonces.clone();
     let mut state = Scratch { view: Some(view), block: written, writes: &mut writes, module: module.name() };
     Ok(match module.execute(&context, &transaction.call, &args, &mut state)? {

@@ -18,6 +18,7 @@
 
 mod execute;
 pub mod kv;
+mod light;
 mod proof;
 mod query;
 mod record;
@@ -35,6 +36,7 @@ use protocol::state::{Answer, Applied, Request, Words};
 use protocol::{BlockHash, BlockIndex, Event, StateRoot};
 use serde_json::json;
 
+pub use light::LightClient;
 pub use proof::{verify_key_proof, verify_key_proof_under, verify_state_proof};
 pub use record::{Record, WriteSet};
 use tables::{BLOCKS, CURRENT, HEAD, HISTORY, Head};

@@ -8,7 +8,7 @@ use protocol::{Problem, StateRoot};
 use sha2::Sha256;
 
 use crate::tree::key_hash;
-use crate::{KEY_BYTES_MAX, Refusal, StateMachine};
+use crate::{KEY_BYTES_MAX, LightClient, Refusal, StateMachine};
 
 /// The longest path, in bytes.
 const PATH_BYTES_MAX: usize = 64 * 1024;
@@ -55,8 +55,8 @@ pub fn verify_key_proof_under(proof: &KeyProof, trusted: &StateRoot) -> Result<(
     verify_key_proof(proof)
 }
 
-/// Checks a proof against a genesis: the root must be attested by more than two thirds of its
-/// members, or be the genesis's own where the proof stands before the first block.
+/// Checks a proof against a genesis: the root must be attested by more than two thirds of the
+/// members that follow from it, or be the genesis's own where the proof stands before the first block.
 ///
 /// # Errors
 ///
@@ -64,9 +64,10 @@ pub fn verify_key_proof_under(proof: &KeyProof, trusted: &StateRoot) -> Result<(
 pub fn verify_state_proof(proof: &StateProof, machine: &StateMachine) -> Result<StateRoot, Problem> {
     verify_key_proof(&proof.proof)?;
     let genesis: &Genesis = &machine.genesis;
-    genesis.check()?;
     let attested = match (&proof.block, proof.proof.index) {
-        (Some(block), Some(index)) if block.block.header.index == index => block.check(genesis)?,
+        (Some(block), Some(index)) if block.block.header.index == index => {
+            LightClient::new(genesis)?.block(block)?
+        }
         (None, None) => match machine.genesis_record() {
             Ok(crate::Record::Genesis { root, .. }) => root,
             _ => return Err(Refusal::BadProof { why: "the genesis cannot be executed" }.into()),

@@ -99,7 +99,7 @@ fn a_network_of_four_proves_with_three_words_for_one_block_and_one_root() {
     let root = apply(&mut bench, block.clone()).root;
     let proof = prove(&mut bench, "kv/none", Some(0));
     let check = |attestations| {
-        let block = BlockProof { block: block.clone(), attestations };
+        let block = BlockProof { block: block.clone(), attestations, handoffs: Vec::new() };
         let checked = verify_state_proof(&StateProof { proof: proof.clone(), block: Some(block) }, &machine);
         checked.map_err(|problem| problem.code.into_owned())
     };

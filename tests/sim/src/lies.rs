@@ -63,5 +63,5 @@ fn forged(who: usize, said: &Said, members: usize, random: &mut Random) -> Arc<S
         }
         _ => return signed(Event { creator: MemberIndex(u16::MAX), ..event }, Vec::new()),
     }
-    Arc::new(Said { event, payload: Vec::new(), orders: false })
+    Arc::new(Said { event, payload: Vec::new(), orders: false, changes: false })
 }

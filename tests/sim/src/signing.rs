@@ -72,7 +72,7 @@ fn id_of(event: &Event, payload: &[u8]) -> EventId {
 pub(crate) fn signed(mut event: Event, payload: Vec<u8>) -> Arc<Said> {
     event.id = id_of(&event, &payload);
     event.signature = signature_of(event.creator, &event.id);
-    Arc::new(Said { event, orders: !payload.is_empty(), payload })
+    Arc::new(Said { event, orders: !payload.is_empty(), changes: false, payload })
 }
 
 /// Whether an event is what its creator has signed.

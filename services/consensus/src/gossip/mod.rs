@@ -77,6 +77,8 @@ pub struct Said {
     pub payload: Vec<u8>,
     /// Whether it carries something to be ordered. A function of the payload: who decodes it says so.
     pub orders: bool,
+    /// Whether a change of members is asked for in it. A function of the payload and of the epoch's members.
+    pub changes: bool,
 }
 
 impl Said {

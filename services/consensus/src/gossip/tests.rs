@@ -31,7 +31,7 @@ fn said(number: u8, creator: u16, self_parent: Option<u8>, others: &[u8], payloa
         time_us: u64::from(number),
         signature: Signature::from_bytes([0; 64]),
     };
-    Arc::new(Said { event, payload: vec![0; payload], orders: payload > 0 })
+    Arc::new(Said { event, payload: vec![0; payload], orders: payload > 0, changes: false })
 }
 
 fn frames(gossip: &mut Gossip) -> Vec<(u16, Frame)> {

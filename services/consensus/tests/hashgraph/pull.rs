@@ -71,7 +71,14 @@ fn who_asks_gets_all_that_it_needs_in_few_answers() {
         let said: Vec<_> = graph
             .events
             .iter()
-            .map(|event| Arc::new(Said { event: event.clone(), payload: vec![0; PAYLOAD], orders: true }))
+            .map(|event| {
+                Arc::new(Said {
+                    event: event.clone(),
+                    payload: vec![0; PAYLOAD],
+                    orders: true,
+                    changes: false,
+                })
+            })
             .collect();
         // One has nearly all, and the other one some of it: what some members knew.
         let none = random.below(said.len());

@@ -91,7 +91,11 @@ pub(crate) fn attested(block: &Block, root: StateRoot) -> BlockProof {
 /// A block with these members' words.
 pub(crate) fn attested_by(members: &[u8], block: &Block, root: StateRoot) -> BlockProof {
     let word = |member: &u8| Attestation::sign(&key(*member), &block.header, root);
-    BlockProof { block: block.clone(), attestations: members.iter().map(word).collect() }
+    BlockProof {
+        block: block.clone(),
+        attestations: members.iter().map(word).collect(),
+        handoffs: Vec::new(),
+    }
 }
 
 pub(crate) fn try_apply(bench: &mut Bench<StateMachine>, block: Block) -> Result<Applied, Problem> {

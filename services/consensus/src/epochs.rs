@@ -1,0 +1,88 @@
+//! The members of each epoch.
+//!
+//! Rules:
+//!
+//! - The genesis's members are those of the first epoch, and of each after it until a change is recorded.
+//! - A change is recorded between two epochs alone: every block of the epoch before is final here by then, so its last state
+//!   says who comes next. No vote and no word is ever counted by two sets.
+//! - With a change its proof is kept: a client that trusts the genesis alone learns each set from the one before.
+
+use machine::{Fault, Read, Write, answer, commit, refuse};
+use protocol::consensus::{Answer, EnterRequest};
+use protocol::genesis::MEMBERS_MAX;
+use protocol::members::{Handoff, MemberSet};
+use protocol::shared::Empty;
+
+use crate::tables::{self, EPOCHS, EpochRow, Head};
+use crate::{ConsensusMachine, Decided, Record, Refusal};
+
+/// The members that an epoch has or, where it has not begun here, would have without another change.
+pub(crate) fn members_of(
+    machine: &ConsensusMachine,
+    view: &dyn Read,
+    epoch: u64,
+) -> Result<MemberSet, Fault> {
+    let before = epoch.saturating_add(1);
+    match EPOCHS.scan(view, &(), Some(&before), true).next().transpose()? {
+        Some((_, row)) => Ok(row.members),
+        None => Ok(machine.genesis.member_set()),
+    }
+}
+
+/// The members that ordered a block, or would order one that is not here yet.
+pub(crate) fn members_at(
+    machine: &ConsensusMachine,
+    view: &dyn Read,
+    head: &Head,
+    block: u64,
+) -> Result<MemberSet, Fault> {
+    let epoch = if block < head.ordered { tables::block(view, block)?.header.epoch } else { head.epoch };
+    members_of(machine, view, epoch)
+}
+
+/// What leads from the genesis's members to those of an epoch.
+pub(crate) fn handoffs(view: &dyn Read, epoch: u64) -> Result<Vec<Handoff>, Fault> {
+    let rows = EPOCHS.scan(view, &(), None, false);
+    let until = rows.take_while(|row| row.as_ref().is_ok_and(|(of, _)| *of <= epoch));
+    until.map(|row| row.map(|(_, row)| row.handoff)).collect()
+}
+
+pub(crate) fn enter(machine: &ConsensusMachine, view: &dyn Read, asked: EnterRequest) -> Decided {
+    let EnterRequest { epoch, members, proof } = asked;
+    let head = Head::read(view)?;
+    if let Some(index) = head.diverged {
+        return refuse(Refusal::Diverged { index });
+    }
+    let present = members_of(machine, view, head.epoch)?;
+    if epoch <= head.epoch || members == present {
+        return if members == present {
+            answer(Answer::Enter(Empty {}))
+        } else {
+            refuse(Refusal::EpochBegun { epoch })
+        };
+    }
+    if head.finalised < head.ordered || head.ordered == 0 {
+        return refuse(Refusal::EpochOpen { epoch: head.epoch });
+    }
+    let last = tables::block(view, head.ordered - 1)?;
+    let is_proven = Some(proof.root) == last.root
+        && proof.index == Some(last.header.index)
+        && proof.key == protocol::members::SET_KEY
+        && proof.value == Some(hex::encode(members.to_state()));
+    if !is_proven || !(1..=MEMBERS_MAX).contains(&members.all().len()) {
+        return refuse(Refusal::BadMembers);
+    }
+    let handoff = Handoff { header: last.header, attestations: last.attestations, proof };
+    commit(vec![Record::Epoch { epoch, members, handoff }], Answer::Enter(Empty {}))
+}
+
+pub(crate) fn take_epoch(
+    view: &mut dyn Write,
+    head: &mut Head,
+    epoch: u64,
+    members: &MemberSet,
+    handoff: &Handoff,
+) {
+    head.enter(epoch, head.ordered);
+    EPOCHS.put(view, &epoch, &EpochRow { members: members.clone(), handoff: handoff.clone() });
+}
