@@ -298,7 +298,7 @@ fn block(context: &Context, command: Block) -> Result<ExitCode, Problem> {
                 Some(path) => read_genesis(&path)?,
                 None => context.folder()?.genesis()?,
             };
-            let root = proof.check(&genesis)?;
+            let root = ::state::LightClient::new(&genesis)?.block(&proof)?;
             let header = &proof.block.header;
             context.output.value(&json!({
                 "valid": true, "index": header.index, "hash": header.hash(), "root": root,

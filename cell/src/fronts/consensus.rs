@@ -8,6 +8,7 @@ use protocol::consensus::{
     MemberView, NextNonceRequest, Submit, SubmitRequest, TxRef, TxStatus, TxView,
 };
 use protocol::genesis::Member;
+use protocol::gossip::ForkProof;
 use protocol::shared::{Empty, ListRequest};
 use protocol::state::RootRequest;
 use protocol::transaction::{Intent, Transaction};
@@ -60,7 +61,7 @@ fn may_order(world: &World) -> Result<(), Problem> {
     let refuse = |kind, code: &'static str, cause: &'static str, hint: &'static str| {
         Err(Problem::new(kind, code, cause).hint(hint))
     };
-    if world.genesis.weight_of(&world.cell) == 0 {
+    if !world.is_member() {
         let hint = "submit it to a member: cell consensus members lists them";
         return refuse(
             ProblemKind::Denied,
@@ -69,7 +70,7 @@ fn may_order(world: &World) -> Result<(), Problem> {
             hint,
         );
     }
-    if world.genesis.members.len() == 1 {
+    if world.members().count() == 1 {
         return Ok(());
     }
     let status = world.gossip().map(|gossip| gossip.status()).unwrap_or_default();
@@ -84,6 +85,17 @@ fn may_order(world: &World) -> Result<(), Problem> {
         return refuse(ProblemKind::Unavailable, "consensus.no_quorum", cause, hint);
     }
     Ok(())
+}
+
+/// Accuses a member that has forked before all members, unless it is none any more: who forks is evicted.
+pub async fn evict(world: &Arc<World>, proof: &ForkProof) -> Result<(), Problem> {
+    if !world.is_member() || !world.members().contains(&proof.one.creator) {
+        return Ok(());
+    }
+    let args = serde_json::json!({ "proof": proof });
+    let intent = Intent { module: "members".to_owned(), call: "accuse".to_owned(), args, nonce: None };
+    let _turn = world.nonces.lock().await;
+    admit(world, sign(world, &intent).await?).await.map(|_| ())
 }
 
 /// Signs an intent for this network, with the next nonce unless it names one.
@@ -128,7 +140,7 @@ async fn graph(world: &World, request: GraphRequest) -> Result<GraphView, Proble
         return Err(Problem::new(ProblemKind::Invalid, "consensus.bad_rounds", cause)
             .hint(format!("ask for 1 to {GRAPH_ROUNDS_MAX} rounds")));
     }
-    if world.genesis.weight_of(&world.cell) == 0 {
+    if !world.is_member() {
         let cause = "this cell is no member of its network: it follows the blocks and has no graph";
         return Err(Problem::new(ProblemKind::NotFound, "consensus.no_graph", cause)
             .hint("ask a member: cell consensus members lists them"));
@@ -160,10 +172,11 @@ async fn gossip(world: &World) -> Result<GossipView, Problem> {
         None => GossipStatus {
             epoch: epoch.epoch,
             round: epoch.round + 1,
-            has_started: world.genesis.weight_of(&world.cell) > 0,
+            has_started: world.is_member(),
             ..GossipStatus::default()
         },
     };
+    let set = world.members();
     let (members, weight_connected) = members(world, &now).await?;
     Ok(GossipView {
         genesis: world.genesis.hash(),
@@ -178,9 +191,9 @@ async fn gossip(world: &World) -> Result<GossipView, Problem> {
         waiting: now.waiting,
         refused: now.refused,
         pool: status.pending,
-        quorum: world.genesis.is_supermajority(weight_connected),
+        quorum: set.set().is_supermajority(weight_connected),
         weight_connected,
-        weight_total: world.genesis.weight_total(),
+        weight_total: set.set().weight_total(),
         started: now.has_started,
         rolled_back: now.is_rolled_back,
         diverged: status.diverged,
@@ -192,7 +205,7 @@ async fn gossip(world: &World) -> Result<GossipView, Problem> {
 
 /// What drives the gossip here; nothing where there is none, in a network of one and in a cell that is no member.
 fn driver(world: &World) -> Result<Option<Handle>, Problem> {
-    if world.genesis.members.len() == 1 || world.genesis.weight_of(&world.cell) == 0 {
+    if world.members().count() == 1 || !world.is_member() {
         return Ok(None);
     }
     world.gossip().filter(Handle::is_running).map(Some).ok_or_else(not_running)
@@ -210,7 +223,7 @@ async fn members(world: &World, status: &GossipStatus) -> Result<(Vec<MemberView
     let mut forked = status.forked.clone();
     forked.extend(forked_before(world).await?);
     let (mut members, mut weight_connected) = (Vec::new(), 0);
-    for (place, member) in world.genesis.members.iter().enumerate() {
+    for (place, member) in world.members().set().all().iter().enumerate() {
         let Member { cell, weight } = *member;
         let is_here = cell == world.cell;
         let name = if is_here {

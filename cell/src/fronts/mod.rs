@@ -7,6 +7,8 @@ mod message;
 mod nucleus;
 mod state;
 
+pub use consensus::evict;
+
 use std::sync::Arc;
 
 use protocol::Action;

@@ -83,7 +83,9 @@ async fn readiness(world: &Arc<World>, services: &[ServiceStatus]) -> Readiness 
     if services.iter().any(|service| service.health != Health::Running) {
         return Readiness::Starting;
     }
-    if world.genesis.members.len() > 1 && world.network().connected() == 0 {
+    let members = world.members();
+    let has_others = members.set().all().iter().any(|member| member.cell != world.cell);
+    if has_others && world.network().connected() == 0 {
         return Readiness::NoPeers;
     }
     let gossip = world.gossip().map(|gossip| gossip.status());
@@ -100,7 +102,7 @@ async fn readiness(world: &Arc<World>, services: &[ServiceStatus]) -> Readiness 
         if !status.has_started {
             return Readiness::Starting;
         }
-    } else if world.genesis.members.len() > 1 && world.genesis.weight_of(&world.cell) > 0 {
+    } else if has_others && world.is_member() {
         return Readiness::Starting;
     }
     match world.stuck() {
@@ -123,6 +125,9 @@ async fn readiness(world: &Arc<World>, services: &[ServiceStatus]) -> Readiness 
             let target = world.target().unwrap_or(0).max(finalised);
             if have < target {
                 Readiness::CatchingUp { have, target }
+            } else if world.is_stalled() {
+                let why = format!("blocks from {finalised} on are ordered, and not final for seconds");
+                Readiness::Suspended { why }
             } else {
                 Readiness::Synced { root: root.root.to_string() }
             }

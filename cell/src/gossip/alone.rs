@@ -4,41 +4,58 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use consensus::BLOCK_BYTES_MAX;
+use consensus::members::asks_for_change;
 use protocol::Problem;
-use protocol::consensus::{OrderRequest, OrderedRound};
+use protocol::consensus::{EpochView, OrderRequest, OrderedRound};
 use protocol::shared::Empty;
 
+use super::driver::Ended;
+use super::part;
 use super::seat::fill_pool;
 use crate::node::World;
 
-/// The pause before what failed is tried again.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// The pause before it is looked again whether all blocks are final.
+const FINAL_PAUSE: Duration = Duration::from_millis(5);
 
-/// Orders until the cell stops.
-pub(super) async fn run(world: Arc<World>) {
-    while let Err(problem) = order(&world).await {
-        tracing::error!(%problem, "the order does not advance; it is tried again");
-        tokio::time::sleep(RETRY_PAUSE).await;
-    }
-}
-
-async fn order(world: &World) -> Result<(), Problem> {
+/// Orders until others become members.
+pub(super) async fn run(world: &Arc<World>) -> Result<Ended, Problem> {
     let bus = world.bus.internal();
-    let epoch = bus.consensus().epoch(Empty {}).await?;
-    let mut round = epoch.round;
+    let mut epoch = bus.consensus().epoch(Empty {}).await?;
     world.pool.reset([].into(), epoch.progress);
     fill_pool(world).await?;
+    // A change may have been ordered in an earlier life.
+    let mut may_change = epoch.progress.ordered > 0;
     loop {
+        if may_change {
+            epoch = all_final(world).await?;
+            let members = part::next_epoch(world, epoch.epoch + 1).await?;
+            if *members.set() != epoch.members {
+                return Ok(Ended::NoGossip);
+            }
+            may_change = false;
+        }
         let transactions = world.pool.take(BLOCK_BYTES_MAX).transactions;
         if transactions.is_empty() {
             world.to_say.notified().await;
             continue;
         }
-        round += 1;
+        may_change = transactions.iter().any(|transaction| asks_for_change(transaction, true));
+        epoch.round += 1;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let time_us = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
-        let rounds = vec![OrderedRound { round, time_us, transactions }];
+        let rounds = vec![OrderedRound { round: epoch.round, time_us, transactions }];
         let request = OrderRequest { epoch: epoch.epoch, rounds };
         world.pool.advance(bus.consensus().order(request).await?);
+    }
+}
+
+/// Waits until every block is final.
+async fn all_final(world: &World) -> Result<EpochView, Problem> {
+    loop {
+        let epoch = world.bus.internal().consensus().epoch(Empty {}).await?;
+        if epoch.progress.finalised == epoch.progress.ordered {
+            return Ok(epoch);
+        }
+        tokio::time::sleep(FINAL_PAUSE).await;
     }
 }

@@ -1,18 +1,23 @@
 //! Final blocks taken over from others: by a member whose epoch is over elsewhere or who lacks words for a block, and by a cell that is no
 //! member.
 //!
-//! Every block is checked against the genesis before it is taken: its transactions, its place after the one before, and the words of more
-//! than two thirds. So it does not matter who is asked; whoever answers wrongly is asked last.
+//! Every block is checked before it is taken: its transactions, its place after the one before, and the words of more
+//! than two thirds of its epoch's members, who follow from the genesis by the state here. So it does not matter who is asked.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::consensus::{AdoptRequest, BlockRef, Progress};
+use protocol::block::{BlockHeader, BlockProof};
+use protocol::consensus::{AdoptRequest, BlockRef, EpochView, Progress};
+use protocol::members::{MemberSet, SET_KEY};
 use protocol::shared::Empty;
+use protocol::state::GetRequest;
 use protocol::{BlockIndex, CellId, Problem, ProblemKind, codec};
 
+use super::driver::Ended;
 use super::wire::{AskBlocks, Blocks};
-use super::{Input, Members, Target};
+use super::{Input, Target, part};
 use crate::network::Lane;
 use crate::node::World;
 
@@ -38,10 +43,18 @@ pub(super) async fn catch_up(world: Arc<World>, target: Target) {
         match progress(&world).await {
             Ok(progress) if progress.finalised >= target.base => {
                 world.set_target(None);
-                if let Some(gossip) = world.gossip() {
-                    gossip.tell(Input::CaughtUp(target, progress)).await;
+                match part::next_epoch(&world, target.epoch).await {
+                    Ok(members) => {
+                        if let Some(gossip) = world.gossip() {
+                            gossip.tell(Input::CaughtUp(target, progress, members)).await;
+                        }
+                        return;
+                    }
+                    Err(problem) => {
+                        tracing::warn!(%problem, "the members of the epoch are not known yet");
+                        tokio::time::sleep(PAUSE).await;
+                    }
                 }
-                return;
             }
             Ok(progress) if progress.ordered < target.base => {
                 world.set_target(Some(target.base));
@@ -62,25 +75,60 @@ pub(super) async fn watch(world: Arc<World>) {
     loop {
         tokio::time::sleep(STUCK_AFTER).await;
         let Ok(now) = progress(&world).await else { continue };
-        if now.finalised < now.ordered && before == Some(now.finalised) {
+        let is_stalled = now.finalised < now.ordered && before == Some(now.finalised);
+        if is_stalled {
             take_over(&world, now).await;
         }
+        world.set_stalled(is_stalled);
         before = Some(now.finalised);
     }
 }
 
-/// Follows the network without being a member of it.
-pub(super) async fn observe(world: Arc<World>, members: Arc<Members>) {
+/// Follows the network without being a member of it, until it is one.
+pub(super) async fn observe(world: &Arc<World>) -> Result<Ended, Problem> {
+    let members = world.members();
     tracing::info!(members = members.count(), "this cell is no member of its network: it follows its blocks");
     loop {
-        let more = match progress(&world).await {
-            Ok(progress) => take_over(&world, progress).await,
-            Err(_) => false,
-        };
-        if !more {
-            tokio::time::sleep(OBSERVE_EVERY).await;
+        let now = world.bus.internal().consensus().epoch(Empty {}).await?;
+        if world.members().contains(&world.cell) {
+            return Ok(Ended::NoGossip);
+        }
+        if take_over(world, now.progress).await {
+            continue;
+        }
+        if let Some(next) = next_target(world, &now).await {
+            // All that is said before it is here, final, so the state tells who is in it.
+            part::next_epoch(world, next.epoch).await?;
+            continue;
+        }
+        tokio::time::sleep(OBSERVE_EVERY).await;
+    }
+}
+
+/// The epoch that members of more than a third of the weight say to be in, if it begins where this cell stands with another set than its own: so
+/// one of them is honest, and its blocks before are all final here.
+async fn next_target(world: &Arc<World>, now: &EpochView) -> Option<Target> {
+    let Progress { ordered, finalised, .. } = now.progress;
+    if finalised < ordered || named(world).await.is_none_or(|named| named == now.members) {
+        return None;
+    }
+    let members = world.members();
+    let mut claims: BTreeMap<Target, u64> = BTreeMap::new();
+    for cell in world.network().connected_peers() {
+        if let Ok(Blocks::Here { epoch, base, .. }) = ask(world, cell, finalised).await {
+            *claims.entry(Target { epoch, base }).or_default() += members.set().weight_of(&cell);
         }
     }
+    let is_next = |target: &Target| target.epoch > now.epoch && target.base == finalised;
+    let believed = claims.into_iter().filter(|(_, weight)| members.set().has_honest(*weight));
+    believed.map(|(target, _)| target).find(is_next)
+}
+
+/// The members that the state here names.
+async fn named(world: &World) -> Option<MemberSet> {
+    let key = SET_KEY.to_owned();
+    let found = world.bus.internal().state().get(GetRequest { key, at: None }).await.ok()?;
+    MemberSet::from_state(found.value?.as_bytes()).ok()
 }
 
 async fn progress(world: &World) -> Result<Progress, Problem> {
@@ -89,8 +137,9 @@ async fn progress(world: &World) -> Result<Progress, Problem> {
 
 /// Asks one connected member after the other for the next blocks, until one has some.
 async fn take_over(world: &World, progress: Progress) -> bool {
+    let members = world.members();
     for cell in world.network().connected_peers() {
-        if world.genesis.weight_of(&cell) == 0 {
+        if !members.contains(&cell) {
             continue;
         }
         match take_from(world, cell, progress).await {
@@ -102,22 +151,40 @@ async fn take_over(world: &World, progress: Progress) -> bool {
     false
 }
 
+async fn ask(world: &World, cell: CellId, from: u64) -> Result<Blocks, Problem> {
+    let bytes = world.network().request(Lane::Events, cell, codec::encode(&AskBlocks { from })).await?;
+    codec::decode(&bytes)
+}
+
 async fn take_from(world: &World, cell: CellId, before: Progress) -> Result<bool, Problem> {
-    let ask = AskBlocks { from: before.finalised };
-    let bytes = world.network().request(Lane::Events, cell, codec::encode(&ask)).await?;
-    let proofs = match codec::decode(&bytes)? {
-        Blocks::Here { proofs, finalised } => {
+    let mut proofs = match ask(world, cell, before.finalised).await? {
+        Blocks::Here { proofs, finalised, .. } => {
             world.set_target(Some(finalised).filter(|finalised| *finalised > before.ordered));
             proofs
         }
         Blocks::Refused { problem } => return Err(problem),
     };
+    // Those of the next members are checked once the state here names them.
+    let present = world.bus.internal().consensus().epoch(Empty {}).await?;
+    let of_present = |proof: &BlockProof| proof.block.header.members == present.members.hash();
+    let known = proofs.iter().take_while(|proof| of_present(proof)).count();
+    let next = proofs.get(known).map(|proof| proof.block.header.clone());
+    proofs.truncate(known);
     if proofs.is_empty() {
-        return Ok(false);
+        let is_next =
+            |header: &BlockHeader| header.epoch > present.epoch && header.index.0 == before.finalised;
+        return match next.filter(is_next) {
+            Some(header) if before.finalised == before.ordered => {
+                let members = part::next_epoch(world, header.epoch).await?;
+                Ok(members.set().hash() == header.members)
+            }
+            _ => Ok(false),
+        };
     }
-    let genesis = Arc::clone(&world.genesis);
+    let genesis = world.genesis.hash();
     let checked = crate::node::blocking(move || {
-        proofs.iter().try_for_each(|proof| proof.check(&genesis).map(|_| ())).map(|()| proofs)
+        let check = |proof: &BlockProof| proof.check(&genesis, &present.members).map(|_| ());
+        proofs.iter().try_for_each(check).map(|()| proofs)
     });
     let proofs = checked.await??;
     let after = world.bus.internal().consensus().adopt(AdoptRequest { proofs }).await?;
@@ -136,10 +203,11 @@ pub async fn serve(world: &World, bytes: &[u8]) -> Vec<u8> {
 
 async fn try_serve(world: &World, bytes: &[u8]) -> Result<Blocks, Problem> {
     let AskBlocks { from } = codec::decode(bytes)?;
-    let finalised = progress(world).await?.finalised;
+    let EpochView { epoch, base, progress, .. } = world.bus.internal().consensus().epoch(Empty {}).await?;
+    let finalised = progress.finalised;
     let (mut proofs, mut size) = (Vec::new(), 0);
     for index in from..finalised.min(from.saturating_add(ANSWER_BLOCKS_MAX)) {
-        let block = world.bus.internal().consensus().block(BlockRef { index: BlockIndex(index) }).await?;
+        let mut block = world.bus.internal().consensus().block(BlockRef { index: BlockIndex(index) }).await?;
         if !block.summary.finalised {
             let cause = format!("block {index} is not final here");
             return Err(Problem::new(ProblemKind::Unavailable, "gossip.not_final", cause));
@@ -154,7 +222,9 @@ async fn try_serve(world: &World, bytes: &[u8]) -> Result<Blocks, Problem> {
         if size > ANSWER_BYTES_MAX && !proofs.is_empty() {
             break;
         }
+        // Who asks has followed the changes of members before.
+        block.proof.handoffs.clear();
         proofs.push(block.proof);
     }
-    Ok(Blocks::Here { proofs, finalised })
+    Ok(Blocks::Here { proofs, finalised, epoch, base })
 }

@@ -12,15 +12,16 @@ use futures_util::stream::FuturesUnordered;
 use minicbor::bytes::ByteVec;
 use protocol::consensus::Progress;
 use protocol::gossip::{EventBytes, PAYLOAD_BYTES_MAX, SignedEvent};
-use protocol::signing::{self, Signature, Signed};
-use protocol::{CellId, GenesisHash, Hash, Problem, ProblemKind, codec};
-use quick_cache::sync::Cache;
+use protocol::members::CHANGE_ROUNDS;
+use protocol::signing::Signature;
+use protocol::{CellId, Hash, Problem, ProblemKind, codec};
 use tokio::sync::{mpsc, watch};
 
+use super::checker::{Checked, Checker, as_said, malformed};
 use super::wire::Frame;
 use super::{
-    DecidedRound, GossipSettings, GossipStatus, Handle, Host, INBOX_MAX, Input, LastRounds, Members, Target,
-    look,
+    Contents, DecidedRound, GossipSettings, GossipStatus, Handle, Host, INBOX_MAX, Input, LastRounds,
+    Members, Target, look,
 };
 
 /// Every so many rounds of votes, a coin round.
@@ -35,139 +36,12 @@ const ROUNDS_MAX: usize = 64;
 const ROUNDS_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Frames of the next epoch that are kept until it begins here.
 const EARLY_MAX: usize = 256;
+/// Bytes of them.
+const EARLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Microseconds within which events of others are journaled that nothing waits for, and bytes at which they are.
 const RECORD_WITHIN_US: u64 = 20_000;
 /// See [`RECORD_WITHIN_US`].
 const RECORD_BYTES_MAX: usize = 1024 * 1024;
-/// Ids of events whose signatures were checked lately.
-const CHECKED_MAX: usize = 16_384;
-/// Bytes of frames from which on they are checked on a thread of their own.
-const CHECK_APART_BYTES: usize = 16 * 1024;
-
-/// A frame that was read, and whose events hold.
-#[derive(Debug)]
-pub enum Checked {
-    /// Events, pushed or as an answer: whether there are more.
-    Events {
-        /// Their epoch.
-        epoch: u64,
-        /// They themselves.
-        events: Vec<Arc<Said>>,
-        /// For an answer, whether there are more.
-        answer: Option<bool>,
-    },
-    /// A question.
-    Ask {
-        /// The epoch.
-        epoch: u64,
-        /// The asker's newest events.
-        tips: Vec<EventId>,
-    },
-    /// The epoch that was asked for is over there.
-    Over(Target),
-}
-
-/// Reads frames and checks the events in them: pure work, done where frames come in.
-pub(super) struct Checker {
-    genesis: GenesisHash,
-    members: Arc<Members>,
-    host: Arc<dyn Host>,
-    checked: Cache<EventId, ()>,
-}
-
-impl std::fmt::Debug for Checker {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Checker").finish_non_exhaustive()
-    }
-}
-
-impl Checker {
-    /// Reads a frame. One event that does not hold refuses the frame.
-    ///
-    /// # Errors
-    ///
-    /// Why no honest member would have sent it.
-    pub(super) async fn check(self: &Arc<Self>, from: &CellId, bytes: Vec<u8>) -> Result<Checked, Problem> {
-        if self.members.place(from).is_none() {
-            let cause = format!("{from} is no member of this network");
-            return Err(Problem::new(ProblemKind::Denied, "event.stranger", cause));
-        }
-        if bytes.len() < CHECK_APART_BYTES {
-            return self.read(&bytes);
-        }
-        let this = Arc::clone(self);
-        crate::node::blocking(move || this.read(&bytes)).await?
-    }
-
-    fn read(&self, bytes: &[u8]) -> Result<Checked, Problem> {
-        Ok(match codec::decode::<Frame>(bytes)? {
-            Frame::Events { epoch, events } => {
-                Checked::Events { epoch, events: self.events(epoch, &events)?, answer: None }
-            }
-            Frame::Answer { epoch, events, more } => {
-                Checked::Events { epoch, events: self.events(epoch, &events)?, answer: Some(more) }
-            }
-            Frame::Ask { epoch, tips } => {
-                Checked::Ask { epoch, tips: tips.iter().map(|tip| EventId(*tip.as_bytes())).collect() }
-            }
-            Frame::Over { epoch, base } => Checked::Over(Target { epoch, base }),
-        })
-    }
-
-    fn events(&self, epoch: u64, frames: &[ByteVec]) -> Result<Vec<Arc<Said>>, Problem> {
-        let (mut events, mut to_check, mut ids) = (Vec::new(), Vec::<Signed>::new(), Vec::new());
-        for bytes in frames {
-            let event = EventBytes::read(bytes)?;
-            if event.event.epoch != epoch {
-                return Err(malformed("an event of another epoch than its frame's"));
-            }
-            let (id, signed) = event.event.to_check(&self.genesis);
-            let id = EventId(*id.as_bytes());
-            let contents = if self.checked.get(&id).is_none() {
-                to_check.push(signed);
-                ids.push(id);
-                self.host.check(&event)?
-            } else {
-                self.host.look(&event)
-            };
-            events.push((id, event, contents));
-        }
-        if signing::verify_all(&to_check).contains(&false) {
-            return Err(malformed("an event's signature does not hold"));
-        }
-        for id in ids {
-            self.checked.insert(id, ());
-        }
-        events
-            .into_iter()
-            .map(|(id, event, contents)| {
-                self.host.heard(&event.payload);
-                as_said(id, event, contents.orders, &self.members).map(Arc::new)
-            })
-            .collect()
-    }
-}
-
-fn malformed(why: &str) -> Problem {
-    Problem::new(ProblemKind::Invalid, "event.malformed", why)
-}
-
-/// An event as the engine takes it.
-fn as_said(id: EventId, bytes: EventBytes, orders: bool, members: &Members) -> Result<Said, Problem> {
-    let SignedEvent { creator, self_parent, other_parents, time_us, signature, .. } = bytes.event;
-    let creator = members.place(&creator).ok_or_else(|| malformed("an event of a stranger"))?;
-    let as_id = |hash: &Hash| EventId(*hash.as_bytes());
-    let event = Event {
-        id,
-        creator,
-        self_parent: self_parent.as_ref().map(as_id),
-        other_parents: other_parents.iter().map(as_id).collect(),
-        time_us,
-        signature,
-    };
-    Ok(Said { event, payload: bytes.payload, orders })
-}
-
 /// Where a driver begins: what its journal holds.
 #[derive(Debug, Default)]
 pub struct Start {
@@ -181,12 +55,23 @@ pub struct Start {
     pub progress: Option<Progress>,
 }
 
+/// Why a driver has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Nobody holds its handle any more.
+    Stopped,
+    /// An epoch has begun in which this cell gossips with nobody: it is no member, or the only one.
+    NoGossip,
+}
+
 /// What was waited for.
 enum Done {
     Recorded(std::ops::RangeInclusive<u64>, Result<(), Problem>),
     Ordered(Result<Progress, Problem>),
-    Read { to: MemberIndex, frame: Unread, events: Result<Vec<Vec<u8>>, Problem> },
+    Read { to: Option<CellId>, frame: Unread, events: Result<Vec<Vec<u8>>, Problem> },
     Fork(Result<Box<[EventBytes; 2]>, Problem>),
+    Epoch { epoch: u64, base: u64, members: Result<Arc<Members>, Problem> },
+    Early(CellId, Result<Checked, Problem>),
 }
 
 /// A frame whose events are being read.
@@ -204,6 +89,12 @@ impl Unread {
     }
 }
 
+/// The epoch before, for members that have not ended it.
+struct Previous {
+    gossip: Gossip,
+    members: Arc<Members>,
+}
+
 /// Drives one member's part in the gossip.
 pub struct Driver {
     host: Arc<dyn Host>,
@@ -214,9 +105,10 @@ pub struct Driver {
     clock: Clock,
     epoch: u64,
     base: u64,
+    /// The last round of the epoch, as far as is known.
+    last_round: u64,
     gossip: Gossip,
-    /// The epoch before, for members that have not ended it.
-    previous: Option<Gossip>,
+    previous: Option<Previous>,
     progress: Progress,
     decided: VecDeque<DecidedRound>,
     /// The last round that was decided.
@@ -229,13 +121,20 @@ pub struct Driver {
     record_due_us: u64,
     ordering: bool,
     doing: FuturesUnordered<BoxFuture<'static, Done>>,
-    /// Frames of the next epoch.
-    early: Vec<(MemberIndex, Checked)>,
+    /// What this member said in rounds that come too late.
+    void: Vec<Vec<u8>>,
+    /// Whether it is being looked up who is in the next epoch.
+    changing: bool,
+    /// Frames of the next epoch, and their bytes.
+    early: Vec<(CellId, Vec<u8>)>,
+    early_bytes: usize,
+    ended: bool,
     peers: BTreeSet<CellId>,
     targets: BTreeMap<MemberIndex, Target>,
     target: Option<Target>,
     /// The event that was encoded last: the others get it as well.
     encoded: Option<(EventId, Vec<u8>)>,
+    checker: Arc<Checker>,
     inbox: mpsc::Receiver<Input>,
     status: watch::Sender<GossipStatus>,
 }
@@ -263,13 +162,9 @@ impl Driver {
         let clock = Clock::start();
         let (sender, inbox) = mpsc::channel(INBOX_MAX);
         let (status, watched) = watch::channel(GossipStatus::default());
-        let checker = Checker {
-            genesis: settings.genesis,
-            members: Arc::clone(&members),
-            host: Arc::clone(&host),
-            checked: Cache::new(CHECKED_MAX),
-        };
-        let handle = Handle { inbox: sender, status: watched, checker: Some(Arc::new(checker)) };
+        let checker =
+            Arc::new(Checker::new(settings.genesis, Arc::clone(&host), start.epoch, Arc::clone(&members)));
+        let handle = Handle { inbox: sender, status: watched, checker: Arc::clone(&checker) };
         let mut this = Self {
             gossip: new_gossip(&members, me, &settings, clock.now_us()),
             host,
@@ -280,6 +175,7 @@ impl Driver {
             clock,
             epoch: start.epoch,
             base: start.base,
+            last_round: settings.epoch_rounds,
             previous: None,
             progress: start.progress.unwrap_or(Progress { ordered: 0, executed: 0, finalised: 0 }),
             decided: VecDeque::new(),
@@ -291,11 +187,16 @@ impl Driver {
             record_due_us: u64::MAX,
             ordering: false,
             doing: FuturesUnordered::new(),
+            void: Vec::new(),
+            changing: false,
             early: Vec::new(),
+            early_bytes: 0,
+            ended: false,
             peers: BTreeSet::new(),
             targets: BTreeMap::new(),
             target: None,
             encoded: None,
+            checker,
             inbox,
             status,
         };
@@ -312,9 +213,9 @@ impl Driver {
         };
         for (number, bytes) in (0u64..).zip(events) {
             let id = EventId(*bytes.event.id(&self.settings.genesis).as_bytes());
-            let orders = self.host.look(&bytes).orders;
+            let contents = self.host.look(&bytes, &self.members);
             self.host.heard(&bytes.payload);
-            let said = as_said(id, bytes, orders, &self.members)?;
+            let said = as_said(id, bytes, contents, &self.members)?;
             self.gossip.replay(Arc::new(said), number);
             if !self.gossip.graph().contains(&id) {
                 return Err(bad(number));
@@ -328,23 +229,26 @@ impl Driver {
         self.gossip.unordered_own()
     }
 
-    /// Runs until the handle is gone.
+    /// Runs until the handle is gone, or there is nobody to gossip with.
     ///
     /// # Errors
     ///
     /// What the journal says when it takes no more: the driver has to begin anew from what is durable.
-    pub async fn run(mut self) -> Result<(), Problem> {
+    pub async fn run(mut self) -> Result<Ended, Problem> {
         self.gossip.begin(self.clock.now_us());
         self.meet();
         loop {
-            self.act()?;
+            self.act();
+            if self.ended {
+                return Ok(Ended::NoGossip);
+            }
             let record_due_us = if self.recording { u64::MAX } else { self.record_due_us };
             let wake = self.clock.at(self.gossip.next_timeout_us().min(record_due_us));
             tokio::select! {
                 biased;
                 Some(done) = self.doing.next() => self.finish(done)?,
                 input = self.inbox.recv() => {
-                    let Some(input) = input else { return Ok(()) };
+                    let Some(input) = input else { return Ok(Ended::Stopped) };
                     self.take(input);
                     for _ in 1..INPUTS_MAX {
                         let Ok(input) = self.inbox.try_recv() else { break };
@@ -362,10 +266,10 @@ impl Driver {
             Input::ToSay => {}
             Input::Peers => self.meet(),
             Input::Final(blocks) => self.progress.finalised = self.progress.finalised.max(blocks),
-            Input::CaughtUp(target, progress) => {
+            Input::CaughtUp(target, progress, members) => {
                 self.progress = progress;
                 if target.epoch > self.epoch {
-                    self.begin_epoch(target.epoch, target.base);
+                    self.begin_epoch(target.epoch, target.base, members);
                     self.previous = None;
                 }
             }
@@ -375,42 +279,62 @@ impl Driver {
                 // Nobody may be waiting any more.
                 let _ = answer.send(LastRounds { epoch: self.epoch, pending_round, events });
             }
-            Input::Frame(from, checked) => {
-                if let Some(from) = self.members.place(&from) {
-                    self.take_frame(from, checked, now);
+            Input::Frame(from, checked) => self.take_frame(from, checked, now),
+        }
+    }
+
+    fn take_frame(&mut self, from: CellId, checked: Checked, now: u64) {
+        let member = self.members.place(&from);
+        match checked {
+            Checked::Events { epoch, events, answer } if epoch == self.epoch => match (member, answer) {
+                (Some(from), None) => self.gossip.handle_events(from, events, now),
+                (Some(from), Some(more)) => self.gossip.handle_answer(from, events, more, now),
+                (None, _) => {}
+            },
+            Checked::Events { .. } => {}
+            Checked::Early { epoch, bytes } => {
+                if let Some(from) = member {
+                    // It has ended this epoch: it has what is missing here.
+                    self.gossip.handle_connected(from, now);
+                }
+                let fits = self.early.len() < EARLY_MAX && self.early_bytes + bytes.len() <= EARLY_BYTES_MAX;
+                if epoch == self.epoch + 1 && fits {
+                    self.early_bytes += bytes.len();
+                    self.early.push((from, bytes));
+                } else if epoch == self.epoch {
+                    // It began while the frame was read.
+                    self.check_early(from, bytes);
+                }
+            }
+            Checked::Ask { epoch, tips } if epoch == self.epoch => {
+                if let Some(from) = member {
+                    self.gossip.handle_ask(from, &tips, now);
+                }
+            }
+            Checked::Ask { epoch, tips } if epoch < self.epoch => match &mut self.previous {
+                Some(previous) if epoch + 1 == self.epoch => {
+                    if let Some(from) = previous.members.place(&from) {
+                        previous.gossip.handle_ask(from, &tips, now);
+                    }
+                }
+                _ => {
+                    let over = Frame::Over { epoch: self.epoch, base: self.base };
+                    self.host.send(&from, codec::encode(&over));
+                }
+            },
+            Checked::Ask { .. } => {}
+            Checked::Over(target) => {
+                if let Some(from) = member {
+                    self.targets.insert(from, target);
+                    self.aim();
                 }
             }
         }
     }
 
-    fn take_frame(&mut self, from: MemberIndex, checked: Checked, now: u64) {
-        match checked {
-            Checked::Events { epoch, events, answer } if epoch == self.epoch => match answer {
-                None => self.gossip.handle_events(from, events, now),
-                Some(more) => self.gossip.handle_answer(from, events, more, now),
-            },
-            Checked::Events { epoch, .. } if epoch > self.epoch => {
-                // It has ended this epoch: it has what is missing here.
-                self.gossip.handle_connected(from, now);
-                if epoch == self.epoch + 1 && self.early.len() < EARLY_MAX {
-                    self.early.push((from, checked));
-                }
-            }
-            Checked::Ask { epoch, tips } if epoch == self.epoch => self.gossip.handle_ask(from, &tips, now),
-            Checked::Ask { epoch, tips } if epoch + 1 == self.epoch && self.previous.is_some() => {
-                if let Some(previous) = &mut self.previous {
-                    previous.handle_ask(from, &tips, now);
-                }
-            }
-            Checked::Ask { epoch, .. } if epoch < self.epoch => {
-                self.push(from, &Frame::Over { epoch: self.epoch, base: self.base });
-            }
-            Checked::Over(target) => {
-                self.targets.insert(from, target);
-                self.aim();
-            }
-            Checked::Events { .. } | Checked::Ask { .. } => {}
-        }
+    fn check_early(&mut self, from: CellId, bytes: Vec<u8>) {
+        let checker = Arc::clone(&self.checker);
+        self.doing.push(Box::pin(async move { Done::Early(from, checker.check(&from, bytes).await) }));
     }
 
     /// Whether so many members are in a later epoch that one of them is honest.
@@ -418,7 +342,7 @@ impl Driver {
         let claims = |target: &Target| {
             let same = self.targets.iter().filter(|(_, claimed)| *claimed == target);
             let cells: Vec<CellId> = same.filter_map(|(member, _)| self.members.cell(*member)).collect();
-            self.members.has_honest(self.members.weight(&cells))
+            self.members.set().has_honest(self.members.weight(&cells))
         };
         let later =
             self.targets.values().filter(|target| target.epoch > self.epoch && claims(target)).max().copied();
@@ -443,11 +367,13 @@ impl Driver {
     }
 
     /// Does all that is due.
-    fn act(&mut self) -> Result<(), Problem> {
+    fn act(&mut self) {
         let now = self.clock.now_us();
-        let is_ending = self.round >= self.settings.epoch_rounds;
-        self.gossip.set_awaits(self.progress.finalised < self.progress.ordered);
-        self.gossip.set_to_say(self.host.has_to_say(!is_ending));
+        let is_ending = self.round >= self.last_round;
+        // Rounds come only with events: where the epoch is to end early, everybody goes on until it does.
+        let goes_on = self.last_round < self.settings.epoch_rounds && !is_ending;
+        self.gossip.set_awaits(goes_on || self.progress.finalised < self.progress.ordered);
+        self.gossip.set_to_say(goes_on || self.host.has_to_say(!is_ending));
         self.gossip.handle_timeout(now);
         if let Some(draft) = self.gossip.draft(now) {
             self.say(draft, is_ending, now);
@@ -464,18 +390,20 @@ impl Driver {
             self.send(to, frame, self.epoch);
         }
         if let Some(previous) = &mut self.previous {
-            let frames: Vec<_> = std::iter::from_fn(|| previous.poll_frame()).collect();
+            let frames: Vec<_> = std::iter::from_fn(|| previous.gossip.poll_frame()).collect();
             for (to, frame) in frames {
                 self.send(to, frame, self.epoch - 1);
             }
         }
         let is_done = is_ending && self.decided.is_empty() && !self.ordering;
-        if is_done && self.progress.finalised == self.progress.ordered && !self.recording {
+        let is_final = self.progress.finalised == self.progress.ordered;
+        if is_done && is_final && !self.recording && !self.changing {
             let (epoch, base) = (self.epoch + 1, self.progress.ordered);
-            self.previous = Some(self.begin_epoch(epoch, base));
+            let members = self.host.next_epoch(epoch, base);
+            self.changing = true;
+            self.doing.push(Box::pin(async move { Done::Epoch { epoch, base, members: members.await } }));
         }
         self.tell_status();
-        Ok(())
     }
 
     /// Makes this member's next event.
@@ -502,7 +430,8 @@ impl Driver {
             time_us,
             signature: self.host.sign(&text),
         };
-        self.gossip.say(Arc::new(Said { event, payload, orders: contents.orders }), now);
+        let Contents { orders, changes } = contents;
+        self.gossip.say(Arc::new(Said { event, payload, orders, changes }), now);
     }
 
     /// Gives the journal what has to be durable, one batch at a time. Others' events wait for an event of this
@@ -533,10 +462,16 @@ impl Driver {
 
     fn decide(&mut self, ordered: consensus::gossip::Ordered) {
         // What comes after an epoch's last round is said again in the next.
-        if ordered.round.0 > self.settings.epoch_rounds {
+        if ordered.round.0 > self.last_round {
+            let own = ordered.events.into_iter().map(|(said, _)| said);
+            let own = own.filter(|said| said.event.creator == self.me && said.orders);
+            self.void.extend(own.map(|said| said.payload.clone()));
             return;
         }
         self.round = ordered.round.0;
+        if ordered.events.iter().any(|(said, _)| said.changes) {
+            self.last_round = self.last_round.min(self.round.saturating_add(CHANGE_ROUNDS));
+        }
         let time_us = ordered.events.iter().map(|(_, time)| *time).max().unwrap_or(0);
         let said = ordered.events.into_iter().filter(|(said, _)| said.orders);
         let payloads: Vec<Vec<u8>> = said.map(|(said, _)| said.payload.clone()).collect();
@@ -588,6 +523,17 @@ impl Driver {
                 self.host.forked(one, other);
             }
             Done::Fork(Err(problem)) => tracing::warn!(%problem, "the events of a fork cannot be read"),
+            Done::Epoch { epoch, base, members } => {
+                self.changing = false;
+                // Blocks may have been taken over meanwhile, and another epoch begun.
+                if epoch == self.epoch + 1 {
+                    self.previous = self.begin_epoch(epoch, base, members?);
+                }
+            }
+            Done::Early(from, Ok(checked)) => self.take_frame(from, checked, self.clock.now_us()),
+            Done::Early(from, Err(problem)) => {
+                tracing::debug!(%from, %problem, "a frame that came early does not hold");
+            }
         }
         Ok(())
     }
@@ -611,6 +557,7 @@ impl Driver {
     }
 
     fn send(&mut self, to: MemberIndex, frame: Outgoing, epoch: u64) {
+        let to = self.members_of(epoch).cell(to);
         let (held, frame) = match frame {
             Outgoing::Ask { tips } => {
                 let tips = tips.iter().map(|tip| Hash::from_bytes(tip.0)).collect();
@@ -665,7 +612,7 @@ impl Driver {
         let Event { creator, self_parent, other_parents, time_us, signature, .. } = &said.event;
         let event = SignedEvent {
             epoch,
-            creator: self.members.cell(*creator).unwrap_or(self.cell),
+            creator: self.members_of(epoch).cell(*creator).unwrap_or(self.cell),
             self_parent: self_parent.as_ref().map(as_hash),
             other_parents: other_parents.iter().map(as_hash).collect(),
             time_us: *time_us,
@@ -677,32 +624,54 @@ impl Driver {
         bytes
     }
 
-    fn push(&self, to: MemberIndex, frame: &Frame) {
-        if let Some(cell) = self.members.cell(to) {
+    /// The members of the present epoch, or of the one before.
+    fn members_of(&self, epoch: u64) -> &Arc<Members> {
+        match &self.previous {
+            Some(previous) if epoch < self.epoch => &previous.members,
+            _ => &self.members,
+        }
+    }
+
+    fn push(&self, to: Option<CellId>, frame: &Frame) {
+        if let Some(cell) = to {
             self.host.send(&cell, codec::encode(frame));
         }
     }
 
-    /// Begins an epoch; gives the one before.
-    fn begin_epoch(&mut self, epoch: u64, base: u64) -> Gossip {
+    /// Begins an epoch; gives the one before, if this cell gossips in it.
+    fn begin_epoch(&mut self, epoch: u64, base: u64, members: Arc<Members>) -> Option<Previous> {
+        tracing::info!(epoch, base, members = members.count(), "an epoch begins");
+        let Some(me) = members.place(&self.cell).filter(|_| members.count() > 1) else {
+            self.ended = true;
+            return None;
+        };
         let now = self.clock.now_us();
-        let next = new_gossip(&self.members, self.me, &self.settings, now);
-        let before = std::mem::replace(&mut self.gossip, next);
-        for said in before.unordered_own() {
+        let next = new_gossip(&members, me, &self.settings, now);
+        let before = Previous {
+            gossip: std::mem::replace(&mut self.gossip, next),
+            members: std::mem::replace(&mut self.members, members),
+        };
+        self.me = me;
+        for said in before.gossip.unordered_own() {
             self.host.say_again(&said.payload);
         }
+        for payload in std::mem::take(&mut self.void) {
+            self.host.say_again(&payload);
+        }
         (self.epoch, self.base, self.round) = (epoch, base, 0);
+        (self.last_round, self.changing) = (self.settings.epoch_rounds, false);
         self.to_record.clear();
         (self.record_bytes, self.record_due_us) = (0, u64::MAX);
         self.gossip.go_on();
         self.decided.clear();
         self.targets.clear();
         self.target = None;
-        tracing::info!(epoch, base, "an epoch begins");
-        for (from, checked) in std::mem::take(&mut self.early) {
-            self.take_frame(from, checked, now);
+        self.checker.begin(epoch, Arc::clone(&self.members));
+        self.early_bytes = 0;
+        for (from, bytes) in std::mem::take(&mut self.early) {
+            self.check_early(from, bytes);
         }
-        before
+        Some(before)
     }
 
     fn tell_status(&self) {
@@ -717,7 +686,7 @@ impl Driver {
             refused: engine.refused,
             tips: engine.tips.into_iter().map(|tip| tip.map(|round| round.0)).collect(),
             forked: engine.forked.iter().filter_map(|member| self.members.cell(*member)).collect(),
-            has_quorum: self.members.is_supermajority(weight),
+            has_quorum: self.members.set().is_supermajority(weight),
             has_started: self.gossip.is_started(),
             is_rolled_back: self.gossip.is_rolled_back().is_some(),
             target: self.target.map(|target| target.base),

@@ -1,5 +1,7 @@
 //! The hashgraph between cells: drives `consensus::gossip`, the pure engine, with this cell's clock, journal and network.
 //!
+//! - `part` keeps running what the present epoch gives this cell to do; `seat` is the cell as the driver's host.
+//! - `checker` reads frames and checks the events in them.
 //! - `driver` is one task: frames, times and what is durable go in; records, frames and decided rounds come out. It runs
 //!   over whatever is a [`Host`]: the cell (`seat`), or a load program that orders opaque bytes.
 //! - `pool` holds what waits to be put into this cell's next event.
@@ -16,15 +18,20 @@
 //!   are refused before the engine sees them. So rubbish never spreads.
 //! - Signatures are checked where frames are read, a peer at a time, many in one equation; not in the driver's task.
 //! - An epoch ends when its last round was ordered and all of its blocks are final. What is in none then is said again in the next.
+//!   Its last round is that of the genesis, or [`CHANGE_ROUNDS`](protocol::members::CHANGE_ROUNDS) after the first that received a
+//!   member's transaction on the members. Who is in the next epoch is read from the state; every event is checked by the members of its
+//!   own epoch.
 //!
 //! Bounds: inbox `INBOX_MAX`; what the engine bounds; one request to the journal under way for events, one for rounds, one for
 //! members' words.
 
 mod alone;
 mod behind;
+mod checker;
 mod driver;
 mod look;
 mod members;
+mod part;
 mod pool;
 mod seat;
 mod wire;
@@ -40,11 +47,12 @@ use protocol::{CellId, GenesisHash, Problem};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use behind::serve as serve_blocks;
-pub use driver::{Driver, Start};
+pub use driver::{Driver, Ended, Start};
 pub use look::LastRounds;
 pub use members::Members;
+pub use part::start;
 pub use pool::Pool;
-pub use seat::{fill_pool, start};
+pub use seat::fill_pool;
 
 /// Frames and notices that wait for the driver.
 const INBOX_MAX: usize = 1_024;
@@ -54,6 +62,8 @@ const INBOX_MAX: usize = 1_024;
 pub struct Contents {
     /// Whether there is something to be ordered in it.
     pub orders: bool,
+    /// Whether a change of members is asked for in it, by one of them.
+    pub changes: bool,
 }
 
 /// Rounds of an epoch, with what their events carry in their order.
@@ -80,9 +90,9 @@ pub trait Host: Send + Sync + 'static {
     /// # Errors
     ///
     /// Why no honest member would have said it.
-    fn check(&self, event: &EventBytes) -> Result<Contents, Problem>;
+    fn check(&self, event: &EventBytes, members: &Members) -> Result<Contents, Problem>;
     /// The same of an event that was checked before.
-    fn look(&self, event: &EventBytes) -> Contents;
+    fn look(&self, event: &EventBytes, members: &Members) -> Contents;
     /// An event came whose contents hold, its own included.
     fn heard(&self, payload: &[u8]);
     /// Signs.
@@ -98,6 +108,8 @@ pub trait Host: Send + Sync + 'static {
     fn send(&self, to: &CellId, frame: Vec<u8>);
     /// The cells that are connected.
     fn connected(&self) -> Vec<CellId>;
+    /// Finds out who the members of the next epoch are, all blocks before its first one being final, and makes it durable.
+    fn next_epoch(&self, epoch: u64, base: u64) -> BoxFuture<'static, Result<Arc<Members>, Problem>>;
     /// Two events of one member on one self-parent were found.
     fn forked(&self, one: EventBytes, other: EventBytes);
     /// Blocks have to be taken over up to one, and then an epoch begins.
@@ -143,13 +155,13 @@ pub enum Input {
     /// Something is to be said.
     ToSay,
     /// A frame was read and checked.
-    Frame(CellId, driver::Checked),
+    Frame(CellId, checker::Checked),
     /// Members came or went.
     Peers,
     /// Blocks up to this count are final.
     Final(u64),
-    /// Blocks were taken over up to a target; its epoch begins.
-    CaughtUp(Target, Progress),
+    /// Blocks were taken over up to a target; its epoch begins, with these members.
+    CaughtUp(Target, Progress, Arc<Members>),
     /// Somebody wants to see the last so many rounds.
     Look(u64, oneshot::Sender<LastRounds>),
 }
@@ -188,14 +200,13 @@ pub struct GossipStatus {
 pub struct Handle {
     inbox: mpsc::Sender<Input>,
     status: watch::Receiver<GossipStatus>,
-    checker: Option<Arc<driver::Checker>>,
+    checker: Arc<checker::Checker>,
 }
 
 impl Handle {
     /// Takes a frame of another cell.
     pub async fn push(&self, from: CellId, bytes: Vec<u8>) -> Result<(), Problem> {
-        let Some(checker) = self.checker.clone() else { return Ok(()) };
-        let checked = checker.check(&from, bytes).await?;
+        let checked = self.checker.check(&from, bytes).await?;
         let _ = self.inbox.send(Input::Frame(from, checked)).await;
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! The cell as host of its gossip: its journal by the bus, its network, its key.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -11,84 +10,22 @@ use protocol::block::Attestation;
 use protocol::consensus::{
     AttestedRequest, EpochView, OrderRequest, OrderedRound, Progress, RecordRequest, RecordedRequest,
 };
-use protocol::gossip::{EventBytes, ForkProof};
+use protocol::gossip::{EventBytes, ForkProof, Payload};
 use protocol::shared::{Empty, ListRequest};
 use protocol::signing::{self, Signature, Signed};
 use protocol::transaction::Transaction;
-use protocol::{CellId, Problem, ProblemKind, Service, TxId};
+use protocol::{CellId, Problem, ProblemKind, Service};
 use tokio::sync::Notify;
 
-use super::driver::{Driver, Start};
-use super::{
-    Contents, DecidedRound, GossipSettings, Handle, Host, Input, Members, Target, alone, behind, pool,
-};
+use super::{Contents, DecidedRound, Host, Members, Target, behind, part, pool};
 use crate::actor::journal_problem;
 use crate::network::Lane;
 use crate::node::World;
 
-/// The pause before the driver begins anew after a fault of its journal.
-const RESTART_PAUSE: Duration = Duration::from_millis(500);
 /// The pause before a busy journal is asked again.
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
 /// Words that wait to be journaled; more are looked for again.
 const WORDS_MAX: usize = 65_536;
-
-/// Starts what orders transactions in this cell.
-pub fn start(world: &Arc<World>) {
-    let members = Arc::new(Members::new(&world.genesis.members));
-    if members.place(&world.cell).is_none() {
-        world.edge.spawn(behind::observe(Arc::clone(world), members));
-    } else if members.count() == 1 {
-        world.edge.spawn(alone::run(Arc::clone(world)));
-    } else {
-        world.edge.spawn(keep_running(Arc::clone(world), members));
-    }
-}
-
-async fn keep_running(world: Arc<World>, members: Arc<Members>) {
-    let seat =
-        Arc::new(Seat { world: Arc::downgrade(&world), words: Mutex::default(), has_words: Notify::new() });
-    world.edge.spawn(enter_words(Arc::clone(&world), Arc::clone(&seat)));
-    world.edge.spawn(behind::watch(Arc::clone(&world)));
-    loop {
-        match run(&world, &members, &seat).await {
-            Ok(()) => return,
-            Err(problem) => tracing::error!(%problem, "gossip begins anew from what is durable"),
-        }
-        tokio::time::sleep(RESTART_PAUSE).await;
-    }
-}
-
-async fn run(world: &Arc<World>, members: &Arc<Members>, seat: &Arc<Seat>) -> Result<(), Problem> {
-    let epoch = world.bus.internal().consensus().epoch(Empty {}).await?;
-    let events = {
-        let reader = journal(world)?;
-        crate::node::blocking(move || read_events(&reader, &epoch)).await??
-    };
-    let settings = GossipSettings {
-        genesis: world.genesis.hash(),
-        epoch_rounds: world.genesis.epoch_rounds(),
-        engine: super::engine_settings(
-            world.settings.consensus.event_interval_us,
-            world.settings.consensus.patience_us,
-        ),
-    };
-    let start = Start { epoch: epoch.epoch, base: epoch.base, events, progress: Some(epoch.progress) };
-    let host: Arc<dyn Host> = Arc::<Seat>::clone(seat);
-    let (driver, handle) = Driver::new(host, Arc::clone(members), world.cell, settings, start)?;
-    let said = driver.unordered_own();
-    let said = said.iter().filter_map(|said| pool::read(&said.payload).ok());
-    let said: BTreeSet<TxId> = said
-        .flat_map(|payload| payload.transactions.iter().map(Transaction::id).collect::<Vec<_>>())
-        .collect();
-    world.pool.reset(said, epoch.progress);
-    fill_pool(world).await?;
-    world.set_gossip(handle.clone());
-    let watching = world.edge.spawn(watch_peers(Arc::clone(world), handle));
-    let ended = driver.run().await;
-    watching.abort();
-    ended
-}
 
 /// Puts what waits in Consensus's view into the pool: effects may have been missed.
 pub async fn fill_pool(world: &World) -> Result<(), Problem> {
@@ -109,15 +46,8 @@ pub async fn fill_pool(world: &World) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn watch_peers(world: Arc<World>, handle: Handle) {
-    let mut changes = world.network().changes();
-    while changes.changed().await.is_ok() {
-        handle.tell(Input::Peers).await;
-    }
-}
-
 /// Journals what other members say of blocks, all that has come together.
-async fn enter_words(world: Arc<World>, seat: Arc<Seat>) {
+pub(super) async fn enter_words(world: Arc<World>, seat: Arc<Seat>) {
     loop {
         seat.has_words.notified().await;
         let attestations = std::mem::take(&mut *seat.words.lock().unwrap_or_else(PoisonError::into_inner));
@@ -145,7 +75,7 @@ async fn patiently<'a, T>(ask: impl Fn() -> BoxFuture<'a, Result<T, Problem>>) -
     }
 }
 
-fn journal(world: &World) -> Result<journal::Reader, Problem> {
+pub(super) fn journal(world: &World) -> Result<journal::Reader, Problem> {
     world.service(Service::Consensus).gauges.reader().ok_or_else(|| {
         Problem::new(ProblemKind::Unavailable, "gossip.no_journal", "the consensus journal is not open")
     })
@@ -164,7 +94,7 @@ fn events_of(reader: &journal::Reader, index: u64) -> Result<Option<Batch>, Prob
 }
 
 /// The events of the present epoch, in the order in which they were recorded.
-fn read_events(reader: &journal::Reader, epoch: &EpochView) -> Result<Vec<EventBytes>, Problem> {
+pub(super) fn read_events(reader: &journal::Reader, epoch: &EpochView) -> Result<Vec<EventBytes>, Problem> {
     let mut found = Vec::new();
     let Some(first) = epoch.entry else { return Ok(found) };
     for index in first..reader.length() {
@@ -179,8 +109,15 @@ fn read_events(reader: &journal::Reader, epoch: &EpochView) -> Result<Vec<EventB
     Ok(found)
 }
 
+fn contents(payload: &Payload, members: &Members) -> Contents {
+    let changes = |transaction: &Transaction| {
+        consensus::members::asks_for_change(transaction, members.contains(&transaction.sender))
+    };
+    Contents { orders: !payload.transactions.is_empty(), changes: payload.transactions.iter().any(changes) }
+}
+
 /// The cell as host.
-struct Seat {
+pub(super) struct Seat {
     /// Weak: the world holds the handle, and the driver the seat.
     world: Weak<World>,
     words: Mutex<Vec<Attestation>>,
@@ -188,6 +125,10 @@ struct Seat {
 }
 
 impl Seat {
+    pub(super) fn new(world: &Arc<World>) -> Self {
+        Self { world: Arc::downgrade(world), words: Mutex::default(), has_words: Notify::new() }
+    }
+
     fn world(&self) -> Result<Arc<World>, Problem> {
         let stopped = || Problem::new(ProblemKind::Unavailable, "gossip.stopped", "the cell is stopping");
         self.world.upgrade().ok_or_else(stopped)
@@ -201,7 +142,11 @@ impl Host for Seat {
 
     fn next_payload(&self, bytes_max: usize) -> (Vec<u8>, Contents) {
         let payload = self.world().map(|world| world.pool.take(bytes_max)).unwrap_or_default();
-        (pool::write(&payload), Contents { orders: !payload.transactions.is_empty() })
+        let world = self.world();
+        let members = world.as_ref().map(|world| world.members());
+        let contents = members
+            .map_or(Contents { orders: false, changes: false }, |members| contents(&payload, &members));
+        (pool::write(&payload), contents)
     }
 
     fn say_again(&self, payload: &[u8]) {
@@ -210,7 +155,7 @@ impl Host for Seat {
         }
     }
 
-    fn check(&self, event: &EventBytes) -> Result<Contents, Problem> {
+    fn check(&self, event: &EventBytes, members: &Members) -> Result<Contents, Problem> {
         let world = self.world()?;
         let payload = pool::read(&event.payload)?;
         let genesis = world.genesis.hash();
@@ -233,11 +178,11 @@ impl Host for Seat {
             let cause = "a signature in what an event carries does not hold";
             return Err(Problem::new(ProblemKind::Invalid, "event.bad_contents", cause));
         }
-        Ok(Contents { orders: !payload.transactions.is_empty() })
+        Ok(contents(&payload, members))
     }
 
-    fn look(&self, event: &EventBytes) -> Contents {
-        Contents { orders: pool::read(&event.payload).is_ok_and(|payload| !payload.transactions.is_empty()) }
+    fn look(&self, event: &EventBytes, members: &Members) -> Contents {
+        contents(&pool::read(&event.payload).unwrap_or_default(), members)
     }
 
     fn heard(&self, payload: &[u8]) {
@@ -326,13 +271,24 @@ impl Host for Seat {
         self.world().map(|world| world.network().connected_peers()).unwrap_or_default()
     }
 
+    fn next_epoch(&self, epoch: u64, base: u64) -> BoxFuture<'static, Result<Arc<Members>, Problem>> {
+        let world = self.world();
+        Box::pin(async move {
+            tracing::debug!(epoch, base, "all blocks before the next epoch are final");
+            part::next_epoch(&*world?, epoch).await
+        })
+    }
+
     fn forked(&self, one: EventBytes, other: EventBytes) {
         let Ok(world) = self.world() else { return };
         let proof = ForkProof { one: one.event, other: other.event };
         tracing::warn!(member = %proof.one.creator, "a member has forked; cell call consensus.evidence shows the proof");
         world.edge.clone().spawn(async move {
-            if let Err(problem) = world.bus.internal().consensus().accuse(proof).await {
+            if let Err(problem) = world.bus.internal().consensus().accuse(proof.clone()).await {
                 tracing::warn!(%problem, "the evidence of a fork was not journaled");
+            }
+            if let Err(problem) = crate::fronts::evict(&world, &proof).await {
+                tracing::warn!(%problem, "a member that has forked could not be accused");
             }
         });
     }

@@ -73,6 +73,12 @@ pub(super) enum Blocks {
         /// How many blocks are final there.
         #[n(1)]
         finalised: u64,
+        /// The epoch there, and the first block that it may fill.
+        #[n(2)]
+        epoch: u64,
+        /// See `epoch`.
+        #[n(3)]
+        base: u64,
     },
     /// None.
     #[n(1)]

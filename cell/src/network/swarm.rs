@@ -190,7 +190,9 @@ async fn build(settings: &NetworkSettings) -> Result<Swarm<Behaviour>, Problem> 
 
 /// TCP with Noise and Yamux, whose connections end when nothing gets through any more: by itself TCP would find out after minutes, and be
 /// as slow to notice that the way is open again.
-fn tcp(key: &identity::Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
+fn tcp(
+    key: &identity::Keypair,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Box<dyn std::error::Error + Send + Sync>> {
     let watched = |stream: tcp::tokio::TcpStream, _| {
         #[cfg(target_os = "linux")]
         if let Err(error) = socket2::SockRef::from(&stream.0).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX)) {

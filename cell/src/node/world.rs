@@ -138,6 +138,8 @@ pub struct World {
     recent: Mutex<HashMap<CellId, VecDeque<MessageId>>>,
     stuck: Mutex<Option<Problem>>,
     gossip: RwLock<Option<gossip::Handle>>,
+    members: RwLock<Arc<gossip::Members>>,
+    is_stalled: AtomicBool,
     target: Mutex<Option<u64>>,
 }
 
@@ -157,6 +159,7 @@ impl World {
             cell: keyring.cell(),
             keyring,
             signer: Signer::default(),
+            members: RwLock::new(Arc::new(gossip::Members::new(genesis.member_set()))),
             genesis,
             settings,
             edge,
@@ -179,6 +182,7 @@ impl World {
             recent: Mutex::default(),
             stuck: Mutex::default(),
             gossip: RwLock::default(),
+            is_stalled: AtomicBool::new(false),
             target: Mutex::default(),
         }
     }
@@ -220,8 +224,31 @@ impl World {
         self.gossip.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn set_gossip(&self, handle: gossip::Handle) {
-        *self.gossip.write().unwrap_or_else(PoisonError::into_inner) = Some(handle);
+    pub(crate) fn set_gossip(&self, handle: Option<gossip::Handle>) {
+        *self.gossip.write().unwrap_or_else(PoisonError::into_inner) = handle;
+    }
+
+    /// The members of the present epoch.
+    pub fn members(&self) -> Arc<gossip::Members> {
+        Arc::clone(&self.members.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_members(&self, members: Arc<gossip::Members>) {
+        *self.members.write().unwrap_or_else(PoisonError::into_inner) = members;
+    }
+
+    /// Whether this cell is a member of the present epoch.
+    pub fn is_member(&self) -> bool {
+        self.members().contains(&self.cell)
+    }
+
+    /// Whether blocks have been ordered and not final for a while.
+    pub fn is_stalled(&self) -> bool {
+        self.is_stalled.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_stalled(&self, is_stalled: bool) {
+        self.is_stalled.store(is_stalled, Ordering::Relaxed);
     }
 
     /// How many blocks others have, while this cell takes them over.

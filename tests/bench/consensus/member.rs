@@ -17,6 +17,7 @@ use journal::{Backend, Disk, Journal, KeyPair};
 use protocol::consensus::Progress;
 use protocol::genesis::{EPOCH_ROUNDS, Member};
 use protocol::gossip::EventBytes;
+use protocol::members::MemberSet;
 use protocol::signing::{self, Signature};
 use protocol::{CellId, GenesisHash, Problem, ProblemKind};
 use serde_json::json;
@@ -43,6 +44,7 @@ type Batch = (Vec<Vec<u8>>, oneshot::Sender<Result<(), Problem>>);
 
 struct Seat {
     place: u8,
+    members: Arc<Members>,
     key: SigningKey,
     waiting: Mutex<Vec<u8>>,
     journal: mpsc::Sender<Batch>,
@@ -95,7 +97,7 @@ impl Host for Seat {
         self.has_to_say.store(!rest.is_empty(), Ordering::Release);
         let payload = std::mem::replace(&mut *waiting, rest);
         let orders = !payload.is_empty();
-        (payload, Contents { orders })
+        (payload, Contents { orders, changes: false })
     }
 
     fn say_again(&self, payload: &[u8]) {
@@ -104,14 +106,14 @@ impl Host for Seat {
         self.has_to_say.store(true, Ordering::Release);
     }
 
-    fn check(&self, event: &EventBytes) -> Result<Contents, Problem> {
+    fn check(&self, event: &EventBytes, members: &Members) -> Result<Contents, Problem> {
         let delay = now_us().saturating_sub(event.event.time_us);
         self.delays.lock().unwrap_or_else(PoisonError::into_inner).add(delay);
-        Ok(self.look(event))
+        Ok(self.look(event, members))
     }
 
-    fn look(&self, event: &EventBytes) -> Contents {
-        Contents { orders: !event.payload.is_empty() }
+    fn look(&self, event: &EventBytes, _: &Members) -> Contents {
+        Contents { orders: !event.payload.is_empty(), changes: false }
     }
 
     fn heard(&self, _: &[u8]) {}
@@ -166,6 +168,11 @@ impl Host for Seat {
 
     fn connected(&self) -> Vec<CellId> {
         self.network.get().map(Network::connected_peers).unwrap_or_default()
+    }
+
+    fn next_epoch(&self, _: u64, _: u64) -> BoxFuture<'static, Result<Arc<Members>, Problem>> {
+        let members = Arc::clone(&self.members);
+        Box::pin(async move { Ok(members) })
     }
 
     fn forked(&self, _: EventBytes, _: EventBytes) {}
@@ -289,7 +296,7 @@ fn cpu_s() -> f64 {
 async fn start(dir: &Path, place: u8, port: u16, runtime: &tokio::runtime::Runtime) -> (Arc<Seat>, Driver) {
     let cells: Vec<CellId> = (0..MEMBERS).map(|place| signing::cell_id(&key(place))).collect();
     let all: Vec<Member> = cells.iter().map(|cell| Member { cell: *cell, weight: 1 }).collect();
-    let members = Arc::new(Members::new(&all));
+    let members = Arc::new(Members::new(MemberSet::new(all)));
     let disk = Disk::create(dir, Backend::default()).expect("a folder");
     let mut journal =
         Journal::create_with(Box::new(disk), KeyPair::from_seed(&[place; 32]), None).expect("a journal");
@@ -303,6 +310,7 @@ async fn start(dir: &Path, place: u8, port: u16, runtime: &tokio::runtime::Runti
     });
     let seat = Arc::new(Seat {
         place,
+        members: Arc::clone(&members),
         key: key(place),
         waiting: Mutex::default(),
         journal: orders,
