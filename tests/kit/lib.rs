@@ -48,10 +48,20 @@ impl Cell {
     ///
     /// If it cannot be made.
     pub fn init(dir: &Path, name: &str) -> Self {
+        Self::init_with(dir, name, &[])
+    }
+
+    /// Makes a cell, with more arguments of `cell init`.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be made.
+    pub fn init_with(dir: &Path, name: &str, more: &[&str]) -> Self {
         let dir = dir.join(name);
         let cell = Self::adopt(&dir);
         let port = free_port().to_string();
-        cell.ok(&["init", "--name", name, "--http-port", "0", "--peer-port", &port]);
+        let init = ["init", "--name", name, "--http-port", "0", "--peer-port", &port];
+        cell.ok(&[&init, more].concat());
         cell
     }
 

@@ -8,6 +8,11 @@ use protocol::Caller;
 /// How long a call may take unless told.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
 
+/// The longest that a request may ask to wait for an outcome, in milliseconds.
+pub(super) const WAIT_MS_MAX: u64 = 60_000;
+/// How long before its deadline a call that waits for an outcome answers with what there is.
+pub(super) const WAIT_MARGIN: Duration = Duration::from_millis(500);
+
 /// A W3C trace context (`traceparent`, version 00).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
@@ -71,6 +76,13 @@ impl CallContext {
     /// A call of somebody, with the default deadline.
     pub fn of(caller: Caller) -> Self {
         Self { caller, patience: DEADLINE_DEFAULT, deadline: None, cause: None, trace: None, anew: false }
+    }
+
+    /// Until when to wait for an outcome that is asked for within so many milliseconds, so that there is time to answer.
+    pub fn wait_until(&self, wait_ms: u64) -> Instant {
+        let wished = Instant::now() + Duration::from_millis(wait_ms.min(WAIT_MS_MAX));
+        let latest = self.deadline.and_then(|deadline| deadline.checked_sub(WAIT_MARGIN));
+        latest.map_or(wished, |latest| wished.min(latest))
     }
 
     /// The same with another patience.

@@ -43,6 +43,7 @@ use route::{Answered, busy, not_running};
 pub use breaker::Breaker;
 pub use bulkhead::Reply;
 pub use context::{CallContext, DEADLINE_DEFAULT, TraceParent};
+use context::{WAIT_MARGIN, WAIT_MS_MAX};
 pub use memory::ViewVersion;
 pub use metrics::{ActionMetrics, BUCKETS_US, Measured};
 pub use route::{Ask, Route};
@@ -176,10 +177,15 @@ impl Bus {
     /// `rpc.unknown_method`, `rpc.bad_params`, and those of [`Bus::call`].
     pub async fn call_json(
         &self,
-        context: CallContext,
+        mut context: CallContext,
         action: &str,
         request: Value,
     ) -> Result<Value, Problem> {
+        // Who says how long it waits for an outcome is not cut short before.
+        if let Some(wait_ms) = request.get("wait_ms").and_then(Value::as_u64) {
+            let wait = Duration::from_millis(wait_ms.min(WAIT_MS_MAX)) + WAIT_MARGIN;
+            context.patience = context.patience.max(wait);
+        }
         match self.0.json.get(action) {
             Some(handle) => handle(self.clone(), context, request).await,
             None => Err(unknown_action(action)),

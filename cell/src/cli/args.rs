@@ -447,7 +447,7 @@ pub(super) enum Tx {
         after_help = "Example: cell tx submit --module kv --call put --args '{\"key\":\"colour\",\"value\":\"blue\"}' --wait finalised"
     )]
     Submit {
-        /// kv or prana
+        /// kv, prana or members
         #[arg(long, value_name = "M", required_unless_present = "signed")]
         module: Option<String>,
         /// Its call
@@ -471,7 +471,7 @@ pub(super) enum Tx {
     },
     /// Sign a transaction without submitting it; works on a stopped cell
     Sign {
-        /// kv or prana
+        /// kv, prana or members
         #[arg(long, value_name = "M")]
         module: String,
         /// Its call
@@ -488,6 +488,19 @@ pub(super) enum Tx {
     Show {
         /// Its id
         id: String,
+    },
+    /// Prove that a transaction is in a final block, to whoever has the genesis file
+    Prove {
+        /// Its id
+        id: String,
+    },
+    /// Check such a proof offline against a genesis file
+    Verify {
+        /// What `cell tx prove` printed; - for standard input
+        file: String,
+        /// The genesis file; the cell's own unless told
+        #[arg(long)]
+        genesis: Option<PathBuf>,
     },
     /// Transactions, newest first
     List {
@@ -526,6 +539,38 @@ pub(super) enum Consensus {
     Members {
         #[command(flatten)]
         page: Page,
+        /// Those that ordered this block; the present ones unless told
+        #[arg(long, value_name = "BLOCK")]
+        at: Option<u64>,
+    },
+    /// Who asks to join, whom to evict, and who has voted
+    Requests,
+    /// Sign this cell's request to join, for any member to submit
+    #[command(
+        after_help = "Example: cell consensus join --dir new > join.json, then a member: cell tx submit --signed join.json"
+    )]
+    Join {
+        /// How many votes it asks for
+        #[arg(long, default_value_t = 1)]
+        weight: u64,
+        /// Where others reach it; where it listens unless told
+        #[arg(long = "address", value_name = "MULTIADDR")]
+        addresses: Vec<String>,
+    },
+    /// Vote for a cell that asks to join; more than two thirds of the votes let it in
+    Accept {
+        /// A cell id or a contact's name
+        who: String,
+        /// The weight that it asks for
+        #[arg(long, default_value_t = 1)]
+        weight: u64,
+    },
+    /// Leave the members; the cell goes on following the network
+    Leave,
+    /// Vote to evict a member that is away for good; more than two thirds of the votes carry it
+    Evict {
+        /// A cell id or a contact's name
+        who: String,
     },
 }
 

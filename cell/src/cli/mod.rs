@@ -6,6 +6,7 @@
 
 mod args;
 mod client;
+mod consensus;
 mod doctor;
 mod follow;
 mod graph;

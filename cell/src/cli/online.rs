@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use protocol::block::BlockProof;
+use protocol::block::{BlockProof, TxProof};
 use protocol::consensus::GraphView;
+use protocol::genesis::Genesis;
 use protocol::state::StateProof;
 use protocol::transaction::{Intent, Transaction};
 use protocol::{Problem, ProblemKind};
@@ -40,10 +41,9 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Probl
         Command::State { command } => state(context, command),
         Command::Tx { command } => tx(context, command),
         Command::Block { command } => block(context, command),
-        Command::Consensus { command } => match command.unwrap_or(Consensus::Status) {
-            Consensus::Status => show("consensus.gossip", json!({})),
-            Consensus::Members { page: asked } => show("consensus.members", fields(page(&asked))),
-        },
+        Command::Consensus { command } => {
+            super::consensus::run(context, command.unwrap_or(Consensus::Status))
+        }
         Command::Graph { rounds, out } => graph(context, rounds, out.as_deref()),
         Command::Identity { command } => identity(context, command),
         Command::Market { command } => match command {
@@ -73,7 +73,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Probl
 }
 
 /// An object of the fields that were given.
-fn fields<const N: usize>(given: [(&str, Value); N]) -> Value {
+pub(super) fn fields<const N: usize>(given: [(&str, Value); N]) -> Value {
     Value::Object(
         given
             .into_iter()
@@ -83,7 +83,7 @@ fn fields<const N: usize>(given: [(&str, Value); N]) -> Value {
     )
 }
 
-fn page(page: &Page) -> [(&'static str, Value); 2] {
+pub(super) fn page(page: &Page) -> [(&'static str, Value); 2] {
     [("limit", page.limit.into()), ("cursor", page.cursor.clone().into())]
 }
 
@@ -203,10 +203,7 @@ fn verify_state(
             root
         }
         None => {
-            let genesis = match genesis {
-                Some(path) => read_genesis(&path)?,
-                None => context.folder()?.genesis()?,
-            };
+            let genesis = genesis_of(context, genesis)?;
             let machine = ::state::StateMachine { genesis: genesis.into(), modules: modules() };
             ::state::verify_state_proof(&proof, &machine)?
         }
@@ -218,6 +215,14 @@ fn verify_state(
     context.output.value(&json!({
         "valid": true, "key": proof.proof.key, "value": value, "index": proof.proof.index, "root": trusted,
     }))
+}
+
+/// The genesis of a file, or of the cell.
+fn genesis_of(context: &Context, file: Option<std::path::PathBuf>) -> Result<Genesis, Problem> {
+    match file {
+        Some(path) => read_genesis(&path),
+        None => context.folder()?.genesis(),
+    }
 }
 
 fn parse_file<T: serde::de::DeserializeOwned>(file: &str, code: &'static str) -> Result<T, Problem> {
@@ -265,6 +270,19 @@ fn tx(context: &Context, command: Tx) -> Result<ExitCode, Problem> {
             context.output.bare(&serde_json::to_value(transaction).unwrap_or_default())
         }
         Tx::Show { id } => show("consensus.tx", json!({ "id": id })),
+        Tx::Prove { id } => {
+            context.output.bare(&Client::of(context)?.call("consensus.prove", json!({ "id": id }))?)
+        }
+        Tx::Verify { file, genesis } => {
+            let proof: TxProof = parse_file(&file, "block.not_proven")?;
+            let root = ::state::LightClient::new(&genesis_of(context, genesis)?)?.transaction(&proof)?;
+            let TxProof { transaction, header, attestations, .. } = &proof;
+            context.output.value(&json!({
+                "valid": true, "id": transaction.id(), "sender": transaction.sender,
+                "module": transaction.module, "call": transaction.call, "block": header.index, "root": root,
+                "attestations": attestations.len(),
+            }))
+        }
         Tx::List { page: asked } => show("consensus.txs", fields(page(&asked))),
     }
 }
@@ -294,10 +312,7 @@ fn block(context: &Context, command: Block) -> Result<ExitCode, Problem> {
                 )
                 .hint("give the file what cell block show INDEX --output json printed")
             })?;
-            let genesis = match genesis {
-                Some(path) => read_genesis(&path)?,
-                None => context.folder()?.genesis()?,
-            };
+            let genesis = genesis_of(context, genesis)?;
             let root = ::state::LightClient::new(&genesis)?.block(&proof)?;
             let header = &proof.block.header;
             context.output.value(&json!({

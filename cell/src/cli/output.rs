@@ -196,9 +196,13 @@ fn cell(key: &str, value: &Value, width_max: usize) -> String {
     format!("{shown}…")
 }
 
+/// The last second of the year 9999.
+const TIME_MS_MAX: u64 = 253_402_300_799_000;
+
 /// A time as ISO 8601 in UTC.
 fn time(ms: u64) -> String {
-    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms);
+    // Later ones cannot be written: the year has four digits.
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms.min(TIME_MS_MAX));
     humantime::format_rfc3339_seconds(at).to_string()
 }
 
@@ -208,5 +212,6 @@ mod tests {
     fn times_are_right() {
         assert_eq!(super::time(0), "1970-01-01T00:00:00Z");
         assert_eq!(super::time(1_709_210_096_000), "2024-02-29T12:34:56Z");
+        assert_eq!(super::time(u64::MAX), "9999-12-31T23:59:59Z");
     }
 }

@@ -1,7 +1,6 @@
 //! Consensus fronts: signing with the next nonce, checking signatures, waiting for an outcome; looking at the gossip.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use protocol::consensus::{
     AdmitRequest, GRAPH_ROUNDS, GRAPH_ROUNDS_MAX, GetGossip, GossipView, Graph, GraphRequest, GraphView,
@@ -16,25 +15,30 @@ use protocol::{CellId, Problem, ProblemKind};
 use tokio::time::Instant;
 
 use super::{front, not_draining};
+use crate::bus::CallContext;
 use crate::gossip::{GossipStatus, Handle};
 use crate::node::World;
 
 /// How long a submit waits unless told.
 const WAIT_MS: u64 = 10_000;
-/// The longest a submit waits.
-const WAIT_MS_MAX: u64 = 60_000;
 
 pub(super) fn install(world: &Arc<World>) {
-    front::<Submit, _, _>(world, |world, _, request| async move { submit(&world, request).await });
+    front::<Submit, _, _>(
+        world,
+        |world, context, request| async move { submit(&world, &context, request).await },
+    );
     front::<Graph, _, _>(world, |world, _, request| async move { graph(&world, request).await });
     front::<GetGossip, _, _>(world, |world, _, _| async move { gossip(&world).await });
 }
 
-pub(super) async fn submit(world: &Arc<World>, request: SubmitRequest) -> Result<TxView, Problem> {
+pub(super) async fn submit(
+    world: &Arc<World>,
+    context: &CallContext,
+    request: SubmitRequest,
+) -> Result<TxView, Problem> {
     not_draining(world)?;
     may_order(world)?;
-    let deadline =
-        Instant::now() + Duration::from_millis(request.wait_ms.unwrap_or(WAIT_MS).min(WAIT_MS_MAX));
+    let deadline = context.wait_until(request.wait_ms.unwrap_or(WAIT_MS)).into();
     let wait = request.wait.unwrap_or(TxStatus::Accepted);
     let mut grown = world.feed.changes();
     let view = match (request.intent, request.transaction) {

@@ -10,11 +10,14 @@ use protocol::{Amount, BlockIndex, Problem, ProblemKind};
 use serde_json::json;
 
 use super::front;
+use crate::bus::CallContext;
 use crate::node::World;
 
 pub(super) fn install(world: &Arc<World>) {
     front::<GetBalance, _, _>(world, |world, _, request| async move { balance(&world, request).await });
-    front::<Transfer, _, _>(world, |world, _, request| async move { transfer(&world, request).await });
+    front::<Transfer, _, _>(world, |world, context, request| async move {
+        transfer(&world, &context, request).await
+    });
     front::<GetSupply, _, _>(world, |world, _, _| async move {
         amount(&world, "prana/supply".to_owned()).await.map(|(supply, _)| Supply { supply })
     });
@@ -36,7 +39,11 @@ async fn amount(world: &Arc<World>, key: String) -> Result<(Amount, Option<Block
     Ok((amount, found.index))
 }
 
-async fn transfer(world: &Arc<World>, request: TransferRequest) -> Result<TxView, Problem> {
+async fn transfer(
+    world: &Arc<World>,
+    context: &CallContext,
+    request: TransferRequest,
+) -> Result<TxView, Problem> {
     let to = world.resolve(&request.to).await?;
     let intent = Intent {
         module: "prana".to_owned(),
@@ -47,6 +54,7 @@ async fn transfer(world: &Arc<World>, request: TransferRequest) -> Result<TxView
     let wait = Some(request.wait.unwrap_or(TxStatus::Finalised));
     super::consensus::submit(
         world,
+        context,
         SubmitRequest { intent: Some(intent), transaction: None, wait, wait_ms: None },
     )
     .await

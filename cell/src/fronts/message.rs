@@ -1,7 +1,6 @@
 //! Message fronts: sealing and signing before a message is enqueued, opening before one is shown.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use protocol::identity::Contact;
 use protocol::message::{BODY_BYTES_MAX, LIFETIME_MS_MAX, Message, MessageType, TxBody};
@@ -17,16 +16,18 @@ use tokio::time::Instant;
 
 use super::{front, not_draining};
 use crate::actor::now_ms;
+use crate::bus::CallContext;
 use crate::delivery::Waiter;
 use crate::node::World;
 
 /// How long a send waits unless told.
 const WAIT_MS: u64 = 10_000;
-/// The longest a send waits.
-const WAIT_MS_MAX: u64 = 60_000;
 
 pub(super) fn install(world: &Arc<World>) {
-    front::<Send, _, _>(world, |world, _, request| async move { send(&world, request).await });
+    front::<Send, _, _>(
+        world,
+        |world, context, request| async move { send(&world, &context, request).await },
+    );
     front::<Get, _, _>(world, |world, _, request| async move { get(&world, request).await });
 }
 
@@ -41,7 +42,11 @@ pub(crate) struct Outgoing {
     pub(crate) request_id: Option<String>,
 }
 
-async fn send(world: &Arc<World>, request: SendRequest) -> Result<SendAnswer, Problem> {
+async fn send(
+    world: &Arc<World>,
+    context: &CallContext,
+    request: SendRequest,
+) -> Result<SendAnswer, Problem> {
     not_draining(world)?;
     let to = world.resolve(&request.to).await?;
     let contact = known(world, &to).await?;
@@ -60,8 +65,7 @@ async fn send(world: &Arc<World>, request: SendRequest) -> Result<SendAnswer, Pr
         ttl_ms: request.ttl_ms,
         request_id: request.request_id,
     };
-    let deadline =
-        Instant::now() + Duration::from_millis(request.wait_ms.unwrap_or(WAIT_MS).min(WAIT_MS_MAX));
+    let deadline = context.wait_until(request.wait_ms.unwrap_or(WAIT_MS)).into();
     if request.wait == Wait::Queued {
         return post(world, outgoing).await;
     }

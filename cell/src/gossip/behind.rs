@@ -105,13 +105,19 @@ pub(super) async fn observe(world: &Arc<World>) -> Result<Ended, Problem> {
     }
 }
 
-/// The epoch that members of more than a third of the weight say to be in, if it begins where this cell stands with another set than its own: so
-/// one of them is honest, and its blocks before are all final here.
+/// The epoch that the members say to be in, if it begins where this cell stands with another set than its own: its blocks before are
+/// all final here.
 async fn next_target(world: &Arc<World>, now: &EpochView) -> Option<Target> {
     let Progress { ordered, finalised, .. } = now.progress;
     if finalised < ordered || named(world).await.is_none_or(|named| named == now.members) {
         return None;
     }
+    let is_next = |target: &Target| target.epoch > now.epoch && target.base == finalised;
+    believed(world, finalised).await.into_iter().find(is_next)
+}
+
+/// Where members of more than a third of the weight say to be: one of them is honest.
+async fn believed(world: &World, finalised: u64) -> Vec<Target> {
     let members = world.members();
     let mut claims: BTreeMap<Target, u64> = BTreeMap::new();
     for cell in world.network().connected_peers() {
@@ -119,9 +125,8 @@ async fn next_target(world: &Arc<World>, now: &EpochView) -> Option<Target> {
             *claims.entry(Target { epoch, base }).or_default() += members.set().weight_of(&cell);
         }
     }
-    let is_next = |target: &Target| target.epoch > now.epoch && target.base == finalised;
     let believed = claims.into_iter().filter(|(_, weight)| members.set().has_honest(*weight));
-    believed.map(|(target, _)| target).find(is_next)
+    believed.map(|(target, _)| target).collect()
 }
 
 /// The members that the state here names.

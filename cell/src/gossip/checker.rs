@@ -17,6 +17,8 @@ use super::{Contents, Host, Members, Target};
 const CHECKED_MAX: usize = 16_384;
 /// Bytes of frames from which on they are checked on a thread of their own.
 const CHECK_APART_BYTES: usize = 16 * 1024;
+/// Bytes of a stranger's frame that are looked at.
+const STRANGER_BYTES_MAX: usize = 64 * 1024;
 
 /// A frame that was read, and whose events hold.
 #[derive(Debug)]
@@ -87,14 +89,26 @@ impl Checker {
     /// Why no honest member would have sent it.
     pub(super) async fn check(self: &Arc<Self>, from: &CellId, bytes: Vec<u8>) -> Result<Checked, Problem> {
         if !self.epochs().iter().any(|(_, members)| members.contains(from)) {
-            let cause = format!("{from} is no member of this network");
-            return Err(Problem::new(ProblemKind::Denied, "event.stranger", cause));
+            return self.of_stranger(from, &bytes);
         }
         if bytes.len() < CHECK_APART_BYTES {
             return self.read(bytes);
         }
         let this = Arc::clone(self);
         crate::node::blocking(move || this.read(bytes)).await?
+    }
+
+    /// Who was a member in an epoch long over, and was away since, is told so when it asks. Nothing else is taken from a stranger.
+    fn of_stranger(&self, from: &CellId, bytes: &[u8]) -> Result<Checked, Problem> {
+        let latest = self.epochs().last().map_or(0, |(epoch, _)| *epoch);
+        if bytes.len() <= STRANGER_BYTES_MAX
+            && let Ok(Frame::Ask { epoch, .. }) = codec::decode(bytes)
+            && epoch < latest
+        {
+            return Ok(Checked::Ask { epoch, tips: Vec::new() });
+        }
+        let cause = format!("{from} is no member of this network");
+        Err(Problem::new(ProblemKind::Denied, "event.stranger", cause))
     }
 
     fn read(&self, bytes: Vec<u8>) -> Result<Checked, Problem> {
