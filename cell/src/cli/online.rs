@@ -207,7 +207,7 @@ fn verify_state(
                 Some(path) => read_genesis(&path)?,
                 None => context.folder()?.genesis()?,
             };
-            let machine = ::state::StateMachine { genesis: genesis.into(), modules: modules() };
+            let machine = ::state::StateMachine::new(genesis.into(), modules());
             ::state::verify_state_proof(&proof, &machine)?
         }
     };

@@ -33,6 +33,24 @@ pub trait ModuleState {
     fn delete(&mut self, key: &str);
 }
 
+/// A key that a call may touch, without the module's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It may be read.
+    Read(String),
+    /// It may be read and changed.
+    Write(String),
+}
+
+impl Access {
+    /// The key.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Read(key) | Self::Write(key) => key,
+        }
+    }
+}
+
 /// What a module made of a call: done, or refused with nothing changed.
 pub type Outcome = Result<(), Problem>;
 
@@ -50,6 +68,13 @@ pub trait Module: Send + Sync {
     ///
     /// The refusal.
     fn check(&self, call: &str, args: &serde_json::Value) -> Outcome;
+
+    /// The keys that a call may touch, all of them, told by the call alone; none if it cannot be told. Calls that have no
+    /// key in common, or only read what they have in common, may be carried out at the same time. A call that touches
+    /// another key is refused; one of which nothing is told is carried out alone.
+    fn access(&self, _context: &TxContext, _call: &str, _args: &serde_json::Value) -> Option<Vec<Access>> {
+        None
+    }
 
     /// Carries out a call.
     ///

@@ -11,7 +11,7 @@
 //! Absent: fees, minting, burning, accounts that expire.
 
 use machine::Fault;
-use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
+use machine::module::{Access, Change, Module, ModuleState, Outcome, TxContext};
 use protocol::block::Block;
 use protocol::genesis::Genesis;
 use protocol::market::StatementLine;
@@ -49,6 +49,14 @@ impl Module for Prana {
 
     fn check(&self, call: &str, args: &Value) -> Outcome {
         parse(call, args).map(|_| ())
+    }
+
+    /// The two accounts; nothing where the arguments are none.
+    fn access(&self, context: &TxContext, call: &str, args: &Value) -> Option<Vec<Access>> {
+        let accounts = |transfer: Transfer| {
+            [context.sender, transfer.to].map(|cell| Access::Write(cell.to_string())).to_vec()
+        };
+        Some(parse(call, args).map(accounts).unwrap_or_default())
     }
 
     fn execute(

@@ -5,6 +5,8 @@
 //! - It changes only by blocks, in order; a block's result is a write set, journaled, so a replay
 //!   needs no module.
 //! - A transaction that its module refuses changes nothing but its sender's nonce.
+//! - Transactions that have nothing in common may be executed at the same time (`execute`), by [`Workers`] that are given;
+//!   the result is that of one after the other.
 //! - After every block each module's invariants are checked; a broken one stops the service.
 //! - Folding a write set has to give the journaled root, live and on replay; another one stops the
 //!   service.
@@ -17,12 +19,15 @@
 //! the convergent contexts (later issues).
 
 mod execute;
+mod groups;
 pub mod kv;
 mod proof;
 mod query;
 mod record;
+mod scratch;
 mod tables;
 mod tree;
+mod workers;
 
 use std::sync::Arc;
 
@@ -38,6 +43,7 @@ use serde_json::json;
 pub use proof::{verify_key_proof, verify_key_proof_under, verify_state_proof};
 pub use record::{Record, WriteSet};
 use tables::{BLOCKS, CURRENT, HEAD, HISTORY, Head};
+pub use workers::{InTurn, Job, Workers};
 
 protocol::refusals! {
     /// What State refuses.
@@ -54,6 +60,9 @@ protocol::refusals! {
             ("the transactions are not the ones the header commits to"), "fetch the block again";
         UnknownRules { rules: u64 } => Unavailable, "state.upgrade_required",
             ("the block is executed under rules version {rules}, which this build does not have"), "install a newer version";
+        UndeclaredAccess { key: String } => Invalid, "state.undeclared_access",
+            ("the call touches the key {key:?}, which its module does not name for such a call"),
+            "a fault of the module: tell its author";
         BadKey { key: String } => Invalid, "state.bad_key",
             ("{key:?} is not a key"), "a key is MODULE/KEY, as in kv/colour; at most 512 bytes";
         NoSuchBlock { index: u64 } => NotFound, "state.no_such_block",
@@ -77,6 +86,8 @@ pub struct StateMachine {
     pub genesis: Arc<Genesis>,
     /// The modules of the rules in force.
     pub modules: Arc<[Arc<dyn Module>]>,
+    /// Who executes transactions that have nothing in common.
+    pub workers: Arc<dyn Workers>,
 }
 
 type Decided = Result<DecisionOf<StateMachine>, Fault>;
@@ -144,6 +155,11 @@ impl Machine for StateMachine {
 }
 
 impl StateMachine {
+    /// The machine of a network, that executes one transaction after the other.
+    pub fn new(genesis: Arc<Genesis>, modules: Arc<[Arc<dyn Module>]>) -> Self {
+        Self { genesis, modules, workers: Arc::new(InTurn) }
+    }
+
     /// The record that a new network's State journal begins with.
     fn genesis_record(&self) -> Result<Record, Fault> {
         let empty = machine::MemoryStore::default();
@@ -181,7 +197,7 @@ impl StateMachine {
         if Block::transactions_root(&block.transactions) != header.transactions_root {
             return refuse(Refusal::BadBlock);
         }
-        let (writes, receipts) = execute::block(view, &self.modules, block)?;
+        let (writes, receipts) = execute::block(self, view, block)?;
         let (root, _) = tree::root_after(view, index + 1, &writes)?;
         let applied = Applied { index: BlockIndex(index), root, receipts };
         let record = Record::Applied { applied: applied.clone(), hash: header.hash(), writes };

@@ -29,7 +29,7 @@ pub(crate) fn genesis() -> Genesis {
 }
 
 pub(crate) fn machine_of(modules: Vec<Arc<dyn Module>>) -> StateMachine {
-    StateMachine { genesis: Arc::new(genesis()), modules: modules.into() }
+    StateMachine::new(Arc::new(genesis()), modules.into())
 }
 
 pub(crate) fn machine() -> StateMachine {
