@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::amount::Amount;
+use crate::fees::FeeRules;
 use crate::id::{CellId, GenesisHash, Hash};
 
 /// PRANA in a network's genesis, whole units.
@@ -60,6 +61,10 @@ pub struct Genesis {
     #[n(4)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch_rounds: Option<u64>,
+    /// What transactions pay; nothing unless told.
+    #[n(5)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fees: Option<FeeRules>,
 }
 
 impl Genesis {
@@ -71,6 +76,7 @@ impl Genesis {
             members: vec![Member { cell, weight: 1 }],
             allocations: vec![Allocation { cell, amount: Amount::from_prana(SUPPLY_PRANA) }],
             epoch_rounds: None,
+            fees: None,
         }
     }
 
@@ -88,6 +94,7 @@ impl Genesis {
             members: cells.iter().map(|cell| Member { cell: *cell, weight: 1 }).collect(),
             allocations: cells.iter().enumerate().map(allocation).collect(),
             epoch_rounds: None,
+            fees: None,
         }
     }
 
@@ -147,6 +154,9 @@ impl Genesis {
         }
         if self.epoch_rounds() < EPOCH_ROUNDS_MIN {
             return fail(format!("an epoch has at least {EPOCH_ROUNDS_MIN} rounds"));
+        }
+        if let Some(Err(why)) = self.fees.as_ref().map(FeeRules::check) {
+            return fail(why);
         }
         let once = |mut cells: Vec<CellId>| {
             let count = cells.len();

@@ -260,7 +260,7 @@ fn tx(context: &Context, command: Tx) -> Result<ExitCode, Problem> {
             let args = json_argument(&args, "the arguments")?;
             let keyring = crate::keys::open(&context.dir, context.passphrase()?.as_deref())?;
             let genesis = context.folder()?.genesis()?.hash();
-            let intent = Intent { module, call, args, nonce: None };
+            let intent = Intent { module, call, args, ..Intent::default() };
             let transaction = Transaction::sign(keyring.signing_key(), genesis, &intent, nonce);
             context.output.bare(&serde_json::to_value(transaction).unwrap_or_default())
         }

@@ -168,6 +168,8 @@ mod tests {
             call: "put".into(),
             args: "{}".into(),
             signature: Signature::from_bytes([0; 64]),
+            lane: None,
+            max_fee: None,
         };
         Arc::new(Waiting { entry, transaction })
     }

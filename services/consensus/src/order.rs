@@ -257,6 +257,8 @@ mod tests {
             call: "put".into(),
             args: " ".repeat(*bytes),
             signature: Signature::from_bytes([0; 64]),
+            lane: None,
+            max_fee: None,
         };
         (1..).zip(args_bytes).map(transaction).collect()
     }

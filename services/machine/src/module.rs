@@ -4,7 +4,7 @@
 //! puts its changes into the same place; if it refuses, none of its changes stand. No floats, no
 //! clock but the block's, no order but the keys'.
 
-use protocol::{BlockIndex, CellId, Problem};
+use protocol::{Amount, BlockIndex, CellId, Problem};
 
 use crate::view::Fault;
 
@@ -76,6 +76,11 @@ pub trait Module: Send + Sync {
         None
     }
 
+    /// The module as the ledger that fees are paid out of, if it is one.
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        None
+    }
+
     /// Carries out a call.
     ///
     /// # Errors
@@ -95,6 +100,30 @@ pub trait Module: Send + Sync {
     ///
     /// What does not hold; the service stops then.
     fn check_invariants(&self, changes: &[Change]) -> Result<(), String>;
+}
+
+/// A module with accounts that fees are paid out of.
+///
+/// Fees are taken one by one as transactions are carried out, and put down once a block: so transactions whose senders
+/// differ have nothing in common.
+pub trait Ledger: Module {
+    /// The key of a cell's account: all that [`Ledger::charge`] touches.
+    fn account(&self, cell: &CellId) -> String;
+
+    /// Takes a fee out of a cell's account.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] when the state cannot be read; the inner error when the account does not cover it, and nothing is changed
+    /// then.
+    fn charge(&self, payer: &CellId, fee: Amount, state: &mut dyn ModuleState) -> Result<Outcome, Fault>;
+
+    /// Puts what was taken in a block into the account of fees.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] when the state cannot be read.
+    fn collect(&self, fees: Amount, state: &mut dyn ModuleState) -> Result<(), Fault>;
 }
 
 /// One key that a block changed.

@@ -142,6 +142,8 @@ fn a_statement_has_the_transfers_that_were_carried_out_and_touch_the_cell() {
         call: "transfer".to_owned(),
         args: json!({ "to": cell(to), "amount": "2.5" }).to_string(),
         signature: Signature::from_bytes([0; 64]),
+        lane: None,
+        max_fee: None,
     };
     let transactions = vec![
         transaction(1, "prana", 0, 1),
@@ -154,7 +156,7 @@ fn a_statement_has_the_transfers_that_were_carried_out_and_touch_the_cell() {
     let refused = Problem::new(ProblemKind::Invalid, "prana.insufficient", "no");
     let receipt = |(place, tx): (usize, &Transaction)| {
         let error = (place == 3).then(|| refused.clone());
-        TxReceipt { id: tx.id(), ok: error.is_none(), error }
+        TxReceipt { id: tx.id(), ok: error.is_none(), error, fee: None }
     };
     let receipts: Vec<TxReceipt> = transactions.iter().enumerate().map(receipt).collect();
     let header = BlockHeader {

@@ -8,6 +8,8 @@
 //!   [`Workers`](crate::Workers) are. One of which it is not known is carried out alone, between them.
 //! - A group sees the keys that its transactions declared, read before, and nothing else of the state. So what comes out cannot
 //!   depend on when it runs.
+//! - In a network with fees, a transaction pays before its call is carried out (`fees`). What was paid is put down once, when
+//!   all of the block is done, so it is nothing that transactions have in common.
 //! - A transaction whose call touches what it did not declare is refused, with or without other groups beside it.
 
 use std::sync::Arc;
@@ -17,9 +19,10 @@ use machine::{Fault, Read};
 use protocol::block::Block;
 use protocol::genesis::Genesis;
 use protocol::transaction::{Transaction, TxReceipt};
-use protocol::{Problem, ProblemKind};
+use protocol::{Amount, Problem, ProblemKind};
 use serde_json::Value;
 
+use crate::fees::{self, Fees};
 use crate::groups::{self, Declared};
 use crate::record::WriteSet;
 use crate::scratch::{Below, Layer, Scratch, current};
@@ -33,6 +36,7 @@ pub(crate) fn genesis(genesis: &Genesis, modules: &[Arc<dyn Module>]) -> WriteSe
     for module in modules {
         module.genesis(genesis, &mut Scratch::new(below, &mut writes, module.name(), None));
     }
+    fees::genesis(below, genesis, &mut writes);
     WriteSet(writes)
 }
 
@@ -42,7 +46,8 @@ pub(crate) fn block(
     view: &dyn Read,
     block: &Block,
 ) -> Result<(WriteSet, Vec<TxReceipt>), Fault> {
-    let rules = Rules { modules: &machine.modules, block };
+    let fees = Fees::read(view, &machine.genesis, &machine.modules)?;
+    let rules = Rules { modules: &machine.modules, fees, block };
     let calls = each(&*machine.workers, block.transactions.iter().collect(), |tx| rules.read(tx))?;
     let mut writes = Layer::new();
     let mut receipts = Vec::with_capacity(calls.len());
@@ -56,6 +61,12 @@ pub(crate) fn block(
             }
             _ => receipts.extend(in_groups(&rules, &*machine.workers, view, &mut writes, stretch)?),
         }
+    }
+    if let Some(fees) = fees {
+        let nothing = Layer::new();
+        let below = Below { view: Some(view), layers: [&writes, &nothing] };
+        let closing = fees.close(below, &block.transactions, &receipts)?;
+        writes.extend(closing);
     }
     check_invariants(view, &machine.modules, &writes)?;
     Ok((WriteSet(writes), receipts))
@@ -116,6 +127,7 @@ struct Ran {
 /// What the transactions of a block are executed under.
 struct Rules<'a> {
     modules: &'a [Arc<dyn Module>],
+    fees: Option<Fees<'a>>,
     block: &'a Block,
 }
 
@@ -136,6 +148,9 @@ impl<'a> Rules<'a> {
         let declared = accesses.map(|accesses| {
             let mut declared = Declared::default();
             declared.add("nonce", &[Access::Write(transaction.sender.to_string())]);
+            if let Some((ledger, account)) = self.fees.as_ref().map(|fees| fees.account(transaction)) {
+                declared.add(ledger, &[Access::Write(account)]);
+            }
             declared.add(&transaction.module, &accesses);
             declared
         });
@@ -144,23 +159,23 @@ impl<'a> Rules<'a> {
 
     fn run(&self, below: Below<'_>, call: &Call<'_>) -> Result<Ran, Fault> {
         let mut kept = Layer::new();
-        let (writes, error) = match self.enter(below, call.transaction, &mut kept)? {
-            Err(problem) => (kept, Some(problem)),
-            Ok(()) => match self.execute(below, call, &kept)? {
-                Ok(writes) => (writes, None),
-                Err(problem) => (kept, Some(problem)),
+        let (writes, fee, error) = match self.enter(below, call.transaction, &mut kept)? {
+            Err(problem) => (kept, None, Some(problem)),
+            Ok(fee) => match self.execute(below, call, &kept)? {
+                Ok(writes) => (writes, fee, None),
+                Err(problem) => (kept, fee, Some(problem)),
             },
         };
-        Ok(Ran { writes, receipt: TxReceipt { id: call.transaction.id(), ok: error.is_none(), error } })
+        Ok(Ran { writes, receipt: TxReceipt { id: call.transaction.id(), ok: error.is_none(), error, fee } })
     }
 
-    /// What stands whatever becomes of the call: the nonce.
+    /// What stands whatever becomes of the call: the nonce, and the fee, if one was due and paid.
     fn enter(
         &self,
         below: Below<'_>,
         transaction: &Transaction,
         kept: &mut Layer,
-    ) -> Result<Result<(), Problem>, Fault> {
+    ) -> Result<Result<Option<Amount>, Problem>, Fault> {
         let mut nonces = Scratch::new(below, kept, "nonce", None);
         let sender = transaction.sender.to_string();
         let last = read_number(nonces.get(&sender)?)?;
@@ -174,7 +189,10 @@ impl<'a> Rules<'a> {
             return Ok(Err(problem));
         }
         nonces.put(&sender, transaction.nonce.to_string().into_bytes());
-        Ok(Ok(()))
+        match &self.fees {
+            Some(fees) => Ok(fees.charge(below, transaction, kept)?.map(Some)),
+            None => Ok(Ok(None)),
+        }
     }
 
     /// The call itself, above what is kept in any case; gives all that the transaction writes.

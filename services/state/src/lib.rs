@@ -4,7 +4,7 @@
 //!
 //! - It changes only by blocks, in order; a block's result is a write set, journaled, so a replay
 //!   needs no module.
-//! - A transaction that its module refuses changes nothing but its sender's nonce.
+//! - A transaction that its module refuses changes nothing but its sender's nonce, and takes the fee where there is one (`fees`).
 //! - Transactions that have nothing in common may be executed at the same time (`execute`), by [`Workers`] that are given;
 //!   the result is that of one after the other.
 //! - After every block each module's invariants are checked; a broken one stops the service.
@@ -13,12 +13,14 @@
 //! - The root is that of a Jellyfish Merkle tree (Gao, Hu, Wu 2021; the `jmt` crate) with SHA-256.
 //!   Version 0 is the genesis, version i + 1 stands after block i.
 //!
-//! Keys are `MODULE/KEY`. `nonce/DID` holds the last nonce of each sender, inside the tree.
+//! Keys are `MODULE/KEY`. `nonce/DID` holds the last nonce of each sender, inside the tree; `fees/base` the base fee, where the network
+//! has fees.
 //!
 //! Absent: pruning of old versions (every version stays readable and provable), checkpoints and resets,
 //! the convergent contexts (later issues).
 
 mod execute;
+mod fees;
 mod groups;
 pub mod kv;
 mod proof;
@@ -37,7 +39,7 @@ use protocol::block::{Block, RULES_VERSION};
 use protocol::genesis::Genesis;
 use protocol::shared::Empty;
 use protocol::state::{Answer, Applied, Request, Words};
-use protocol::{BlockHash, BlockIndex, Event, StateRoot};
+use protocol::{Amount, BlockHash, BlockIndex, Event, StateRoot};
 use serde_json::json;
 
 pub use proof::{verify_key_proof, verify_key_proof_under, verify_state_proof};
@@ -60,6 +62,9 @@ protocol::refusals! {
             ("the transactions are not the ones the header commits to"), "fetch the block again";
         UnknownRules { rules: u64 } => Unavailable, "state.upgrade_required",
             ("the block is executed under rules version {rules}, which this build does not have"), "install a newer version";
+        FeeTooLow { fee: Amount, max_fee: Amount } => Invalid, "state.fee_too_low",
+            ("the fee is {fee}, the sender pays {max_fee} at most"),
+            "sign it again with a higher --max-fee, or for another lane; cell tx fees shows what they cost";
         UndeclaredAccess { key: String } => Invalid, "state.undeclared_access",
             ("the call touches the key {key:?}, which its module does not name for such a call"),
             "a fault of the module: tell its author";
@@ -115,6 +120,7 @@ impl Machine for StateMachine {
             Request::Root(asked) => query::root(view, &head, asked.at),
             Request::ProveKey(asked) => query::prove(view, &head, &asked),
             Request::Nonce(asked) => query::nonce(view, &asked.cell),
+            Request::GetFees(Empty {}) => fees::show(view, &head, &self.genesis),
             Request::Head(Empty {}) => match head.last_block() {
                 Some(index) => match BLOCKS.get(view, &index)? {
                     Some((applied, _)) => answer(Answer::Head(applied)),

@@ -6,16 +6,17 @@ use std::sync::{Arc, Mutex};
 
 use kit::*;
 use machine::Fault;
-use machine::module::{Access, Change, Module, ModuleState, Outcome, TxContext};
+use machine::module::{Access, Change, Ledger, Module, ModuleState, Outcome, TxContext};
 use machine::testing::Bench;
 use market::prana::Prana;
 use proptest::prelude::*;
-use protocol::Problem;
-use protocol::ProblemKind;
-use protocol::genesis::Genesis;
+use protocol::amount::ATOMS_PER_PRANA;
+use protocol::fees::FeeRules;
+use protocol::genesis::{Allocation, Genesis};
 use protocol::shared::Empty;
 use protocol::state::Request;
-use protocol::transaction::Transaction;
+use protocol::transaction::{Intent, Lane, Transaction};
+use protocol::{Amount, Problem, ProblemKind};
 use serde_json::{Value, json};
 use state::kv::Kv;
 use state::{InTurn, Job, StateMachine, Workers};
@@ -70,6 +71,9 @@ impl<M: Module> Module for Untold<M> {
     }
     fn check(&self, call: &str, args: &Value) -> Outcome {
         self.0.check(call, args)
+    }
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        self.0.ledger()
     }
     fn execute(
         &self,
@@ -146,15 +150,29 @@ fn initialised(machine: StateMachine) -> Bench<StateMachine> {
     bench
 }
 
+/// A network of eight cells who have a few fees' worth each, if it has fees.
+fn network(modules: Vec<Arc<dyn Module>>, fees: bool) -> StateMachine {
+    let fees =
+        fees.then_some(FeeRules { base_min: Amount(ATOMS_PER_PRANA / 8_192), target_units: Some(9_000) });
+    let allocation = |number| Allocation { cell: cell(number), amount: Amount::from_prana(3) };
+    let allocations = (1..9).map(allocation).collect();
+    StateMachine::new(Arc::new(Genesis { allocations, fees, ..genesis() }), modules.into())
+}
+
 /// The blocks with hands of every sort, and alone without being told of any key; all come to the same, journaled byte for byte.
-fn compare(told: &[Arc<dyn Module>], alone: Option<Vec<Arc<dyn Module>>>, blocks: Vec<Vec<Transaction>>) {
+fn compare(
+    told: &[Arc<dyn Module>],
+    alone: Option<Vec<Arc<dyn Module>>>,
+    fees: bool,
+    blocks: Vec<Vec<Transaction>>,
+) {
     let hands: [Arc<dyn Workers>; 3] = [Arc::new(InTurn), Arc::new(Backwards), Arc::new(Threads)];
     let mut benches: Vec<_> = hands
         .into_iter()
-        .map(|workers| initialised(StateMachine { workers, ..machine_of(told.to_vec()) }))
+        .map(|workers| initialised(StateMachine { workers, ..network(told.to_vec(), fees) }))
         .collect();
-    benches.extend(alone.map(|modules| initialised(machine_of(modules))));
-    let mut chain = Chain::default();
+    benches.extend(alone.map(|modules| initialised(network(modules, fees))));
+    let mut chain = Chain::of(&benches[0].machine.genesis);
     for transactions in blocks {
         let block = chain.block(transactions);
         for bench in &mut benches {
@@ -188,17 +206,24 @@ proptest! {
 
     #[test]
     fn groups_on_threads_come_to_what_one_after_the_other_does(
-        blocks in prop::collection::vec(prop::collection::vec((call(), 0u64..9), 0..24), 1..5),
+        blocks in prop::collection::vec(prop::collection::vec((call(), 0u64..9), 0..24), 1..5), fees in any::<bool>(),
     ) {
         let mut nonce = 0;
-        let mut transaction = |((sender, module, call, args), back): ((u8, &str, &str, Value), u64)| {
+        let mut transaction = |((sender, module, call, args), kind): ((u8, &str, &str, Value), u64)| {
             nonce += 1;
-            // One of nine has used its nonce.
-            call_of(module, sender, if back == 0 { 1 } else { nonce }, call, args)
+            let intent = Intent {
+                module: module.into(),
+                call: call.into(),
+                args,
+                nonce: (kind == 0).then_some(1),
+                lane: [Some(Lane::Priority), Some(Lane::Bulk), None][kind as usize % 3],
+                max_fee: (kind > 6).then_some(Amount(ATOMS_PER_PRANA * 6 / 10)),
+            };
+            signed(sender, nonce, &intent)
         };
         let blocks = blocks.into_iter().map(|block| block.into_iter().map(&mut transaction).collect()).collect();
         let alone: Vec<Arc<dyn Module>> = vec![Arc::new(Untold(Kv)), Arc::new(Untold(Prana))];
-        compare(&[Arc::new(Kv), Arc::new(Prana)], Some(alone), blocks);
+        compare(&[Arc::new(Kv), Arc::new(Prana)], Some(alone), fees, blocks);
     }
 
     /// Beside modules that tell nothing, and whether or not what is told is the truth.
@@ -221,7 +246,7 @@ proptest! {
         };
         let block: Vec<Transaction> = (1..).zip(calls).map(transaction).collect();
         let told: [Arc<dyn Module>; 2] = [Arc::new(Teller), Arc::new(Untold(Kv))];
-        compare(&told, None, vec![block.clone()]);
+        compare(&told, None, false, vec![block.clone()]);
         // Each in a block of its own is one after the other.
         let [mut together, mut one_by_one] = [(); 2].map(|()| initialised(machine_of(told.to_vec())));
         let at_once = apply(&mut together, Chain::default().block(block.clone())).receipts;
