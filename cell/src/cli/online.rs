@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use protocol::block::BlockProof;
 use protocol::consensus::GraphView;
 use protocol::state::StateProof;
-use protocol::transaction::{Intent, Transaction};
+use protocol::transaction::{Intent, Lane, Transaction};
 use protocol::{Problem, ProblemKind};
 use serde_json::{Map, Value, json};
 
@@ -232,7 +232,7 @@ fn tx(context: &Context, command: Tx) -> Result<ExitCode, Problem> {
     let show =
         |action: &str, params: Value| context.output.value(&Client::of(context)?.call(action, params)?);
     match command {
-        Tx::Submit { module, call, args, nonce, wait, wait_ms, signed } => {
+        Tx::Submit { module, call, args, nonce, terms, wait, wait_ms, signed } => {
             let what = match signed {
                 Some(file) => {
                     let transaction: Transaction = parse_file(&file, "consensus.bad_transaction")?;
@@ -245,6 +245,8 @@ fn tx(context: &Context, command: Tx) -> Result<ExitCode, Problem> {
                         ("call", call.into()),
                         ("args", args),
                         ("nonce", nonce.into()),
+                        ("lane", terms.lane.into()),
+                        ("max_fee", terms.max_fee.into()),
                     ];
                     ("intent", fields(intent))
                 }
@@ -256,17 +258,29 @@ fn tx(context: &Context, command: Tx) -> Result<ExitCode, Problem> {
             context.output.value(&answer)?;
             Ok(if answer["status"] == "rejected" { ExitCode::from(1) } else { ExitCode::SUCCESS })
         }
-        Tx::Sign { module, call, args, nonce } => {
+        Tx::Sign { module, call, args, nonce, terms } => {
             let args = json_argument(&args, "the arguments")?;
             let keyring = crate::keys::open(&context.dir, context.passphrase()?.as_deref())?;
             let genesis = context.folder()?.genesis()?.hash();
-            let intent = Intent { module, call, args, ..Intent::default() };
+            let lane = terms.lane.as_deref().map(lane).transpose()?;
+            let max_fee = terms.max_fee.as_deref().map(str::parse).transpose()?;
+            let intent = Intent { module, call, args, nonce: None, lane, max_fee };
             let transaction = Transaction::sign(keyring.signing_key(), genesis, &intent, nonce);
             context.output.bare(&serde_json::to_value(transaction).unwrap_or_default())
         }
         Tx::Show { id } => show("consensus.tx", json!({ "id": id })),
+        Tx::Fees => show("state.fees", json!({})),
         Tx::List { page: asked } => show("consensus.txs", fields(page(&asked))),
     }
+}
+
+/// A lane by its name.
+fn lane(name: &str) -> Result<Lane, Problem> {
+    serde_json::from_value(name.into()).map_err(|_| {
+        let shown: String = name.chars().take(40).collect();
+        Problem::new(ProblemKind::Invalid, "cli.bad_lane", format!("there is no lane {shown:?}"))
+            .hint("one of priority, normal, bulk")
+    })
 }
 
 fn block(context: &Context, command: Block) -> Result<ExitCode, Problem> {
