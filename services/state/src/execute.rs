@@ -3,9 +3,9 @@
 //! Rules:
 //!
 //! - The result is that of one transaction after the other, in the block's order.
-//! - Modules tell which keys a call may touch. Transactions of which that is known, as many as follow each other in the block, are
-//!   carried out in groups that have nothing in common (`groups`), each on its own layer, by whoever the
-//!   [`Workers`](crate::Workers) are. One of which it is not known is carried out alone, between them.
+//! - Modules tell which keys a call may touch. Transactions of which that is known, as many as follow each other in the block, may be
+//!   carried out in groups that have nothing in common (`groups`), each on its own layer, if the
+//!   [`Workers`](crate::Workers) find it worth while. One of which it is not known is carried out alone, between them.
 //! - A group sees the keys that its transactions declared, read before, and nothing else of the state. So what comes out cannot
 //!   depend on when it runs.
 //! - In a network with fees, a transaction pays before its call is carried out (`fees`). What was paid is put down once, when
@@ -52,14 +52,15 @@ pub(crate) fn block(
     let mut writes = Layer::new();
     let mut receipts = Vec::with_capacity(calls.len());
     for stretch in calls.chunk_by(|one, next| one.declared.is_some() && next.declared.is_some()) {
-        match stretch {
-            [alone @ Call { declared: None, .. }] => {
-                let nothing = Layer::new();
-                let ran = rules.run(Below { view: Some(view), layers: [&writes, &nothing] }, alone)?;
-                writes.extend(ran.writes);
-                receipts.push(ran.receipt);
-            }
-            _ => receipts.extend(in_groups(&rules, &*machine.workers, view, &mut writes, stretch)?),
+        if stretch.len() > 1 && machine.workers.are_worth(stretch.len()) {
+            receipts.extend(in_groups(&rules, &*machine.workers, view, &mut writes, stretch)?);
+            continue;
+        }
+        for call in stretch {
+            let nothing = Layer::new();
+            let ran = rules.run(Below { view: Some(view), layers: [&writes, &nothing] }, call)?;
+            writes.extend(ran.writes);
+            receipts.push(ran.receipt);
         }
     }
     if let Some(fees) = fees {
@@ -113,6 +114,8 @@ fn in_groups(
 /// A transaction with its arguments read, and what it may touch, if that is known.
 struct Call<'a> {
     transaction: &'a Transaction,
+    /// Under which its sender's nonce stands.
+    sender: String,
     module: Option<&'a dyn Module>,
     args: Value,
     declared: Option<Declared>,
@@ -145,21 +148,22 @@ impl<'a> Rules<'a> {
             Some(module) => module.access(&self.context(transaction), &transaction.call, &args),
             None => Some(Vec::new()),
         };
+        let sender = transaction.sender.to_string();
         let declared = accesses.map(|accesses| {
             let mut declared = Declared::default();
-            declared.add("nonce", &[Access::Write(transaction.sender.to_string())]);
+            declared.add("nonce", &[Access::Write(sender.clone())]);
             if let Some((ledger, account)) = self.fees.as_ref().map(|fees| fees.account(transaction)) {
                 declared.add(ledger, &[Access::Write(account)]);
             }
             declared.add(&transaction.module, &accesses);
             declared
         });
-        Call { transaction, module, args, declared }
+        Call { transaction, sender, module, args, declared }
     }
 
     fn run(&self, below: Below<'_>, call: &Call<'_>) -> Result<Ran, Fault> {
         let mut kept = Layer::new();
-        let (writes, fee, error) = match self.enter(below, call.transaction, &mut kept)? {
+        let (writes, fee, error) = match self.enter(below, call, &mut kept)? {
             Err(problem) => (kept, None, Some(problem)),
             Ok(fee) => match self.execute(below, call, &kept)? {
                 Ok(writes) => (writes, fee, None),
@@ -173,12 +177,12 @@ impl<'a> Rules<'a> {
     fn enter(
         &self,
         below: Below<'_>,
-        transaction: &Transaction,
+        call: &Call<'_>,
         kept: &mut Layer,
     ) -> Result<Result<Option<Amount>, Problem>, Fault> {
+        let transaction = call.transaction;
         let mut nonces = Scratch::new(below, kept, "nonce", None);
-        let sender = transaction.sender.to_string();
-        let last = read_number(nonces.get(&sender)?)?;
+        let last = read_number(nonces.get(&call.sender)?)?;
         if transaction.nonce <= last {
             let problem = Problem::new(
                 ProblemKind::Conflict,
@@ -188,7 +192,7 @@ impl<'a> Rules<'a> {
             .hint("sign it again with a higher nonce");
             return Ok(Err(problem));
         }
-        nonces.put(&sender, transaction.nonce.to_string().into_bytes());
+        nonces.put(&call.sender, transaction.nonce.to_string().into_bytes());
         match &self.fees {
             Some(fees) => Ok(fees.charge(below, transaction, kept)?.map(Some)),
             None => Ok(Ok(None)),

@@ -8,33 +8,41 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use machine::module::Access;
 
-/// What a transaction may touch: keys with the module's name, and whether each may be changed.
+/// What a transaction may touch: keys with the module's name, and whether each may be changed. Mostly a few; in order.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Declared(BTreeMap<String, bool>);
+pub(crate) struct Declared(Vec<(String, bool)>);
 
 impl Declared {
     /// A module's keys too.
     pub(crate) fn add(&mut self, module: &str, accesses: &[Access]) {
         for access in accesses {
-            let may_write = self.0.entry(format!("{module}/{}", access.key())).or_insert(false);
-            *may_write |= matches!(access, Access::Write(_));
+            let key = format!("{module}/{}", access.key());
+            let may_write = matches!(access, Access::Write(_));
+            match self.place(&key) {
+                Ok(place) => self.0[place].1 |= may_write,
+                Err(place) => self.0.insert(place, (key, may_write)),
+            }
         }
     }
 
+    fn place(&self, key: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(other, _)| other.as_str().cmp(key))
+    }
+
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.0.iter().map(|(key, _)| key.as_str())
     }
 
     pub(crate) fn may_read(&self, key: &str) -> bool {
-        self.0.contains_key(key)
+        self.place(key).is_ok()
     }
 
     pub(crate) fn may_write(&self, key: &str) -> bool {
-        self.0.get(key).copied().unwrap_or(false)
+        self.place(key).is_ok_and(|place| self.0[place].1)
     }
 
     fn written(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(|(_, may_write)| **may_write).map(|(key, _)| key.as_str())
+        self.0.iter().filter(|(_, may_write)| *may_write).map(|(key, _)| key.as_str())
     }
 }
 

@@ -7,6 +7,9 @@ pub type Job<'a> = Box<dyn FnOnce() + Send + 'a>;
 
 /// Runs jobs.
 pub trait Workers: Send + Sync {
+    /// Whether so many pieces of work, of some microseconds each, are done sooner if they are made into jobs.
+    fn are_worth(&self, pieces: usize) -> bool;
+
     /// Runs all of them to their end before it returns: in any order, at the same time or one by one.
     fn run(&self, jobs: Vec<Job<'_>>);
 }
@@ -16,6 +19,10 @@ pub trait Workers: Send + Sync {
 pub struct InTurn;
 
 impl Workers for InTurn {
+    fn are_worth(&self, _: usize) -> bool {
+        false
+    }
+
     fn run(&self, jobs: Vec<Job<'_>>) {
         jobs.into_iter().for_each(|job| job());
     }
@@ -31,6 +38,9 @@ where
     T: Send,
     R: Send,
 {
+    if !workers.are_worth(items.len()) {
+        return Ok(items.into_iter().map(work).collect());
+    }
     let work = &work;
     let mut done: Vec<Option<R>> = items.iter().map(|_| None).collect();
     let jobs = items.into_iter().zip(&mut done);

@@ -25,6 +25,9 @@ use state::{InTurn, Job, StateMachine, Workers};
 struct Threads;
 
 impl Workers for Threads {
+    fn are_worth(&self, _: usize) -> bool {
+        true
+    }
     fn run(&self, jobs: Vec<Job<'_>>) {
         let queue = Mutex::new(jobs);
         let next = || queue.lock().expect("no job panics").pop();
@@ -44,6 +47,9 @@ impl Workers for Threads {
 struct Backwards;
 
 impl Workers for Backwards {
+    fn are_worth(&self, _: usize) -> bool {
+        true
+    }
     fn run(&self, jobs: Vec<Job<'_>>) {
         jobs.into_iter().rev().for_each(|job| job());
     }
@@ -53,6 +59,9 @@ impl Workers for Backwards {
 struct Forgetful;
 
 impl Workers for Forgetful {
+    fn are_worth(&self, _: usize) -> bool {
+        true
+    }
     fn run(&self, mut jobs: Vec<Job<'_>>) {
         jobs.pop();
         jobs.into_iter().for_each(|job| job());
