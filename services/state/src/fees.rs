@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use machine::module::{Ledger, Module, ModuleState};
+use machine::module::{Access, Ledger, Module, ModuleState};
 use machine::{Fault, Read};
 use protocol::fees::{FeeRules, TRANSACTION_UNITS, due};
 use protocol::genesis::Genesis;
@@ -17,6 +17,7 @@ use protocol::state::{Answer, FeesAnswer, LaneFee};
 use protocol::transaction::{Lane, Transaction, TxReceipt};
 use protocol::{Amount, BlockIndex, Problem};
 
+use crate::groups::Declared;
 use crate::scratch::{Below, Layer, Scratch, current};
 use crate::tables::Head;
 use crate::{Decided, Refusal};
@@ -63,9 +64,15 @@ impl<'a> Fees<'a> {
         if let Some(max_fee) = transaction.max_fee.filter(|max_fee| *max_fee < fee) {
             return Ok(Err(Refusal::FeeTooLow { fee, max_fee }.into()));
         }
-        let mut accounts = Scratch::new(below, kept, self.ledger.name(), None);
-        let outcome = self.ledger.charge(&transaction.sender, fee, &mut accounts)?;
-        Ok(outcome.map(|()| fee))
+        // The account alone, so that two senders' fees have nothing in common.
+        let mut account = Declared::default();
+        account.add(self.ledger.name(), &[Access::Write(self.ledger.account(&transaction.sender))]);
+        let mut accounts = Scratch::new(below, kept, self.ledger.name(), Some(&account));
+        let outcome = self.ledger.charge(&transaction.sender, fee, &mut accounts);
+        match accounts.undeclared() {
+            Some(key) => Err(Fault(format!("the ledger touches {key} for a fee, and no account"))),
+            None => Ok(outcome?.map(|()| fee)),
+        }
     }
 
     /// What the end of a block writes: the fees that were taken, and the next base fee.

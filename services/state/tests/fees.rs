@@ -6,17 +6,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kit::*;
-use machine::Machine;
+use machine::module::{Change, Ledger, Module, ModuleState, Outcome, TxContext};
 use machine::testing::Bench;
+use machine::{Fault, Machine};
 use market::prana::Prana;
 use proptest::prelude::*;
-use protocol::Amount;
 use protocol::block::Block;
 use protocol::fees::{FeeRules, TRANSACTION_UNITS};
 use protocol::genesis::{Allocation, Genesis};
 use protocol::shared::Empty;
 use protocol::state::{Answer, Applied, ApplyRequest, FeesAnswer, ListKeys, Request};
 use protocol::transaction::{Intent, Lane, Transaction};
+use protocol::{Amount, CellId};
 use serde_json::{Value, json};
 use state::StateMachine;
 use state::kv::Kv;
@@ -202,16 +203,55 @@ fn a_network_without_fees_takes_none_whatever_is_offered() {
     assert_eq!((answer.base, answer.lanes.len()), (None, 0));
 }
 
+/// A ledger that puts each fee down at once: no two could be taken at the same time.
+struct Hasty;
+
+impl Module for Hasty {
+    fn name(&self) -> &'static str {
+        "hasty"
+    }
+    fn genesis(&self, _: &Genesis, _: &mut dyn ModuleState) {}
+    fn check(&self, _: &str, _: &Value) -> Outcome {
+        Ok(())
+    }
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        Some(self)
+    }
+    fn execute(&self, _: &TxContext, _: &str, _: &Value, _: &mut dyn ModuleState) -> Result<Outcome, Fault> {
+        Ok(Ok(()))
+    }
+    fn check_invariants(&self, _: &[Change]) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Ledger for Hasty {
+    fn account(&self, cell: &CellId) -> String {
+        cell.to_string()
+    }
+    fn charge(&self, _: &CellId, fee: Amount, state: &mut dyn ModuleState) -> Result<Outcome, Fault> {
+        self.collect(fee, state).map(Ok)
+    }
+    fn collect(&self, fees: Amount, state: &mut dyn ModuleState) -> Result<(), Fault> {
+        state.put("fees", fees.0.to_string().into_bytes());
+        Ok(())
+    }
+}
+
 #[test]
-fn fees_without_a_ledger_stop_the_service() {
+fn fees_without_a_ledger_or_with_one_that_has_no_accounts_stop_the_service() {
     let genesis = network(5);
-    let mut bench = Bench::new(StateMachine::new(Arc::new(genesis.clone()), Arc::new([Arc::new(Kv)])));
-    bench.ask(Request::Initialise(Empty {})).expect("initialises");
-    let block: Block = Chain::of(&genesis).block(vec![put(1, 1, "a", "b")]);
-    let context = machine::Context { now_ms: 0, entropy: [0; 32], caller: protocol::Caller::Internal };
-    let request = Request::Apply(ApplyRequest { block });
-    let fault = bench.machine.decide(&bench.view, &context, request).expect_err("a fault");
-    assert!(fault.0.contains("ledger"), "{fault}");
+    let cases: [(Arc<dyn Module>, &str); 2] =
+        [(Arc::new(Kv), "no module is a ledger"), (Arc::new(Hasty), "touches hasty/fees")];
+    for (module, why) in cases {
+        let mut bench = Bench::new(StateMachine::new(Arc::new(genesis.clone()), Arc::new([module])));
+        bench.ask(Request::Initialise(Empty {})).expect("initialises");
+        let block: Block = Chain::of(&genesis).block(vec![put(1, 1, "a", "b")]);
+        let context = machine::Context { now_ms: 0, entropy: [0; 32], caller: protocol::Caller::Internal };
+        let request = Request::Apply(ApplyRequest { block });
+        let fault = bench.machine.decide(&bench.view, &context, request).expect_err("a fault");
+        assert!(fault.0.contains(why), "{fault}");
+    }
 }
 
 /// Sender, receiver, nonce's step back, amount, lane, bound in eighths of what is due.
