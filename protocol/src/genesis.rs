@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::amount::Amount;
+use crate::fees::FeeRules;
 use crate::id::{CellId, GenesisHash, Hash};
 use crate::members::MemberSet;
 
@@ -61,6 +62,10 @@ pub struct Genesis {
     #[n(4)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch_rounds: Option<u64>,
+    /// What transactions pay; nothing unless told.
+    #[n(5)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fees: Option<FeeRules>,
 }
 
 impl Genesis {
@@ -72,6 +77,7 @@ impl Genesis {
             members: vec![Member { cell, weight: 1 }],
             allocations: vec![Allocation { cell, amount: Amount::from_prana(SUPPLY_PRANA) }],
             epoch_rounds: None,
+            fees: None,
         }
     }
 
@@ -89,6 +95,7 @@ impl Genesis {
             members: cells.iter().map(|cell| Member { cell: *cell, weight: 1 }).collect(),
             allocations: cells.iter().enumerate().map(allocation).collect(),
             epoch_rounds: None,
+            fees: None,
         }
     }
 
@@ -138,6 +145,9 @@ impl Genesis {
         }
         if self.epoch_rounds() < EPOCH_ROUNDS_MIN {
             return fail(format!("an epoch has at least {EPOCH_ROUNDS_MIN} rounds"));
+        }
+        if let Some(Err(why)) = self.fees.as_ref().map(FeeRules::check) {
+            return fail(why);
         }
         let once = |mut cells: Vec<CellId>| {
             let count = cells.len();

@@ -17,6 +17,7 @@ pub mod amount;
 pub mod block;
 pub mod codec;
 pub mod event;
+pub mod fees;
 pub mod genesis;
 pub mod gossip;
 pub mod id;

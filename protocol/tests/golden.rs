@@ -11,13 +11,16 @@ use std::path::PathBuf;
 use ed25519_dalek::SigningKey;
 use minicbor::{Decode, Encode};
 use protocol::block::{Attestation, Block, BlockHeader, BlockProof};
+use protocol::fees::FeeRules;
+use protocol::genesis::Genesis;
 use protocol::gossip::{EventBytes, ForkProof, Payload, SignedEvent};
 use protocol::message::{Message, MessageType, Together};
 use protocol::receipt::{Receipt, ReceiptHead, batch_root};
 use protocol::signing::{self, Signature};
-use protocol::transaction::{Intent, Transaction, TxReceipt};
+use protocol::transaction::{Intent, Lane, Transaction, TxReceipt};
 use protocol::{
-    BlockHash, BlockIndex, CellId, GenesisHash, Hash, MessageId, Problem, ProblemKind, StateRoot, codec,
+    Amount, BlockHash, BlockIndex, CellId, GenesisHash, Hash, MessageId, Problem, ProblemKind, StateRoot,
+    codec,
 };
 use serde_json::json;
 
@@ -76,9 +79,30 @@ fn transaction() -> Transaction {
         module: "kv".to_owned(),
         call: "put".to_owned(),
         args: json!({ "key": "colour", "value": "blue" }),
+        ..Intent::default()
+    };
+    Transaction::sign(&key(), GenesisHash::from_bytes([7; 32]), &intent, 9)
+}
+
+/// The same, in a lane and for so much at most.
+fn transaction_on_terms() -> Transaction {
+    let intent = Intent {
+        lane: Some(Lane::Bulk),
+        max_fee: Some("0.001".parse().expect("an amount")),
+        module: transaction().module,
+        call: transaction().call,
+        args: serde_json::from_str(&transaction().args).expect("JSON"),
         nonce: None,
     };
     Transaction::sign(&key(), GenesisHash::from_bytes([7; 32]), &intent, 9)
+}
+
+fn receipt_of(fee: Option<Amount>) -> TxReceipt {
+    TxReceipt { id: transaction().id(), ok: false, error: Some(problem()), fee }
+}
+
+fn genesis(fees: Option<FeeRules>) -> Genesis {
+    Genesis { fees, ..Genesis::of_equals("test", 1, &[cell(), CellId::from_bytes([2; 32])]) }
 }
 
 fn block() -> BlockProof {
@@ -169,7 +193,14 @@ fn encodings_are_as_they_ever_were() {
     golden.check("receipt", &receipt());
     golden.check("transaction", &transaction());
     golden.check("transaction-id", &transaction().id());
-    golden.check("tx-receipt", &TxReceipt { id: transaction().id(), ok: false, error: Some(problem()) });
+    golden.check("tx-receipt", &receipt_of(None));
+    golden.check("transaction-on-terms", &transaction_on_terms());
+    golden.check("transaction-on-terms-id", &transaction_on_terms().id());
+    golden.check("tx-receipt-of-success", &TxReceipt { ok: true, error: None, ..receipt_of(None) });
+    golden.check("tx-receipt-with-fee", &receipt_of(Some(Amount(7))));
+    golden.check("genesis", &genesis(None));
+    golden
+        .check("genesis-with-fees", &genesis(Some(FeeRules { base_min: Amount(1_000), target_units: None })));
     golden.check("block-proof", &block());
     golden.check("block-hash", &block().block.header.hash());
     golden.check("problem", &problem());
@@ -257,6 +288,54 @@ fn every_field_is_covered_by_what_is_signed() {
         change(&mut changed);
         assert!(!changed.signature_holds(&genesis), "field {place} of a word");
     }
+}
+
+/// A transaction without terms signs what it ever signed, whatever a genesis without fees is asked for.
+#[test]
+fn what_names_no_terms_is_as_it_ever_was() {
+    let plain = transaction();
+    assert!(plain.signed_text().starts_with(b"celluler/tx/1\0"));
+    let genesis = genesis(None);
+    let before = (&genesis.name, genesis.created_ms, &genesis.members, &genesis.allocations);
+    assert_eq!(codec::encode(&genesis), codec::encode(&before));
+    let json = serde_json::to_value(&genesis).expect("JSON");
+    assert!(json.get("fees").is_none() && json.get("epoch_rounds").is_none());
+    let json = serde_json::to_value(&plain).expect("JSON");
+    assert!(json.get("lane").is_none() && json.get("max_fee").is_none());
+}
+
+/// Whatever of a transaction is changed, its terms among it, it is another one under a signature that no longer holds.
+#[test]
+fn a_transactions_terms_are_covered_by_what_is_signed() {
+    let signed = transaction_on_terms();
+    assert!(signed.signature_holds() && signed.signed_text().starts_with(b"celluler/tx/2\0"));
+    let changes: [fn(&mut Transaction); 14] = [
+        |tx| tx.genesis = GenesisHash::ZERO,
+        |tx| tx.sender = CellId::from_bytes([2; 32]),
+        |tx| tx.nonce += 1,
+        |tx| tx.module.push('x'),
+        |tx| tx.call.push('x'),
+        |tx| tx.args.push(' '),
+        |tx| tx.lane = None,
+        |tx| tx.lane = Some(Lane::Priority),
+        |tx| tx.lane = Some(Lane::Normal),
+        |tx| tx.max_fee = None,
+        |tx| tx.max_fee = Some(Amount::ZERO),
+        |tx| tx.max_fee = Some(Amount(1 << 64)),
+        |tx| tx.max_fee = Some(Amount(u128::MAX)),
+        |tx| (tx.lane, tx.max_fee) = (None, None),
+    ];
+    let mut ids = vec![signed.id(), transaction().id()];
+    for (place, change) in changes.iter().enumerate() {
+        let mut changed = signed.clone();
+        change(&mut changed);
+        assert!(!changed.signature_holds(), "change {place}");
+        ids.push(changed.id());
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    // The last change makes the text of the one without terms.
+    assert_eq!(ids.len(), changes.len() + 1);
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]

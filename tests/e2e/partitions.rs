@@ -150,7 +150,7 @@ impl Client {
         static KEYS: AtomicU64 = AtomicU64::new(0);
         let key = KEYS.fetch_add(1, Ordering::Relaxed).to_string();
         let args = json!({ "key": key, "value": "1".repeat(VALUE_BYTES) });
-        let intent = Intent { module: "kv".into(), call: "put".into(), args, nonce: None };
+        let intent = Intent { module: "kv".into(), call: "put".into(), args, ..Intent::default() };
         let wait_ms = u64::try_from(SOON_MAX.as_millis()).ok();
         let (intent, wait) = (Some(intent), Some(wait));
         self.call::<Submit>(&SubmitRequest { intent, transaction: None, wait, wait_ms })

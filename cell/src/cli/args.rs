@@ -440,6 +440,16 @@ pub(super) enum State {
     },
 }
 
+#[derive(Group, Debug)]
+pub(super) struct Terms {
+    /// priority (before the others, for four times the fee), normal or bulk (behind them, for a quarter)
+    #[arg(long, value_name = "L")]
+    pub(super) lane: Option<String>,
+    /// The most PRANA that it may cost, as in 0.001; whatever it costs unless told
+    #[arg(long, value_name = "AMOUNT")]
+    pub(super) max_fee: Option<String>,
+}
+
 #[derive(Subcommand, Debug)]
 pub(super) enum Tx {
     /// Sign and submit a transaction
@@ -459,6 +469,8 @@ pub(super) enum Tx {
         /// Chosen by the cell unless told
         #[arg(long)]
         nonce: Option<u64>,
+        #[command(flatten)]
+        terms: Terms,
         /// accepted, ordered, applied or finalised
         #[arg(long)]
         wait: Option<String>,
@@ -466,7 +478,7 @@ pub(super) enum Tx {
         #[arg(long)]
         wait_ms: Option<u64>,
         /// A transaction signed elsewhere: a file, or - for standard input
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["module", "call", "nonce"])]
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["module", "call", "nonce", "lane", "max_fee"])]
         signed: Option<String>,
     },
     /// Sign a transaction without submitting it; works on a stopped cell
@@ -483,7 +495,11 @@ pub(super) enum Tx {
         /// Above every nonce this cell has used
         #[arg(long)]
         nonce: u64,
+        #[command(flatten)]
+        terms: Terms,
     },
+    /// What transactions cost, where the network has fees
+    Fees,
     /// One transaction and how far it has come
     Show {
         /// Its id

@@ -56,7 +56,7 @@ fn join(context: &Context, weight: u64, addresses: Vec<String>) -> Result<ExitCo
     let nonce = next["nonce"].as_u64().unwrap_or(1);
     let keyring = crate::keys::open(&context.dir, context.passphrase()?.as_deref())?;
     let args = json!({ "weight": weight, "addresses": addresses });
-    let intent = Intent { module: "members".to_owned(), call: "join".to_owned(), args, nonce: None };
+    let intent = Intent { module: "members".to_owned(), call: "join".to_owned(), args, ..Intent::default() };
     let genesis = context.folder()?.genesis()?.hash();
     let transaction = Transaction::sign(keyring.signing_key(), genesis, &intent, nonce);
     context.output.bare(&serde_json::to_value(transaction).unwrap_or_default())

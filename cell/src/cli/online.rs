@@ -7,7 +7,7 @@ use protocol::block::{BlockProof, TxProof};
 use protocol::consensus::GraphView;
 use protocol::genesis::Genesis;
 use protocol::state::StateProof;
-use protocol::transaction::{Intent, Transaction};
+use protocol::transaction::{Intent, Lane, Transaction};
 use protocol::{Problem, ProblemKind};
 use serde_json::{Map, Value, json};
 
@@ -204,7 +204,7 @@ fn verify_state(
         }
         None => {
             let genesis = genesis_of(context, genesis)?;
-            let machine = ::state::StateMachine { genesis: genesis.into(), modules: modules() };
+            let machine = ::state::StateMachine::new(genesis.into(), modules());
             ::state::verify_state_proof(&proof, &machine)?
         }
     };
@@ -237,7 +237,7 @@ fn tx(context: &Context, command: Tx) -> Result<ExitCode, Problem> {
     let show =
         |action: &str, params: Value| context.output.value(&Client::of(context)?.call(action, params)?);
     match command {
-        Tx::Submit { module, call, args, nonce, wait, wait_ms, signed } => {
+        Tx::Submit { module, call, args, nonce, terms, wait, wait_ms, signed } => {
             let what = match signed {
                 Some(file) => {
                     let transaction: Transaction = parse_file(&file, "consensus.bad_transaction")?;
@@ -250,6 +250,8 @@ fn tx(context: &Context, command: Tx) -> Result<ExitCode, Problem> {
                         ("call", call.into()),
                         ("args", args),
                         ("nonce", nonce.into()),
+                        ("lane", terms.lane.into()),
+                        ("max_fee", terms.max_fee.into()),
                     ];
                     ("intent", fields(intent))
                 }
@@ -261,11 +263,13 @@ fn tx(context: &Context, command: Tx) -> Result<ExitCode, Problem> {
             context.output.value(&answer)?;
             Ok(if answer["status"] == "rejected" { ExitCode::from(1) } else { ExitCode::SUCCESS })
         }
-        Tx::Sign { module, call, args, nonce } => {
+        Tx::Sign { module, call, args, nonce, terms } => {
             let args = json_argument(&args, "the arguments")?;
             let keyring = crate::keys::open(&context.dir, context.passphrase()?.as_deref())?;
             let genesis = context.folder()?.genesis()?.hash();
-            let intent = Intent { module, call, args, nonce: None };
+            let lane = terms.lane.as_deref().map(lane).transpose()?;
+            let max_fee = terms.max_fee.as_deref().map(str::parse).transpose()?;
+            let intent = Intent { module, call, args, nonce: None, lane, max_fee };
             let transaction = Transaction::sign(keyring.signing_key(), genesis, &intent, nonce);
             context.output.bare(&serde_json::to_value(transaction).unwrap_or_default())
         }
@@ -283,8 +287,18 @@ fn tx(context: &Context, command: Tx) -> Result<ExitCode, Problem> {
                 "attestations": attestations.len(),
             }))
         }
+        Tx::Fees => show("state.fees", json!({})),
         Tx::List { page: asked } => show("consensus.txs", fields(page(&asked))),
     }
+}
+
+/// A lane by its name.
+fn lane(name: &str) -> Result<Lane, Problem> {
+    serde_json::from_value(name.into()).map_err(|_| {
+        let shown: String = name.chars().take(40).collect();
+        Problem::new(ProblemKind::Invalid, "cli.bad_lane", format!("there is no lane {shown:?}"))
+            .hint("one of priority, normal, bulk")
+    })
 }
 
 fn block(context: &Context, command: Block) -> Result<ExitCode, Problem> {

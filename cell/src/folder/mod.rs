@@ -185,7 +185,7 @@ fn first_records(
     let first = CreateTokenRequest { name: FIRST_TOKEN.to_owned(), role: Access::Admin, ttl_s: None };
     let answer = nucleus.ask(protocol::nucleus::Request::CreateToken(first))?;
     nucleus.close()?;
-    let machine = state::StateMachine { genesis: Arc::new(genesis.clone()), modules: modules() };
+    let machine = state::StateMachine::new(Arc::new(genesis.clone()), modules());
     let mut state = Offline::open(machine, dir, keyring)?;
     state.ask(protocol::state::Request::Initialise(Empty {}))?;
     state.close()?;

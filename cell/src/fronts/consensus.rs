@@ -97,7 +97,8 @@ pub async fn evict(world: &Arc<World>, proof: &ForkProof) -> Result<(), Problem>
         return Ok(());
     }
     let args = serde_json::json!({ "proof": proof });
-    let intent = Intent { module: "members".to_owned(), call: "accuse".to_owned(), args, nonce: None };
+    let intent =
+        Intent { module: "members".to_owned(), call: "accuse".to_owned(), args, ..Intent::default() };
     let _turn = world.nonces.lock().await;
     admit(world, sign(world, &intent).await?).await.map(|_| ())
 }

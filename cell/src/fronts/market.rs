@@ -50,6 +50,7 @@ async fn transfer(
         call: "transfer".to_owned(),
         args: json!({ "to": to, "amount": request.amount }),
         nonce: request.nonce,
+        ..Intent::default()
     };
     let wait = Some(request.wait.unwrap_or(TxStatus::Finalised));
     super::consensus::submit(

@@ -81,7 +81,18 @@ pub(super) async fn watch(world: Arc<World>) {
         }
         world.set_stalled(is_stalled);
         before = Some(now.finalised);
+        let has_started = world.gossip().is_none_or(|gossip| gossip.status().has_started);
+        if !has_started && let Some(target) = gone_on(&world).await {
+            catch_up(Arc::clone(&world), target).await;
+        }
     }
+}
+
+/// The epoch that the others are in, where this cell finds nobody to begin its own with.
+async fn gone_on(world: &Arc<World>) -> Option<Target> {
+    let now = world.bus.internal().consensus().epoch(Empty {}).await.ok()?;
+    let later = believed(world, now.progress.finalised).await.into_iter();
+    later.filter(|target| target.epoch > now.epoch).max()
 }
 
 /// Follows the network without being a member of it, until it is one.

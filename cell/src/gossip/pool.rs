@@ -4,32 +4,115 @@
 //!
 //! - Transactions come in the order of the journal entries they were taken in with, each once: what has an entry below the
 //!   highest that came is known. So effects may come again, and be missed and looked up.
+//! - They are said by lane: priority, then normal, then bulk; within a lane as they came. Bulk has up to a quarter of an event while
+//!   others wait, so that it comes forward, and no more. Nonces of a sender have to rise, so none is said before an earlier one of its sender:
+//!   it waits in the slower lane of the two.
 //! - What this cell has said already, in an event that its journal holds, is not said again.
 //! - While too many blocks are open, nothing is added to the order; this cell's words always go, also for a block that is final here:
 //!   elsewhere it may be the one that is missing.
 //!
 //! Bounded by what Consensus takes in and by the blocks that may be open.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use consensus::EXECUTION_LAG_BLOCKS_MAX;
 use protocol::block::Attestation;
 use protocol::consensus::{Progress, Waiting};
 use protocol::gossip::{EVENT_OVERHEAD_BYTES, Payload};
-use protocol::transaction::Transaction;
-use protocol::{TxId, codec};
+use protocol::transaction::{Lane, Transaction};
+use protocol::{CellId, TxId, codec};
 
 /// Words of one event.
 const WORDS_MAX: usize = 256;
 /// What a transaction takes beside its arguments, in bytes, at most.
 const TRANSACTION_OVERHEAD_BYTES: usize = 512;
+/// The part of an event's room that bulk has while others wait: one of so many.
+const BULK_SHARE: usize = 4;
+
+/// Transactions by lane.
+#[derive(Debug, Default)]
+struct Lanes {
+    queues: [VecDeque<Arc<Waiting>>; Lane::ALL.len()],
+    /// How many of each sender wait in each lane; of those who have any.
+    senders: BTreeMap<CellId, [usize; Lane::ALL.len()]>,
+}
+
+impl Lanes {
+    fn is_empty(&self) -> bool {
+        self.queues.iter().all(VecDeque::is_empty)
+    }
+
+    /// Whether none waits in a lane before this one.
+    fn is_first(&self, lane: Lane) -> bool {
+        self.queues[..lane as usize].iter().all(VecDeque::is_empty)
+    }
+
+    fn push(&mut self, waiting: Arc<Waiting>) {
+        let counts = self.senders.entry(waiting.transaction.sender).or_default();
+        let slowest = counts.iter().rposition(|count| *count > 0).unwrap_or(0);
+        let lane = slowest.max(waiting.transaction.lane() as usize);
+        counts[lane] += 1;
+        self.queues[lane].push_back(waiting);
+    }
+
+    /// The next one of a lane, if there is room for it and no earlier one of its sender waits.
+    fn pop(&mut self, lane: Lane, room: &mut usize) -> Option<Transaction> {
+        let (lane, senders) = (lane as usize, &self.senders);
+        let may_go = |waiting: &mut Arc<Waiting>| {
+            let counts = senders.get(&waiting.transaction.sender);
+            let is_first = counts.is_none_or(|counts| counts[..lane].iter().all(|count| *count == 0));
+            is_first && room_of(&waiting.transaction) <= *room
+        };
+        let waiting = self.queues[lane].pop_front_if(may_go)?;
+        let transaction = Arc::try_unwrap(waiting)
+            .map_or_else(|waiting| waiting.transaction.clone(), |waiting| waiting.transaction);
+        *room -= room_of(&transaction);
+        if let Some(counts) = self.senders.get_mut(&transaction.sender) {
+            counts[lane] -= 1;
+            if counts.iter().all(|count| *count == 0) {
+                self.senders.remove(&transaction.sender);
+            }
+        }
+        Some(transaction)
+    }
+
+    /// Takes what there is room for.
+    fn take(&mut self, mut room: usize) -> Vec<Transaction> {
+        let mut bulk = Vec::new();
+        if !self.is_first(Lane::Bulk) {
+            let mut share = room / BULK_SHARE;
+            while let Some(transaction) = self.pop(Lane::Bulk, &mut share) {
+                room -= room_of(&transaction);
+                bulk.push(transaction);
+            }
+        }
+        let mut taken = Vec::new();
+        for lane in Lane::ALL {
+            if lane == Lane::Bulk {
+                taken.append(&mut bulk);
+            }
+            // Behind one that there is no room for, the lanes after it wait as well.
+            while self.is_first(lane)
+                && let Some(transaction) = self.pop(lane, &mut room)
+            {
+                taken.push(transaction);
+            }
+        }
+        taken
+    }
+}
+
+/// What a transaction takes in an event, in bytes.
+fn room_of(transaction: &Transaction) -> usize {
+    transaction.args.len() + TRANSACTION_OVERHEAD_BYTES
+}
 
 #[derive(Debug, Default)]
 struct Inner {
     /// In events of an epoch that has ended: first in line.
     again: VecDeque<Transaction>,
-    waiting: VecDeque<Arc<Waiting>>,
+    waiting: Lanes,
     /// Entries below this one are known.
     next_entry: u64,
     /// What this cell's journal holds in an event already.
@@ -67,7 +150,7 @@ impl Pool {
         }
         inner.next_entry = waiting.entry + 1;
         if inner.said.is_empty() || !inner.said.remove(&waiting.transaction.id()) {
-            inner.waiting.push_back(waiting);
+            inner.waiting.push(waiting);
         }
     }
 
@@ -116,20 +199,13 @@ impl Pool {
         if !inner.may_order() {
             return Payload { transactions, attestations };
         }
-        let mut fits = |transaction: &Transaction| {
-            let bytes = transaction.args.len() + TRANSACTION_OVERHEAD_BYTES;
-            let fits = bytes <= room;
-            room = room.saturating_sub(if fits { bytes } else { 0 });
-            fits
-        };
-        while let Some(transaction) = inner.again.pop_front_if(|transaction| fits(transaction)) {
+        while let Some(transaction) = inner.again.pop_front_if(|transaction| room_of(transaction) <= room) {
+            room -= room_of(&transaction);
             transactions.push(transaction);
         }
-        while let Some(waiting) = inner.waiting.pop_front_if(|waiting| fits(&waiting.transaction)) {
-            transactions.push(
-                Arc::try_unwrap(waiting)
-                    .map_or_else(|waiting| waiting.transaction.clone(), |waiting| waiting.transaction),
-            );
+        // What is said again may be an earlier one of any sender.
+        if inner.again.is_empty() {
+            transactions.append(&mut inner.waiting.take(room));
         }
         Payload { transactions, attestations }
     }
@@ -168,8 +244,25 @@ mod tests {
             call: "put".into(),
             args: "{}".into(),
             signature: Signature::from_bytes([0; 64]),
+            lane: None,
+            max_fee: None,
         };
         Arc::new(Waiting { entry, transaction })
+    }
+
+    /// Of another sender, in a lane.
+    fn of(entry: u64, sender: u8, lane: Lane) -> Arc<Waiting> {
+        let transaction = Transaction {
+            sender: CellId::from_bytes([sender; 32]),
+            lane: Some(lane),
+            ..waiting(entry).transaction.clone()
+        };
+        Arc::new(Waiting { entry, transaction })
+    }
+
+    /// Room for so many of the tests' transactions: each counts as its two bytes of arguments and what it takes beside them.
+    fn room_for(count: usize) -> usize {
+        EVENT_OVERHEAD_BYTES + count * (TRANSACTION_OVERHEAD_BYTES + 2)
     }
 
     fn nonces(payload: &Payload) -> Vec<u64> {
@@ -182,8 +275,7 @@ mod tests {
         for entry in [3, 5, 3, 5, 9] {
             pool.add(waiting(entry));
         }
-        // Each counts as its two bytes of arguments and what it takes beside them, an event 256.
-        let room = EVENT_OVERHEAD_BYTES + 2 * (TRANSACTION_OVERHEAD_BYTES + 2);
+        let room = room_for(2);
         assert_eq!(nonces(&pool.take(room)), [3, 5], "as many as there is room for");
         assert_eq!(nonces(&pool.take(room)), [9]);
         pool.add(waiting(9));
@@ -204,6 +296,42 @@ mod tests {
         pool.again(&write(&said));
         pool.add(waiting(6));
         assert_eq!(nonces(&pool.take(usize::MAX)), [5, 6], "first in line");
+    }
+
+    #[test]
+    fn lanes_go_before_each_other_and_bulk_has_its_share() {
+        let pool = Pool::default();
+        let lanes = [Lane::Bulk, Lane::Normal, Lane::Priority];
+        for entry in 0..24 {
+            pool.add(of(entry, entry as u8 + 1, lanes[entry as usize % 3]));
+        }
+        assert_eq!(nonces(&pool.take(room_for(8))), [2, 5, 8, 11, 14, 17, 0, 3], "a quarter is bulk");
+        assert_eq!(nonces(&pool.take(room_for(3))), [20, 23, 1], "there is no quarter of this for bulk");
+        assert_eq!(
+            nonces(&pool.take(room_for(12))),
+            [4, 7, 10, 13, 16, 19, 22, 6, 9, 12, 15, 18],
+            "nobody else waits"
+        );
+        assert_eq!(nonces(&pool.take(usize::MAX)), [21]);
+        assert!(!pool.has_to_say(true));
+    }
+
+    #[test]
+    fn none_is_said_before_an_earlier_one_of_its_sender() {
+        let pool = Pool::default();
+        pool.add(of(1, 1, Lane::Normal));
+        pool.add(of(2, 2, Lane::Normal));
+        pool.add(of(3, 1, Lane::Bulk));
+        pool.add(of(4, 1, Lane::Priority));
+        pool.add(of(5, 2, Lane::Priority));
+        pool.add(of(6, 3, Lane::Priority));
+        pool.add(of(7, 4, Lane::Bulk));
+        // There would be room for bulk, and the first of it has an earlier one of its sender before it.
+        assert_eq!(nonces(&pool.take(room_for(4))), [6, 1, 2, 5]);
+        assert_eq!(nonces(&pool.take(room_for(2))), [3, 4]);
+        pool.add(of(8, 1, Lane::Priority));
+        pool.add(of(9, 2, Lane::Priority));
+        assert_eq!(nonces(&pool.take(usize::MAX)), [8, 9, 7], "who waits no more is behind nobody");
     }
 
     #[test]

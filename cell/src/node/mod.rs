@@ -8,6 +8,7 @@ mod blocks;
 mod effects;
 mod launch;
 mod rebuild;
+mod workers;
 mod world;
 
 use std::path::Path;
@@ -33,6 +34,7 @@ use crate::replication::{self, Copies};
 use crate::settings::Settings;
 use crate::store::Store;
 use launch::{Launch, Supervisor};
+use workers::Threads;
 
 pub use rebuild::{RebuildReport, introduce, rebuild};
 pub use world::{ServiceState, World};
@@ -252,8 +254,10 @@ async fn start_services(
             }
             Service::State => {
                 let (nothing, _) = effect_queue();
-                let machine =
-                    state::StateMachine { genesis: Arc::clone(&world.genesis), modules: folder::modules() };
+                let machine = state::StateMachine {
+                    workers: Arc::new(Threads::all()),
+                    ..state::StateMachine::new(Arc::clone(&world.genesis), folder::modules())
+                };
                 supervisor.start(Launch::new(machine, nothing, place)).await?;
                 world.bus.internal().state().initialise(Empty {}).await?;
             }

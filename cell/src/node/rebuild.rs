@@ -58,10 +58,7 @@ pub fn rebuild(
             Service::Identity => {
                 fold(identity::IdentityMachine { cell, settings: identity::Settings::default() }, place)?
             }
-            Service::State => fold(
-                state::StateMachine { genesis: Arc::clone(&genesis), modules: folder::modules() },
-                place,
-            )?,
+            Service::State => fold(state::StateMachine::new(Arc::clone(&genesis), folder::modules()), place)?,
             Service::Consensus => {
                 let machine =
                     consensus::ConsensusMachine { genesis: Arc::clone(&genesis), modules: folder::modules() };
@@ -74,7 +71,7 @@ pub fn rebuild(
     }
     progress(total, total);
     store.flush()?;
-    let machine = state::StateMachine { genesis, modules: folder::modules() };
+    let machine = state::StateMachine::new(genesis, folder::modules());
     let root = root_of(&machine, &store)?;
     Ok(RebuildReport { services, root })
 }

@@ -3,9 +3,10 @@
 use minicbor::{Decode, Encode};
 
 use super::shared::{Empty, Page};
+use crate::amount::Amount;
 use crate::block::{Block, BlockProof};
 use crate::id::{BlockIndex, CellId, StateRoot};
-use crate::transaction::TxReceipt;
+use crate::transaction::{Lane, TxReceipt};
 
 words! {
     /// The next block to apply.
@@ -151,6 +152,30 @@ words! {
         /// 0 if it has used none.
         pub last: u64,
     }
+
+    /// What transactions cost in the next block, in PRANA.
+    #[derive(Eq)]
+    pub struct FeesAnswer {
+        /// The base fee of a unit: a byte, and 4 096 units for each transaction. Null where the network has no fees.
+        pub base: Option<Amount>,
+        /// What the base fee never falls below.
+        pub base_min: Option<Amount>,
+        /// The units of a block above which the base fee rises, and below which it falls.
+        pub target_units: Option<u64>,
+        /// What a transaction of next to no bytes costs, by lane.
+        pub lanes: Vec<LaneFee>,
+        /// The block it stands after; null before the first.
+        pub index: Option<BlockIndex>,
+    }
+
+    /// What a transaction of next to no bytes costs.
+    #[derive(Copy, Eq)]
+    pub struct LaneFee {
+        /// In which lane.
+        pub lane: Lane,
+        /// How much PRANA.
+        pub fee: Amount,
+    }
 }
 
 crate::actions! {
@@ -172,6 +197,8 @@ crate::actions! {
         ProveKey prove_key(GetRequest) -> KeyProof, Query, Internal;
         /// The last nonce a sender has used.
         Nonce nonce(NonceRequest) -> NonceAnswer, Query, Read, cached;
+        /// What transactions cost.
+        GetFees fees(Empty) -> FeesAnswer, Query, Read, cached;
         /// The newest applied block's result; refused before the first.
         Head head(Empty) -> Applied, Query, Internal, cached;
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use machine::{At, Read, Write, answer, commit, refuse};
 use protocol::Problem;
 use protocol::consensus::{Answer, TxStatus, TxView, Waiting};
+use protocol::fees::due;
 use protocol::transaction::{ARGS_BYTES_MAX, NAME_BYTES_MAX, Transaction};
 
 use crate::tables::{BY_INDEX, Head, NONCES, TXS, TxRow, WAITING};
@@ -59,6 +60,13 @@ pub(crate) fn check(machine: &ConsensusMachine, transaction: &Transaction) -> Re
     }
     if transaction.nonce > NONCE_MAX {
         return Err(Refusal::BadShape { why: "the nonce is above 2^63 - 1" }.into());
+    }
+    if let (Some(rules), Some(max_fee)) = (&machine.genesis.fees, transaction.max_fee) {
+        // What it costs when it is executed nobody knows yet; never less than this.
+        let fee_min = due(rules.base_min, transaction.lane(), transaction.units());
+        if max_fee < fee_min {
+            return Err(Refusal::FeeTooLow { max_fee, fee_min }.into());
+        }
     }
     let args = serde_json::from_str(&transaction.args)
         .map_err(|_| Refusal::BadShape { why: "the arguments are not JSON" })?;

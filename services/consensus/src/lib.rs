@@ -35,7 +35,7 @@ use protocol::consensus::{Answer, Request, Waiting, Words};
 use protocol::genesis::Genesis;
 use protocol::gossip::ForkProof;
 use protocol::shared::Empty;
-use protocol::{BlockIndex, Event};
+use protocol::{Amount, BlockIndex, Event};
 
 pub use admit::WAITING_MAX;
 pub use order::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX};
@@ -49,6 +49,9 @@ protocol::refusals! {
             ("the transaction is signed for another network"), "sign it for this one: cell status shows its genesis";
         BadShape { why: &'static str } => Invalid, "consensus.bad_transaction",
             ("not a transaction: {why}"), "cell tx sign makes one";
+        FeeTooLow { max_fee: Amount, fee_min: Amount } => Invalid, "consensus.fee_too_low",
+            ("the sender pays {max_fee} at most, and no such transaction costs less than {fee_min}"),
+            "sign it again with a higher --max-fee, or for another lane; cell tx fees shows what they cost";
         UnknownModule { module: String } => NotFound, "consensus.unknown_module",
             ("there is no module {module:?}"), "the cell's README lists the modules: kv, prana, members and others";
         NonceUsed { nonce: u64, last: u64 } => Conflict, "consensus.nonce_used",

@@ -10,6 +10,9 @@
 //! - A round fills as many blocks as it takes, each within [`BLOCK_TRANSACTIONS_MAX`] and [`BLOCK_BYTES_MAX`]; all of them are
 //!   journaled together. One that has nothing new leaves no trace, so rounds may be given again. Where only the first
 //!   blocks of a round were taken over from others, the round fills the rest.
+//! - In a network with fees, a round's transactions come by lane: priority, then normal, then bulk, each as it came. Bulk gets into a block
+//!   only where no other of its round waits. Nonces of a sender have to rise, so none overtakes an earlier one of its sender: it
+//!   takes the place of the slower lane. Elsewhere all lanes are one.
 //! - Blocks' times never go back.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +23,7 @@ use minicbor::bytes::ByteVec;
 use protocol::block::{Block, BlockHeader, RULES_VERSION};
 use protocol::consensus::{Answer, OrderRequest, RecordRequest};
 use protocol::shared::Empty;
-use protocol::transaction::Transaction;
+use protocol::transaction::{Lane, Transaction};
 use protocol::{BlockIndex, CellId, Problem, TxId};
 
 use crate::tables::{
@@ -62,19 +65,27 @@ pub(crate) fn order(machine: &ConsensusMachine, view: &dyn Read, asked: OrderReq
         if (asked.epoch, round.round) < (head.epoch, head.round) {
             continue;
         }
-        let mut taken = Vec::new();
+        let (mut taken, mut lanes) = (Vec::new(), Lanes::default());
         for transaction in round.transactions {
             let id = transaction.id();
             if !judged.insert(id) {
                 continue;
             }
             match may_be_ordered(machine, view, &mut nonces, &transaction)? {
-                Ok(()) => taken.push(transaction),
+                Ok(()) => taken.push((lanes.enter(&transaction), transaction)),
                 Err(problem) if waits(view, &id)? => left_out.push((id, problem)),
-                // Among these are those that are in a block: each has used its nonce.
+                // Among these are those that are in a block: each has used its nonce. If the block is one of this round, that was taken
+                // over, those behind have their place behind it, as everywhere.
+                Err(_) if is_in_round(view, &id, asked.epoch, round.round)? => {
+                    lanes.enter(&transaction);
+                }
                 Err(_) => {}
             }
         }
+        if machine.genesis.fees.is_some() {
+            taken.sort_by_key(|(lane, _)| *lane);
+        }
+        let taken = taken.into_iter().map(|(_, transaction)| transaction).collect();
         let time_ms = head.last_time_ms.max(round.time_us / 1_000);
         for transactions in cut(taken) {
             // Only blocks move the time on: a round without any may be missing elsewhere.
@@ -101,6 +112,26 @@ pub(crate) fn order(machine: &ConsensusMachine, view: &dyn Read, asked: OrderReq
         records.push(Record::LeftOut { items: left_out });
     }
     if records.is_empty() { answer(answered) } else { commit(records, answered) }
+}
+
+/// The slowest lane so far of each sender in a round.
+#[derive(Default)]
+struct Lanes(BTreeMap<CellId, Lane>);
+
+impl Lanes {
+    /// The lane that a transaction gets: its own, or that of a slower one before it.
+    fn enter(&mut self, transaction: &Transaction) -> Lane {
+        let slowest = self.0.entry(transaction.sender).or_insert(Lane::Priority);
+        *slowest = transaction.lane().max(*slowest);
+        *slowest
+    }
+}
+
+/// Whether a transaction is in a block of this very round.
+fn is_in_round(view: &dyn Read, id: &TxId, epoch: u64, round: u64) -> Result<bool, Fault> {
+    let Some(index) = PLACES.get(view, id)? else { return Ok(false) };
+    let header = tables::block(view, index)?.header;
+    Ok((header.epoch, header.round) == (epoch, round))
 }
 
 /// Why a transaction is left out, or that it is not. `nonces` are the last ones of those that this request has taken so far.
@@ -258,6 +289,8 @@ mod tests {
             call: "put".into(),
             args: " ".repeat(*bytes),
             signature: Signature::from_bytes([0; 64]),
+            lane: None,
+            max_fee: None,
         };
         (1..).zip(args_bytes).map(transaction).collect()
     }

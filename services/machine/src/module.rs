@@ -4,7 +4,7 @@
 //! puts its changes into the same place; if it refuses, none of its changes stand. No floats, no
 //! clock but the block's, no order but the keys'.
 
-use protocol::{BlockIndex, CellId, GenesisHash, Problem};
+use protocol::{Amount, BlockIndex, CellId, GenesisHash, Problem};
 
 use crate::view::Fault;
 
@@ -35,6 +35,24 @@ pub trait ModuleState {
     fn delete(&mut self, key: &str);
 }
 
+/// A key that a call may touch, without the module's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It may be read.
+    Read(String),
+    /// It may be read and changed.
+    Write(String),
+}
+
+impl Access {
+    /// The key.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Read(key) | Self::Write(key) => key,
+        }
+    }
+}
+
 /// What a module made of a call: done, or refused with nothing changed.
 pub type Outcome = Result<(), Problem>;
 
@@ -52,6 +70,18 @@ pub trait Module: Send + Sync {
     ///
     /// The refusal.
     fn check(&self, call: &str, args: &serde_json::Value) -> Outcome;
+
+    /// The keys that a call may touch, all of them, told by the call alone; none if it cannot be told. Calls that have no
+    /// key in common, or only read what they have in common, may be carried out at the same time. A call that touches
+    /// another key is refused; one of which nothing is told is carried out alone.
+    fn access(&self, _context: &TxContext, _call: &str, _args: &serde_json::Value) -> Option<Vec<Access>> {
+        None
+    }
+
+    /// The module as the ledger that fees are paid out of, if it is one.
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        None
+    }
 
     /// Carries out a call.
     ///
@@ -72,6 +102,30 @@ pub trait Module: Send + Sync {
     ///
     /// What does not hold; the service stops then.
     fn check_invariants(&self, changes: &[Change]) -> Result<(), String>;
+}
+
+/// A module with accounts that fees are paid out of.
+///
+/// Fees are taken one by one as transactions are carried out, and put down once a block: so transactions whose senders
+/// differ have nothing in common.
+pub trait Ledger: Module {
+    /// The key of a cell's account: all that [`Ledger::charge`] touches.
+    fn account(&self, cell: &CellId) -> String;
+
+    /// Takes a fee out of a cell's account.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] when the state cannot be read; the inner error when the account does not cover it, and nothing is changed
+    /// then.
+    fn charge(&self, payer: &CellId, fee: Amount, state: &mut dyn ModuleState) -> Result<Outcome, Fault>;
+
+    /// Puts what was taken in a block into the account of fees.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] when the state cannot be read.
+    fn collect(&self, fees: Amount, state: &mut dyn ModuleState) -> Result<(), Fault>;
 }
 
 /// One key that a block changed.

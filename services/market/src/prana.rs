@@ -4,14 +4,17 @@
 //! `transfer {to, amount}`, moves an amount; one to oneself changes nothing, and still has to be covered.
 //! No floats, no negative balances: amounts are unsigned and checked.
 //!
-//! Invariant: the balances add up to the supply. It holds in the genesis, and after every block it is
+//! It is the ledger that fees are paid out of, where the network has fees. They are kept in the account `@fees`, which is no cell's:
+//! no transaction can name it, so nothing is paid out of it before a rule of a later version says to whom.
+//!
+//! Invariant: the balances, that of fees among them, add up to the supply. It holds in the genesis, and after every block it is
 //! checked by what the block changed: the balances that changed add up to what they added up to before,
 //! and the supply is the same. By induction over blocks this is exact, and costs no scan of all accounts.
 //!
-//! Absent: fees, minting, burning, accounts that expire.
+//! Absent: minting, burning, accounts that expire.
 
 use machine::Fault;
-use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
+use machine::module::{Access, Change, Ledger, Module, ModuleState, Outcome, TxContext};
 use protocol::block::Block;
 use protocol::genesis::Genesis;
 use protocol::market::StatementLine;
@@ -21,6 +24,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 const SUPPLY_KEY: &str = "supply";
+/// The account that fees are paid into.
+const FEES_KEY: &str = "@fees";
 /// How much of an error's words a receipt keeps, in characters.
 const CAUSE_CHARS_MAX: usize = 200;
 
@@ -49,6 +54,18 @@ impl Module for Prana {
 
     fn check(&self, call: &str, args: &Value) -> Outcome {
         parse(call, args).map(|_| ())
+    }
+
+    /// The two accounts; nothing where the arguments are none.
+    fn access(&self, context: &TxContext, call: &str, args: &Value) -> Option<Vec<Access>> {
+        let accounts = |transfer: Transfer| {
+            [context.sender, transfer.to].map(|cell| Access::Write(cell.to_string())).to_vec()
+        };
+        Some(parse(call, args).map(accounts).unwrap_or_default())
+    }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        Some(self)
     }
 
     fn execute(
@@ -99,6 +116,31 @@ impl Module for Prana {
         } else {
             Err(format!("balances added up to {before} and now to {after}"))
         }
+    }
+}
+
+impl Ledger for Prana {
+    fn account(&self, cell: &CellId) -> String {
+        cell.to_string()
+    }
+
+    fn charge(&self, payer: &CellId, fee: Amount, state: &mut dyn ModuleState) -> Result<Outcome, Fault> {
+        let account = self.account(payer);
+        let balance = read(state.get(&account)?)?;
+        let Some(left) = balance.checked_sub(fee) else {
+            let cause = format!("the balance is {balance}, the fee {fee}");
+            return Ok(Err(Problem::new(ProblemKind::Invalid, "prana.fee_not_covered", cause)
+                .hint("cell tx fees shows what transactions cost, cell market balance what there is")));
+        };
+        write(state, &account, left);
+        Ok(Ok(()))
+    }
+
+    fn collect(&self, fees: Amount, state: &mut dyn ModuleState) -> Result<(), Fault> {
+        let before = read(state.get(FEES_KEY)?)?;
+        let after = before.checked_add(fees).ok_or_else(|| Fault("the fees overflow".to_owned()))?;
+        write(state, FEES_KEY, after);
+        Ok(())
     }
 }
 

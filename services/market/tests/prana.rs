@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use machine::Fault;
-use machine::module::{Change, Module, ModuleState, TxContext};
+use machine::module::{Access, Change, Ledger, Module, ModuleState, TxContext};
 use market::prana::{Prana, read, statement};
 use proptest::prelude::*;
 use protocol::block::{Block, BlockHeader};
@@ -108,6 +108,37 @@ fn calls_of_another_shape_are_refused() {
 }
 
 #[test]
+fn a_fee_is_taken_to_the_last_atom_and_put_down_where_no_cell_is() {
+    let mut state = genesis();
+    transfer(&mut state, 0, 1, "5").expect("transfers");
+    let before = state.clone();
+    let five: Amount = "5".parse().expect("an amount");
+    let more = Amount(five.0 + 1);
+    let charge = |state: &mut Memory, fee| Prana.charge(&cell(1), fee, state).expect("readable");
+    let problem = charge(&mut state, more).expect_err("an atom too much");
+    assert_eq!((problem.code.as_ref(), &state.0), ("prana.fee_not_covered", &before.0));
+    charge(&mut state, Amount(1)).expect("covered");
+    charge(&mut state, Amount(five.0 - 1)).expect("covered");
+    assert_eq!(balance(&state, 1), Amount::ZERO);
+    Prana.check_invariants(&changes(&before, &state)).expect_err("taken, and not put down");
+    Prana.collect(Amount(1), &mut state).expect("readable");
+    Prana.collect(Amount(five.0 - 1), &mut state).expect("readable");
+    Prana.check_invariants(&changes(&before, &state)).expect("put down");
+    assert_eq!(read(state.0.get("@fees").cloned()), Ok(five));
+    let to_the_fees = Prana.check("transfer", &json!({ "to": "@fees", "amount": "1" }));
+    assert_eq!(to_the_fees.expect_err("no cell").code, "prana.bad_args");
+}
+
+#[test]
+fn a_transfer_touches_the_two_accounts_and_what_is_none_touches_nothing() {
+    let context = TxContext { genesis: GenesisHash::ZERO, sender: cell(1), time_ms: 0, index: BlockIndex(0) };
+    let access = |args| Prana.access(&context, "transfer", &args).expect("it is told");
+    let accounts = [1, 2].map(|number| Access::Write(cell(number).to_string()));
+    assert_eq!(access(json!({ "to": cell(2), "amount": "1" })), accounts);
+    assert_eq!(access(json!({ "to": cell(2) })), []);
+}
+
+#[test]
 fn a_block_that_makes_or_loses_prana_is_caught() {
     let mut before = genesis();
     transfer(&mut before, 0, 1, "5").expect("transfers");
@@ -143,6 +174,8 @@ fn a_statement_has_the_transfers_that_were_carried_out_and_touch_the_cell() {
         call: "transfer".to_owned(),
         args: json!({ "to": cell(to), "amount": "2.5" }).to_string(),
         signature: Signature::from_bytes([0; 64]),
+        lane: None,
+        max_fee: None,
     };
     let transactions = vec![
         transaction(1, "prana", 0, 1),
@@ -155,7 +188,7 @@ fn a_statement_has_the_transfers_that_were_carried_out_and_touch_the_cell() {
     let refused = Problem::new(ProblemKind::Invalid, "prana.insufficient", "no");
     let receipt = |(place, tx): (usize, &Transaction)| {
         let error = (place == 3).then(|| refused.clone());
-        TxReceipt { id: tx.id(), ok: error.is_none(), error }
+        TxReceipt { id: tx.id(), ok: error.is_none(), error, fee: None }
     };
     let receipts: Vec<TxReceipt> = transactions.iter().enumerate().map(receipt).collect();
     let header = BlockHeader {

@@ -5,7 +5,7 @@
 //! with `@`.
 
 use machine::Fault;
-use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
+use machine::module::{Access, Change, Module, ModuleState, Outcome, TxContext};
 use protocol::genesis::Genesis;
 use protocol::{Problem, ProblemKind};
 use serde::Deserialize;
@@ -50,6 +50,15 @@ impl Module for Kv {
 
     fn check(&self, call: &str, args: &Value) -> Outcome {
         parse(call, args).map(|_| ())
+    }
+
+    /// The key and its owner; nothing where the arguments are none.
+    fn access(&self, _: &TxContext, call: &str, args: &Value) -> Option<Vec<Access>> {
+        let keys = |call: Call| {
+            let (Call::Put(Put { key, .. }) | Call::Delete(Delete { key })) = call;
+            vec![Access::Write(format!("@{key}")), Access::Write(key)]
+        };
+        Some(parse(call, args).map(keys).unwrap_or_default())
     }
 
     fn execute(

@@ -4,26 +4,33 @@
 //!
 //! - It changes only by blocks, in order; a block's result is a write set, journaled, so a replay
 //!   needs no module.
-//! - A transaction that its module refuses changes nothing but its sender's nonce.
+//! - A transaction that its module refuses changes nothing but its sender's nonce, and takes the fee where there is one (`fees`).
+//! - Transactions that have nothing in common may be executed at the same time (`execute`), by [`Workers`] that are given;
+//!   the result is that of one after the other.
 //! - After every block each module's invariants are checked; a broken one stops the service.
 //! - Folding a write set has to give the journaled root, live and on replay; another one stops the
 //!   service.
 //! - The root is that of a Jellyfish Merkle tree (Gao, Hu, Wu 2021; the `jmt` crate) with SHA-256.
 //!   Version 0 is the genesis, version i + 1 stands after block i.
 //!
-//! Keys are `MODULE/KEY`. `nonce/DID` holds the last nonce of each sender, inside the tree.
+//! Keys are `MODULE/KEY`. `nonce/DID` holds the last nonce of each sender, inside the tree; `fees/base` the base fee, where the network
+//! has fees.
 //!
 //! Absent: pruning of old versions (every version stays readable and provable), checkpoints and resets,
 //! the convergent contexts (later issues).
 
 mod execute;
+mod fees;
+mod groups;
 pub mod kv;
 mod light;
 mod proof;
 mod query;
 mod record;
+mod scratch;
 mod tables;
 mod tree;
+mod workers;
 
 use std::sync::Arc;
 
@@ -33,13 +40,14 @@ use protocol::block::{Block, RULES_VERSION};
 use protocol::genesis::Genesis;
 use protocol::shared::Empty;
 use protocol::state::{Answer, Applied, Request, Words};
-use protocol::{BlockHash, BlockIndex, Event, StateRoot};
+use protocol::{Amount, BlockHash, BlockIndex, Event, StateRoot};
 use serde_json::json;
 
 pub use light::LightClient;
 pub use proof::{verify_key_proof, verify_key_proof_under, verify_state_proof};
 pub use record::{Record, WriteSet};
 use tables::{BLOCKS, CURRENT, HEAD, HISTORY, Head};
+pub use workers::{InTurn, Job, Workers};
 
 protocol::refusals! {
     /// What State refuses.
@@ -56,6 +64,12 @@ protocol::refusals! {
             ("the transactions are not the ones the header commits to"), "fetch the block again";
         UnknownRules { rules: u64 } => Unavailable, "state.upgrade_required",
             ("the block is executed under rules version {rules}, which this build does not have"), "install a newer version";
+        FeeTooLow { fee: Amount, max_fee: Amount } => Invalid, "state.fee_too_low",
+            ("the fee is {fee}, the sender pays {max_fee} at most"),
+            "sign it again with a higher --max-fee, or for another lane; cell tx fees shows what they cost";
+        UndeclaredAccess { key: String } => Invalid, "state.undeclared_access",
+            ("the call touches the key {key:?}, which its module does not name for such a call"),
+            "a fault of the module: tell its author";
         BadKey { key: String } => Invalid, "state.bad_key",
             ("{key:?} is not a key"), "a key is MODULE/KEY, as in kv/colour; at most 512 bytes";
         NoSuchBlock { index: u64 } => NotFound, "state.no_such_block",
@@ -79,6 +93,8 @@ pub struct StateMachine {
     pub genesis: Arc<Genesis>,
     /// The modules of the rules in force.
     pub modules: Arc<[Arc<dyn Module>]>,
+    /// Who executes transactions that have nothing in common.
+    pub workers: Arc<dyn Workers>,
 }
 
 type Decided = Result<DecisionOf<StateMachine>, Fault>;
@@ -106,6 +122,7 @@ impl Machine for StateMachine {
             Request::Root(asked) => query::root(view, &head, asked.at),
             Request::ProveKey(asked) => query::prove(view, &head, &asked),
             Request::Nonce(asked) => query::nonce(view, &asked.cell),
+            Request::GetFees(Empty {}) => fees::show(view, &head, &self.genesis),
             Request::Head(Empty {}) => match head.last_block() {
                 Some(index) => match BLOCKS.get(view, &index)? {
                     Some((applied, _)) => answer(Answer::Head(applied)),
@@ -146,6 +163,11 @@ impl Machine for StateMachine {
 }
 
 impl StateMachine {
+    /// The machine of a network, that executes one transaction after the other.
+    pub fn new(genesis: Arc<Genesis>, modules: Arc<[Arc<dyn Module>]>) -> Self {
+        Self { genesis, modules, workers: Arc::new(InTurn) }
+    }
+
     /// The record that a new network's State journal begins with.
     fn genesis_record(&self) -> Result<Record, Fault> {
         let empty = machine::MemoryStore::default();
@@ -183,7 +205,7 @@ impl StateMachine {
         if Block::transactions_root(&block.transactions) != header.transactions_root {
             return refuse(Refusal::BadBlock);
         }
-        let (writes, receipts) = execute::block(view, &self.modules, block)?;
+        let (writes, receipts) = execute::block(self, view, block)?;
         let (root, _) = tree::root_after(view, index + 1, &writes)?;
         let applied = Applied { index: BlockIndex(index), root, receipts };
         let record = Record::Applied { applied: applied.clone(), hash: header.hash(), writes };

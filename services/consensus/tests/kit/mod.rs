@@ -17,7 +17,7 @@ use protocol::consensus::{
 use protocol::genesis::{Genesis, Member};
 use protocol::shared::{Empty, ListRequest};
 use protocol::state::Applied;
-use protocol::transaction::{Intent, Transaction, TxReceipt};
+use protocol::transaction::{Intent, Lane, Transaction, TxReceipt};
 use protocol::{BlockIndex, CellId, Problem, ProblemKind, StateRoot, signing};
 
 pub(crate) type Cell = Bench<ConsensusMachine>;
@@ -82,7 +82,15 @@ pub(crate) fn bench() -> Cell {
 
 /// The one transaction of a sender with this nonce.
 pub(crate) fn tx_on(genesis: &Genesis, sender: u8, nonce: u64) -> Transaction {
-    let intent = Intent { module: "kv".into(), call: "put".into(), args: serde_json::json!({}), nonce: None };
+    let intent =
+        Intent { module: "kv".into(), call: "put".into(), args: serde_json::json!({}), ..Intent::default() };
+    Transaction::sign(&key(sender), genesis.hash(), &intent, nonce)
+}
+
+/// The same in a lane, with arguments of so many bytes beside.
+pub(crate) fn tx_in(genesis: &Genesis, sender: u8, nonce: u64, lane: Lane, bytes: usize) -> Transaction {
+    let (module, call, args) = ("kv".into(), "put".into(), "x".repeat(bytes).into());
+    let intent = Intent { module, call, args, lane: Some(lane), ..Intent::default() };
     Transaction::sign(&key(sender), genesis.hash(), &intent, nonce)
 }
 
@@ -144,8 +152,11 @@ pub(crate) fn word(block: &Block, member: u8, number: u8) -> Attestation {
 /// A block's result, with a member's word for it.
 pub(crate) fn result(block: &Block, member: u8, ok: bool, number: u8) -> ExecutedRequest {
     let error = (!ok).then(|| Problem::new(ProblemKind::Invalid, "kv.no", "no"));
-    let receipts =
-        block.transactions.iter().map(|tx| TxReceipt { id: tx.id(), ok, error: error.clone() }).collect();
+    let receipts = block
+        .transactions
+        .iter()
+        .map(|tx| TxReceipt { id: tx.id(), ok, error: error.clone(), fee: None })
+        .collect();
     ExecutedRequest {
         applied: Applied { index: block.header.index, root: root(number), receipts },
         attestation: word(block, member, number),

@@ -29,7 +29,7 @@ pub(crate) fn genesis() -> Genesis {
 }
 
 pub(crate) fn machine_of(modules: Vec<Arc<dyn Module>>) -> StateMachine {
-    StateMachine { genesis: Arc::new(genesis()), modules: modules.into() }
+    StateMachine::new(Arc::new(genesis()), modules.into())
 }
 
 pub(crate) fn machine() -> StateMachine {
@@ -44,8 +44,11 @@ pub(crate) fn bench() -> Bench<StateMachine> {
 }
 
 pub(crate) fn call_of(module: &str, signer: u8, nonce: u64, call: &str, args: Value) -> Transaction {
-    let intent = Intent { module: module.into(), call: call.into(), args, nonce: None };
-    Transaction::sign(&key(signer), genesis().hash(), &intent, nonce)
+    signed(signer, nonce, &Intent { module: module.into(), call: call.into(), args, ..Intent::default() })
+}
+
+pub(crate) fn signed(signer: u8, nonce: u64, intent: &Intent) -> Transaction {
+    Transaction::sign(&key(signer), genesis().hash(), intent, nonce)
 }
 
 pub(crate) fn call(signer: u8, nonce: u64, call: &str, args: Value) -> Transaction {
@@ -61,12 +64,21 @@ pub(crate) fn delete(signer: u8, nonce: u64, key: &str) -> Transaction {
 }
 
 /// A chain of blocks.
-#[derive(Default)]
-pub(crate) struct Chain(pub(crate) Vec<Block>);
+pub(crate) struct Chain(pub(crate) Vec<Block>, Genesis);
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self::of(&genesis())
+    }
+}
 
 impl Chain {
+    pub(crate) fn of(genesis: &Genesis) -> Self {
+        Self(Vec::new(), genesis.clone())
+    }
+
     pub(crate) fn block(&mut self, transactions: Vec<Transaction>) -> Block {
-        let genesis = genesis();
+        let genesis = &self.1;
         let header = BlockHeader {
             genesis: genesis.hash(),
             index: BlockIndex(self.0.len() as u64),
