@@ -16,6 +16,7 @@
 //! Absent: a change of members.
 
 mod admit;
+pub mod beacon;
 mod finality;
 pub mod gossip;
 pub mod hashgraph;
