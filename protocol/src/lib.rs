@@ -14,6 +14,7 @@
 
 pub mod action;
 pub mod amount;
+pub mod beacon;
 pub mod block;
 pub mod codec;
 pub mod event;

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use ed25519_dalek::SigningKey;
 use minicbor::{Decode, Encode};
+use protocol::beacon::{Dealing, Elements, Opening};
 use protocol::block::{Attestation, Block, BlockHeader, BlockProof};
 use protocol::fees::FeeRules;
 use protocol::genesis::Genesis;
@@ -156,6 +157,37 @@ fn fork() -> ForkProof {
     ForkProof { one, other }
 }
 
+fn elements(bytes: &[u8]) -> Elements {
+    Elements::new(bytes.iter().map(|byte| [*byte; 32]).collect()).expect("few")
+}
+
+fn dealing() -> Dealing {
+    let dealing = Dealing {
+        epoch: 2,
+        draw: 3,
+        dealer: cell(),
+        shares: elements(&[4, 5, 6]),
+        challenge: [7; 32],
+        responses: elements(&[8, 9]),
+        signature: Signature::from_bytes([0; 64]),
+    };
+    dealing.sign(&key(), &GenesisHash::from_bytes([6; 32]))
+}
+
+fn opening() -> Opening {
+    let opening = Opening {
+        epoch: 2,
+        draw: 3,
+        member: cell(),
+        dealings: Hash::of(b"dealings"),
+        shares: elements(&[4]),
+        challenge: [7; 32],
+        response: [8; 32],
+        signature: Signature::from_bytes([0; 64]),
+    };
+    opening.sign(&key(), &GenesisHash::from_bytes([6; 32]))
+}
+
 fn problem() -> Problem {
     Problem::new(ProblemKind::Denied, "message.not_allowed", "no").hint("ask")
 }
@@ -212,6 +244,9 @@ fn encodings_are_as_they_ever_were() {
     golden.check("first-event", &first_event());
     golden.check("first-event-id", &first_event().id(&genesis));
     golden.check("fork-proof", &fork());
+    golden.check("dealing", &dealing());
+    golden.check("dealing-id", &dealing().id(&GenesisHash::from_bytes([6; 32])));
+    golden.check("opening", &opening());
     if golden.added.is_empty() {
         return;
     }

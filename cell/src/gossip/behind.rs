@@ -28,7 +28,7 @@ const ANSWER_BLOCKS_MAX: u64 = 256;
 /// The pause before all are asked again.
 const PAUSE: Duration = Duration::from_millis(250);
 /// A block that is open for so long is asked for.
-const STUCK_AFTER: Duration = Duration::from_secs(2);
+const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// How often one who is no member looks for new blocks.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 
@@ -71,16 +71,17 @@ pub(super) async fn catch_up(world: Arc<World>, target: Target) {
 /// Looks whether a block stays open though others have it final: words were lost on the way, or the order they stand in is not
 /// to be had. Its proof is taken over then.
 pub(super) async fn watch(world: Arc<World>) {
-    let mut before = None;
+    let mut before: Option<Progress> = None;
     loop {
         tokio::time::sleep(STUCK_AFTER).await;
-        let Ok(now) = progress(&world).await else { continue };
-        let is_stalled = now.finalised < now.ordered && before == Some(now.finalised);
-        if is_stalled {
-            take_over(&world, now).await;
+        let Ok(mut now) = progress(&world).await else { continue };
+        let due = before.map_or(0, |before| before.ordered);
+        while now.finalised < due && take_over(&world, now).await {
+            let Ok(next) = progress(&world).await else { break };
+            now = next;
         }
-        world.set_stalled(is_stalled);
-        before = Some(now.finalised);
+        world.set_stalled(now.finalised < due);
+        before = Some(now);
         let has_started = world.gossip().is_none_or(|gossip| gossip.status().has_started);
         if !has_started && let Some(target) = gone_on(&world).await {
             catch_up(Arc::clone(&world), target).await;

@@ -16,6 +16,7 @@
 //!   transactions of the module [`members`].
 
 mod admit;
+pub mod beacon;
 mod epochs;
 mod finality;
 pub mod gossip;
