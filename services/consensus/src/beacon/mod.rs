@@ -1,4 +1,4 @@
-//! The beacon: values that nobody chose and nobody knew before, the same at every member (ADR 0015).
+//! The beacon: values that nobody chose and nobody knew before, the same at every member (ADR 0020).
 //!
 //! Source: the secret sharing of I. Cascudo and B. David, *ALBATROSS: publicly attestable batched randomness based on secret
 //! sharing* (Asiacrypt 2020), with one secret a dealing; it stands on B. Schoenmakers' (Crypto 1999) and their own SCRAPE (ACNS
@@ -31,9 +31,9 @@
 //! The subgroup of prime order of edwards25519, so that members need no keys but those they have. A point is read by
 //! multiplying it with the cofactor 8, which nothing outside of the subgroup survives, and written as an eighth of itself. The base is 8
 //! times that of ed25519, so a member's key is 8 times its ed25519 key, with the same secret number. What using one key for both means is
-//! argued in ADR 0015.
+//! argued in ADR 0020.
 //!
-//! Absent: entropy (a seed comes in), evidence kept (the caller journals what [`News::Bad`] names), coin rounds (ADR 0015).
+//! Absent: entropy (a seed comes in), evidence kept (the caller journals what [`News::Bad`] names), coin rounds (ADR 0020).
 
 mod deal;
 mod draws;
