@@ -4,7 +4,7 @@ use minicbor::{Decode, Encode};
 
 use super::shared::{Empty, Page};
 use crate::block::{Block, BlockProof};
-use crate::id::{BlockIndex, CellId, StateRoot};
+use crate::id::{BlockIndex, CellId, Hash, StateRoot};
 use crate::transaction::TxReceipt;
 
 words! {
@@ -65,6 +65,55 @@ words! {
         /// The `next` of the page before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub cursor: Option<String>,
+        /// As of this block; the newest unless told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub at: Option<BlockIndex>,
+    }
+
+    /// Which data sets, in the order of their hashes. What is not told does not matter.
+    #[derive(Default)]
+    #[serde(deny_unknown_fields)]
+    pub struct DatasetsRequest {
+        /// Those that have all of these tags.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub tags: Vec<String>,
+        /// Those of this author.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub author: Option<CellId>,
+        /// Those of at least so many bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub size_min: Option<u64>,
+        /// Those of at most so many bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub size_max: Option<u64>,
+        /// At most so many; 20 unless told, 1 000 at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub limit: Option<u32>,
+        /// The `next` of the page before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub cursor: Option<String>,
+        /// As of this block; the newest unless told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub at: Option<BlockIndex>,
+    }
+
+    /// A registered data set.
+    #[derive(Eq)]
+    pub struct DatasetView {
+        /// The key of its record: what `state.prove` proves. Under `dataset/#TAG/HASH` so are its tags.
+        pub key: String,
+        /// The BLAKE3 hash of the data.
+        pub hash: Hash,
+        /// Who registered it.
+        pub author: CellId,
+        /// The data's size, in bytes, as its author says.
+        pub size: u64,
+        /// Its tags, sorted.
+        pub tags: Vec<String>,
+        /// The time of the block that registered it, in milliseconds since 1970 (UTC).
+        pub registered_ms: u64,
+        /// The block it was read at; null before the first.
+        pub index: Option<BlockIndex>,
     }
 
     /// Which key's history, newest first.
@@ -157,8 +206,10 @@ crate::actions! {
         Apply apply(ApplyRequest) -> Applied, Command, Internal;
         /// A value, now or as of a block.
         Get get(GetRequest) -> GetAnswer, Query, Read, cached;
-        /// Keys and values in key order.
+        /// Keys and values in key order, now or as of a block.
         List list(ListKeys) -> Page<GetAnswer>, Query, Read;
+        /// Data sets by tags, author and size; a page may hold fewer than asked for and still have a next one.
+        Datasets datasets(DatasetsRequest) -> Page<DatasetView>, Query, Read;
         /// The versions of a key, newest first.
         History history(HistoryRequest) -> Page<Version>, Query, Read;
         /// The state root, now or after a block.

@@ -10,12 +10,15 @@
 //!   service.
 //! - The root is that of a Jellyfish Merkle tree (Gao, Hu, Wu 2021; the `jmt` crate) with SHA-256.
 //!   Version 0 is the genesis, version i + 1 stands after block i.
+//! - The state after a block can be read, listed and proven however many blocks follow it: looking back is a
+//!   question, and changes nothing.
 //!
 //! Keys are `MODULE/KEY`. `nonce/DID` holds the last nonce of each sender, inside the tree.
 //!
 //! Absent: pruning of old versions (every version stays readable and provable), checkpoints and resets,
 //! the convergent contexts (later issues).
 
+pub mod dataset;
 mod execute;
 pub mod kv;
 mod proof;
@@ -37,7 +40,7 @@ use serde_json::json;
 
 pub use proof::{verify_key_proof, verify_key_proof_under, verify_state_proof};
 pub use record::{Record, WriteSet};
-use tables::{BLOCKS, CURRENT, HEAD, HISTORY, Head};
+use tables::{BLOCKS, CURRENT, HEAD, HISTORY, Head, NAMES};
 
 protocol::refusals! {
     /// What State refuses.
@@ -100,6 +103,7 @@ impl Machine for StateMachine {
             Request::Apply(asked) => self.apply_block(view, &head, &asked.block),
             Request::Get(asked) => query::get(view, &head, &asked),
             Request::List(asked) => query::list(view, &head, &asked),
+            Request::Datasets(asked) => dataset::list(view, &head, &asked),
             Request::History(asked) => query::history(view, &asked),
             Request::Root(asked) => query::root(view, &head, asked.at),
             Request::ProveKey(asked) => query::prove(view, &head, &asked),
@@ -198,10 +202,14 @@ fn fold(view: &mut dyn Write, version: u64, writes: &WriteSet, expected: &StateR
     tree::store(view, nodes)?;
     for (key, value) in &writes.0 {
         HISTORY.put(view, &(tree::key_hash(key), u64::MAX - version), &value.clone().map(Into::into));
-        match value {
-            Some(value) => CURRENT.put(view, key, &(value.clone().into(), version)),
-            None => CURRENT.delete(view, key),
+        let Some(value) = value else {
+            CURRENT.delete(view, key);
+            continue;
+        };
+        if CURRENT.get(view, key)?.is_none() {
+            NAMES.put(view, key, &());
         }
+        CURRENT.put(view, key, &(value.clone().into(), version));
     }
     HEAD.put(view, &(), &Head { version, root });
     Ok(())

@@ -29,5 +29,7 @@ pub(crate) const NODES: Table<Vec<u8>, ByteVec> = Table::new(0x11);
 pub(crate) const HISTORY: Table<(Hash, u64), Option<ByteVec>> = Table::new(0x12);
 /// The newest values, with the version that wrote each.
 pub(crate) const CURRENT: Table<String, (ByteVec, u64)> = Table::new(0x13);
+/// The names of all keys that a version has a value for.
+pub(crate) const NAMES: Table<String, ()> = Table::new(0x15);
 /// Results of blocks, with the block's hash.
 pub(crate) const BLOCKS: Table<u64, (Applied, BlockHash)> = Table::new(0x14);

@@ -9,7 +9,7 @@ use machine::testing::Bench;
 use protocol::block::{Attestation, Block, BlockHeader, BlockProof, RULES_VERSION};
 use protocol::genesis::Genesis;
 use protocol::shared::Empty;
-use protocol::state::{Answer, Applied, ApplyRequest, GetRequest, KeyProof, Request, RootRequest};
+use protocol::state::{Answer, Applied, ApplyRequest, GetRequest, KeyProof, ListKeys, Request, RootRequest};
 use protocol::transaction::{Intent, Transaction};
 use protocol::{BlockHash, BlockIndex, CellId, Problem, StateRoot, signing};
 use serde_json::{Value, json};
@@ -128,5 +128,24 @@ pub(crate) fn prove(bench: &mut Bench<StateMachine>, key: &str, at: Option<u64>)
     match bench.ask(Request::ProveKey(GetRequest { key: key.into(), at: at.map(BlockIndex) })) {
         Ok(Answer::ProveKey(proof)) => proof,
         other => panic!("{other:?}"),
+    }
+}
+
+/// All keys and values, now or as of a block.
+pub(crate) fn list(bench: &mut Bench<StateMachine>, at: Option<u64>) -> Vec<(String, Option<String>)> {
+    let at = at.map(BlockIndex);
+    let (mut found, mut cursor) = (Vec::new(), None);
+    loop {
+        let asked = ListKeys { prefix: String::new(), limit: Some(7), cursor, at };
+        match bench.ask(Request::List(asked)) {
+            Ok(Answer::List(page)) => {
+                found.extend(page.items.into_iter().map(|item| (item.key, item.value)));
+                cursor = page.next;
+            }
+            other => panic!("{other:?}"),
+        }
+        if cursor.is_none() {
+            return found;
+        }
     }
 }
