@@ -37,6 +37,7 @@ fn place<'a>(head: &Head, asked: &'a GetRequest) -> Result<(u64, &'a str), Refus
 pub(crate) fn place_at(head: &Head, at: Option<BlockIndex>) -> Result<u64, Refusal> {
     match at {
         Some(BlockIndex(index)) if index >= head.version => Err(Refusal::NoSuchBlock { index }),
+        Some(BlockIndex(index)) if index + 1 < head.oldest => Err(head.pruned()),
         Some(BlockIndex(index)) => Ok(index + 1),
         None => Ok(head.version),
     }
@@ -125,7 +126,7 @@ pub(crate) fn list(view: &dyn Read, head: &Head, asked: &ListKeys) -> Decided {
     answer(Answer::List(page))
 }
 
-pub(crate) fn history(view: &dyn Read, asked: &HistoryRequest) -> Decided {
+pub(crate) fn history(view: &dyn Read, head: &Head, asked: &HistoryRequest) -> Decided {
     if let Err(refusal) = check_key(&asked.key) {
         return refuse(refusal);
     }
@@ -134,7 +135,21 @@ pub(crate) fn history(view: &dyn Read, asked: &HistoryRequest) -> Decided {
         Ok(after) => after.map(|inverted| (key, inverted)),
         Err(_) => return refuse(Refusal::BadCursor),
     };
-    let rows = HISTORY.scan(view, &key, after.as_ref(), false);
+    // Whatever the oldest version holds is the last row; of those behind it some may still be there.
+    if after.is_some_and(|(_, inverted)| head.oldest > 0 && u64::MAX - inverted <= head.oldest) {
+        return refuse(head.pruned());
+    }
+    let (oldest, mut ended) = (head.oldest, false);
+    let rows = HISTORY.scan(view, &key, after.as_ref(), false).map_while(|row| {
+        let kept = row.as_ref().is_ok_and(|((_, inverted), _)| u64::MAX - inverted > oldest);
+        let last = std::mem::replace(&mut ended, !kept);
+        (!last).then_some(row)
+    });
+    // A deletion that the oldest version rests on says no more than an absent row.
+    let rows = rows.filter(|row| match row {
+        Ok(((_, inverted), None)) => oldest == 0 || u64::MAX - inverted > oldest,
+        _ => true,
+    });
     let page = page::collect_within(
         rows,
         page_limit(asked.limit),
@@ -149,12 +164,24 @@ pub(crate) fn history(view: &dyn Read, asked: &HistoryRequest) -> Decided {
 }
 
 pub(crate) fn root(view: &dyn Read, head: &Head, at: Option<BlockIndex>) -> Decided {
-    match at {
-        None => answer(Answer::Root(RootAnswer { index: block_of(head.version), root: head.root })),
-        Some(index) => match BLOCKS.get(view, &index.0)? {
-            Some((applied, _)) => answer(Answer::Root(RootAnswer { index: Some(index), root: applied.root })),
-            None => refuse(Refusal::NoSuchBlock { index: index.0 }),
-        },
+    let version = match place_at(head, at) {
+        Ok(version) => version,
+        Err(refusal) => return refuse(refusal),
+    };
+    let index = block_of(version);
+    match at.map(|index| crate::block_at(view, index)).transpose()? {
+        None => answer(Answer::Root(RootAnswer { index, root: head.root })),
+        Some(Some((root, _))) => answer(Answer::Root(RootAnswer { index, root })),
+        Some(None) => Err(Fault(format!("the result of version {version} is not there"))),
+    }
+}
+
+/// The result of the newest block.
+pub(crate) fn newest(view: &dyn Read, head: &Head) -> Decided {
+    let Some(index) = head.last_block() else { return refuse(Refusal::NoBlocks) };
+    match BLOCKS.get(view, &index)? {
+        Some((applied, _)) => answer(Answer::Head(applied)),
+        None => refuse(head.pruned()),
     }
 }
 
