@@ -98,8 +98,17 @@ pub(crate) fn root_grown(
     version: u64,
     writes: &WriteSet,
 ) -> Result<(StateRoot, NodeBatch), Fault> {
-    let (root, batch) = put(&Growing { nodes: Nodes(view), version }, version, writes)?;
-    Ok((root, batch.node_batch))
+    let growing = Growing { nodes: Nodes(view), version };
+    let set = writes.0.iter().filter_map(|(key, value)| Some((jmt_key(key), value.clone()?)));
+    let set: Vec<_> = set.collect();
+    if set.is_empty() {
+        let (root, batch) = put(&growing, version, &WriteSet::default())?;
+        return Ok((root, batch.node_batch));
+    }
+    let (roots, batch) =
+        Sha256Jmt::new(&growing).batch_put_value_sets(vec![set], None, version).map_err(fault)?;
+    let root = roots.first().ok_or_else(|| fault("a chunk has no root"))?;
+    Ok((StateRoot::from_bytes(root.0), batch.node_batch))
 }
 
 fn put(
@@ -107,10 +116,14 @@ fn put(
     version: u64,
     writes: &WriteSet,
 ) -> Result<(StateRoot, TreeUpdateBatch), Fault> {
-    let set = writes.0.iter().map(|(key, value)| (KeyHash(*key_hash(key).as_bytes()), value.clone()));
+    let set = writes.0.iter().map(|(key, value)| (jmt_key(key), value.clone()));
     let (root, batch) =
         Sha256Jmt::new(nodes).put_value_set(set.collect::<Vec<_>>(), version).map_err(fault)?;
     Ok((StateRoot::from_bytes(root.0), batch))
+}
+
+fn jmt_key(key: &str) -> KeyHash {
+    KeyHash(*key_hash(key).as_bytes())
 }
 
 pub(crate) fn store(view: &mut dyn Write, batch: &NodeBatch) -> Result<(), Fault> {
