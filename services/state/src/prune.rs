@@ -8,8 +8,7 @@
 //!
 //! Generations that a reset has replaced go first.
 
-use machine::{Fault, Key, Overlay, Read, Table, View, Write, answer, commit, refuse};
-use minicbor::{Decode, Encode};
+use machine::{Fault, Overlay, Read, View, Write, answer, commit, refuse};
 use protocol::state::{Answer, PruneAnswer, PruneRequest};
 
 use crate::generation::{WithinMut, sweep};
@@ -37,9 +36,8 @@ pub(crate) fn decide(view: &dyn Read, head: &Head, asked: PruneRequest) -> Decid
 /// Folds a record of pruning. Gives how many rows went.
 pub(crate) fn prune(view: &mut dyn Write, oldest: u64, rows_max: u64) -> Result<u64, Fault> {
     let mut removed = 0;
-    while removed < rows_max
-        && let Some((generation, ())) = first(&GARBAGE, view)?
-    {
+    let garbage: Vec<_> = GARBAGE.scan(view, &(), None, false).collect::<Result<_, _>>()?;
+    for (generation, ()) in garbage {
         let room = rows_max - removed;
         let swept = sweep(view, generation, room)?;
         if swept < room {
@@ -57,28 +55,25 @@ pub(crate) fn prune(view: &mut dyn Write, oldest: u64, rows_max: u64) -> Result<
     Ok(removed)
 }
 
-fn first<K: Key, V: Encode<()> + for<'b> Decode<'b, ()>>(
-    table: &Table<K, V>,
-    view: &dyn Read,
-) -> Result<Option<(K, V)>, Fault> {
-    table.scan(view, &(), None, false).next().transpose()
-}
-
 /// Removes what the oldest version and those before it have made needless.
 fn needless(view: &mut dyn Write, oldest: u64, rows_max: u64) -> Result<u64, Fault> {
-    let mut removed = 0;
-    while removed < rows_max
-        && let Some((version, stale)) = first(&STALE, view)?
-        && version <= oldest
-    {
-        for key in &stale.nodes {
-            NODES.delete(view, &key.to_vec());
+    let (mut lists, mut removed) = (Vec::new(), 0);
+    for row in STALE.scan(view, &(), None, false) {
+        let (version, stale) = row?;
+        if version > oldest || removed >= rows_max {
+            break;
+        }
+        removed += 1 + (stale.nodes.len() + stale.keys.len()) as u64;
+        lists.push((version, stale));
+    }
+    for (version, stale) in lists {
+        for key in stale.nodes {
+            NODES.delete(view, &key.into());
         }
         for superseded in &stale.keys {
             forget(view, version, superseded)?;
         }
         STALE.delete(view, &version);
-        removed += 1 + (stale.nodes.len() + stale.keys.len()) as u64;
     }
     Ok(removed)
 }

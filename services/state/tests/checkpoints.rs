@@ -48,6 +48,7 @@ proptest! {
     #[test]
     fn a_joiner_goes_on_like_its_source(
         blocks in steps(), at in any::<prop::sample::Index>(), bytes_max in 1u64..600, empty in any::<bool>(),
+        cuts in prop::collection::vec(0usize..30, 0..8),
     ) {
         let (mut source, chain) = after(&blocks);
         let at = at.index(blocks.len()) as u64;
@@ -67,8 +68,12 @@ proptest! {
         for index in at..blocks.len() as u64 {
             prop_assert_eq!(all_of(&mut joiner, index), all_of(&mut source, index));
         }
+        let newest = blocks.len() as u64 - 1;
+        prune_all(&mut joiner, 1);
+        prop_assert_eq!(all_of(&mut joiner, newest), all_of(&mut source, newest));
         let (replayed, before) = joiner.replay();
-        prop_assert_eq!(replayed, before);
+        prop_assert_eq!(&replayed, &before);
+        prop_assert_eq!(fold(&joiner.journal, &cuts), before, "however it is cut into batches");
     }
 
     /// Every range of key hashes can be asked for, and a chunk holds all of its keys.

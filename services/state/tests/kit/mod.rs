@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ed25519_dalek::SigningKey;
 use machine::module::Module;
 use machine::testing::Bench;
-use machine::{MemoryStore, Read};
+use machine::{At, Entry, Machine, MemoryStore, Overlay, Read, View};
 use protocol::block::{Attestation, Block, BlockHeader, BlockProof, RULES_VERSION};
 use protocol::genesis::Genesis;
 use protocol::shared::Empty;
@@ -17,8 +17,8 @@ use protocol::state::{
 use protocol::transaction::{Intent, Transaction};
 use protocol::{BlockHash, BlockIndex, CellId, Hash, Problem, StateRoot, signing};
 use serde_json::{Value, json};
-use state::StateMachine;
 use state::kv::Kv;
+use state::{Record, StateMachine};
 
 pub(crate) fn key(number: u8) -> SigningKey {
     SigningKey::from_bytes(&[number; 32])
@@ -277,4 +277,22 @@ pub(crate) fn all_of(bench: &mut Bench<StateMachine>, at: u64) -> Vec<(String, O
         (key.clone(), get(bench, &key, Some(at)), proof)
     };
     keys.into_iter().map(&mut answer).collect()
+}
+
+/// Folds a journal the way the actor does, in batches of which the last is still being synced while
+/// the next is filled.
+pub(crate) fn fold(journal: &[Vec<u8>], cuts: &[usize]) -> MemoryStore {
+    let mut store = MemoryStore::default();
+    let (mut syncing, mut filling) = (Overlay::default(), Overlay::default());
+    for (index, bytes) in journal.iter().enumerate() {
+        let record = Entry::<Record>::decode(bytes).expect("an entry").record;
+        let mut view = View::new(&store, Some(&syncing), &mut filling);
+        machine().apply(&mut view, At { index: index as u64, time_ms: 0 }, &record).expect("folds");
+        if cuts.contains(&index) {
+            store.absorb(&std::mem::replace(&mut syncing, std::mem::take(&mut filling)));
+        }
+    }
+    store.absorb(&syncing);
+    store.absorb(&filling);
+    store
 }
