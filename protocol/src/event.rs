@@ -87,5 +87,6 @@ pub const NAMES: &[(&str, &str)] = &[
     ("consensus.finalised", "a block was finalised"),
     ("consensus.rejected", "a transaction was rejected"),
     ("state.applied", "a block was applied; its state root is known"),
+    ("state.reset", "the state was replaced by a checkpoint"),
     ("market.observed", "a finalised transfer touched this cell's account"),
 ];

@@ -71,7 +71,12 @@ pub struct InitReport {
 
 /// The modules of the rules in force.
 pub fn modules() -> Arc<[Arc<dyn Module>]> {
-    Arc::new([Arc::new(state::kv::Kv), Arc::new(market::prana::Prana), Arc::new(consensus::members::Members)])
+    Arc::new([
+        Arc::new(state::kv::Kv),
+        Arc::new(state::dataset::Dataset),
+        Arc::new(market::prana::Prana),
+        Arc::new(consensus::members::Members),
+    ])
 }
 
 /// Makes a cell. The folder is put together beside its place and moved there whole, so that a cut-short

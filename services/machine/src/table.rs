@@ -31,6 +31,16 @@ impl Key for u64 {
     }
 }
 
+impl Key for u32 {
+    fn write(&self, out: &mut KeyBytes) {
+        out.extend_from_slice(&self.to_be_bytes());
+    }
+    fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (head, rest) = bytes.split_first_chunk::<4>()?;
+        Some((Self::from_be_bytes(*head), rest))
+    }
+}
+
 impl Key for u8 {
     fn write(&self, out: &mut KeyBytes) {
         out.push(*self);

@@ -12,21 +12,29 @@
 //!   service.
 //! - The root is that of a Jellyfish Merkle tree (Gao, Hu, Wu 2021; the `jmt` crate) with SHA-256.
 //!   Version 0 is the genesis, version i + 1 stands after block i.
+//! - The state after a block can be read and proven until it is pruned, however many blocks follow it:
+//!   looking back is a question, and changes nothing.
+//! - A checkpoint replaces the state whole ([`checkpoint`], `reset`): what was before it is out of reach
+//!   from one record to the next.
 //!
 //! Keys are `MODULE/KEY`. `nonce/DID` holds the last nonce of each sender, inside the tree; `fees/base` the base fee, where the network
 //! has fees.
 //!
-//! Absent: pruning of old versions (every version stays readable and provable), checkpoints and resets,
-//! the convergent contexts (later issues).
+//! Absent: the convergent contexts (a later issue); who attests a root, which Consensus knows.
 
+pub mod checkpoint;
+pub mod dataset;
 mod execute;
 mod fees;
+mod generation;
 mod groups;
 pub mod kv;
 mod light;
 mod proof;
+mod prune;
 mod query;
 mod record;
+mod reset;
 mod scratch;
 mod tables;
 mod tree;
@@ -43,10 +51,13 @@ use protocol::state::{Answer, Applied, Request, Words};
 use protocol::{Amount, BlockHash, BlockIndex, Event, StateRoot};
 use serde_json::json;
 
+pub use checkpoint::verify_chunk;
+use generation::{Within, WithinMut};
 pub use light::LightClient;
 pub use proof::{verify_key_proof, verify_key_proof_under, verify_state_proof};
+pub use prune::PRUNE_ROWS_MAX;
 pub use record::{Record, WriteSet};
-use tables::{BLOCKS, CURRENT, HEAD, HISTORY, Head};
+use tables::{BASE, BLOCKS, CURRENT, HASHED, HEAD, HISTORY, Head, LIVE, NAMES, STALE, Stale, Superseded};
 pub use workers::{InTurn, Job, Workers};
 
 protocol::refusals! {
@@ -78,6 +89,19 @@ protocol::refusals! {
             ("no block has been applied yet"), "submit a transaction: cell tx submit";
         BadCursor => Invalid, "state.bad_cursor",
             ("the cursor was not made by this list"), "send back the \"next\" of the page before";
+        Pruned { oldest: u64 } => NotFound, "state.pruned",
+            ("older states are no longer kept here; the oldest one stands after block {oldest}"),
+            "ask for a newer one, or a cell that keeps more";
+        KeepsNothing => Invalid, "state.keeps_nothing",
+            ("the newest state cannot be given up"), "keep_blocks is at least 1";
+        NoReset => Conflict, "state.no_reset",
+            ("no reset is under way"), "begin one: state.reset";
+        Resetting { index: u64 } => Unavailable, "state.resetting",
+            ("the state is being replaced by the one after block {index}"), "bring the chunks that are missing: state.reset says which is next";
+        OtherChunk => Conflict, "state.other_chunk",
+            ("another chunk is next"), "state.reset says which";
+        BadChunk { why: &'static str } => Invalid, "state.bad_chunk",
+            ("the chunk does not hold: {why}"), "fetch it from another cell";
         BadProof { why: &'static str } => Invalid, "state.bad_proof",
             ("the proof does not hold: {why}"), "make it again: cell state prove KEY";
     }
@@ -105,56 +129,75 @@ impl Machine for StateMachine {
     type Effect = std::convert::Infallible;
 
     fn decide(&self, view: &dyn Read, _: &Context, request: Request) -> Decided {
-        let Some(head) = HEAD.get(view, &())? else {
-            return match request {
-                Request::Initialise(Empty {}) => {
-                    commit(vec![self.genesis_record()?], Answer::Initialise(Empty {}))
-                }
-                _ => refuse(Refusal::NotInitialised),
-            };
-        };
-        match request {
-            Request::Initialise(Empty {}) => answer(Answer::Initialise(Empty {})),
-            Request::Apply(asked) => self.apply_block(view, &head, &asked.block),
-            Request::Get(asked) => query::get(view, &head, &asked),
-            Request::List(asked) => query::list(view, &head, &asked),
-            Request::History(asked) => query::history(view, &asked),
-            Request::Root(asked) => query::root(view, &head, asked.at),
-            Request::ProveKey(asked) => query::prove(view, &head, &asked),
-            Request::Nonce(asked) => query::nonce(view, &asked.cell),
-            Request::GetFees(Empty {}) => fees::show(view, &head, &self.genesis),
-            Request::Head(Empty {}) => match head.last_block() {
-                Some(index) => match BLOCKS.get(view, &index)? {
-                    Some((applied, _)) => answer(Answer::Head(applied)),
-                    None => refuse(Refusal::NoBlocks),
-                },
-                None => refuse(Refusal::NoBlocks),
+        let state = &Within(view, live(view)?);
+        match (request, head(state)?) {
+            (Request::Reset(checkpoint), _) => reset::begin(view, checkpoint),
+            (Request::ResetChunk(asked), _) => reset::chunk(view, asked),
+            (Request::Initialise(Empty {}), None) => {
+                commit(vec![self.genesis_record()?], Answer::Initialise(Empty {}))
+            }
+            (_, None) => refuse(Refusal::NotInitialised),
+            (Request::Initialise(Empty {}), Some(_)) => answer(Answer::Initialise(Empty {})),
+            (Request::Apply(asked), Some(head)) => match reset::under_way(view)? {
+                Some(refusal) => refuse(refusal),
+                None => self.apply_block(state, &head, &asked.block),
             },
+            (Request::Prune(asked), Some(head)) => match reset::under_way(view)? {
+                Some(refusal) => refuse(refusal),
+                None => prune::decide(view, &head, asked),
+            },
+            (Request::Get(asked), Some(head)) => query::get(state, &head, &asked),
+            (Request::List(asked), Some(head)) => query::list(state, &head, &asked),
+            (Request::Datasets(asked), Some(head)) => dataset::list(state, &head, &asked),
+            (Request::History(asked), Some(head)) => query::history(state, &head, &asked),
+            (Request::Root(asked), Some(head)) => query::root(state, &head, asked.at),
+            (Request::ProveKey(asked), Some(head)) => query::prove(state, &head, &asked),
+            (Request::Nonce(asked), Some(_)) => query::nonce(state, &asked.cell),
+            (Request::GetFees(Empty {}), Some(head)) => fees::show(state, &head, &self.genesis),
+            (Request::Head(Empty {}), Some(head)) => query::newest(state, &head),
+            (Request::GetCheckpoint(asked), Some(head)) => checkpoint::checkpoint(state, &head, &asked),
+            (Request::GetChunk(asked), Some(head)) => checkpoint::chunk(state, &head, &asked),
         }
     }
 
-    fn apply(&self, view: &mut dyn Write, _: At, record: &Record) -> Result<Vec<Self::Effect>, Fault> {
+    fn apply(&self, view: &mut dyn Write, at: At, record: &Record) -> Result<Vec<Self::Effect>, Fault> {
         match record {
-            Record::Genesis { writes, root } => fold(view, 0, writes, root)?,
-            Record::Applied { applied, hash, writes } => {
-                fold(view, applied.index.0 + 1, writes, &applied.root)?;
-                BLOCKS.put(view, &applied.index.0, &(applied.clone(), *hash));
+            Record::Genesis { writes, root } => {
+                let live = live(view)?;
+                fold(&mut WithinMut(view, live), 0, writes, root)?;
             }
+            Record::Applied { applied, hash, writes } => {
+                let live = live(view)?;
+                let state = &mut WithinMut(view, live);
+                fold(state, applied.index.0 + 1, writes, &applied.root)?;
+                BLOCKS.put(state, &applied.index.0, &(applied.clone(), *hash));
+            }
+            Record::ResetBegun { generation, checkpoint } => {
+                reset::begun(view, at, *generation, checkpoint)?;
+            }
+            Record::ResetChunk { writes, through } => reset::grow(view, writes, *through)?,
+            Record::ResetEnded { checkpoint, .. } => reset::ended(view, checkpoint)?,
+            Record::Pruned { oldest, rows_max } => drop(prune::prune(view, *oldest, *rows_max)?),
         }
         Ok(Vec::new())
     }
 
     fn events(at: At, record: &Record) -> Vec<Event> {
-        match record {
-            Record::Genesis { .. } => Vec::new(),
-            Record::Applied { applied, .. } => vec![Event {
-                event: "state.applied".to_owned(),
-                service: protocol::Service::State,
-                index: at.index,
-                time_ms: at.time_ms,
-                data: json!({ "index": applied.index, "root": applied.root, "transactions": applied.receipts.len() }),
-            }],
-        }
+        let (event, data) = match record {
+            Record::Applied { applied, .. } => (
+                "state.applied",
+                json!({ "index": applied.index, "root": applied.root, "transactions": applied.receipts.len() }),
+            ),
+            Record::ResetEnded { checkpoint, .. } => {
+                ("state.reset", json!({ "index": checkpoint.index, "root": checkpoint.root }))
+            }
+            Record::Genesis { .. }
+            | Record::ResetBegun { .. }
+            | Record::ResetChunk { .. }
+            | Record::Pruned { .. } => return Vec::new(),
+        };
+        let (service, index, time_ms) = (protocol::Service::State, at.index, at.time_ms);
+        vec![Event { event: event.to_owned(), service, index, time_ms, data }]
     }
 
     fn owed(&self, _: &dyn Read) -> Result<Vec<Owed<Self::Effect>>, Fault> {
@@ -192,11 +235,14 @@ impl StateMachine {
         if header.rules != RULES_VERSION {
             return refuse(Refusal::UnknownRules { rules: header.rules });
         }
-        if index != head.version {
+        if index < head.version {
+            return refuse(head.pruned());
+        }
+        if index > head.version {
             return refuse(Refusal::Gap { index, next: head.version });
         }
         let parent = match head.last_block() {
-            Some(last) => BLOCKS.get(view, &last)?.map(|(_, hash)| hash),
+            Some(last) => block_at(view, BlockIndex(last))?.map(|(_, hash)| hash),
             None => Some(BlockHash::ZERO),
         };
         if parent != Some(header.previous) {
@@ -213,20 +259,57 @@ impl StateMachine {
     }
 }
 
+/// Which generation is the live one.
+fn live(view: &dyn Read) -> Result<u32, Fault> {
+    Ok(LIVE.get(view, &())?.unwrap_or_default())
+}
+
+/// Where a generation stands, if it stands anywhere.
+fn head(state: &dyn Read) -> Result<Option<Head>, Fault> {
+    HEAD.get(state, &()).map_err(|fault| {
+        Fault(format!("{}; if an older build made the view, cell rebuild makes it anew", fault.0))
+    })
+}
+
+/// Root and hash of a block that was applied, or that the state began with.
+fn block_at(state: &dyn Read, index: BlockIndex) -> Result<Option<(StateRoot, BlockHash)>, Fault> {
+    if let Some((applied, hash)) = BLOCKS.get(state, &index.0)? {
+        return Ok(Some((applied.root, hash)));
+    }
+    let base = BASE.get(state, &())?.filter(|base| base.index == index);
+    Ok(base.map(|base| (base.root, base.block)))
+}
+
 /// Folds a write set into tree, history and current values; the root has to come out as journaled.
 fn fold(view: &mut dyn Write, version: u64, writes: &WriteSet, expected: &StateRoot) -> Result<(), Fault> {
-    let (root, nodes) = tree::root_after(view, version, writes)?;
+    let (root, batch) = tree::root_after(view, version, writes)?;
     if root != *expected {
         return Err(Fault(format!("version {version} folds to root {root}, journaled was {expected}")));
     }
-    tree::store(view, nodes)?;
+    tree::store(view, &batch.node_batch)?;
+    let nodes = tree::stale_nodes(version, &batch.stale_node_index_batch)?;
+    let mut stale = Stale { nodes, keys: Vec::new() };
     for (key, value) in &writes.0 {
-        HISTORY.put(view, &(tree::key_hash(key), u64::MAX - version), &value.clone().map(Into::into));
-        match value {
-            Some(value) => CURRENT.put(view, key, &(value.clone().into(), version)),
-            None => CURRENT.delete(view, key),
+        let hash = tree::key_hash(key);
+        let previous = CURRENT.get(view, key)?.map(|(_, version)| version);
+        HISTORY.put(view, &(hash, u64::MAX - version), &value.clone().map(Into::into));
+        if previous.is_some() || value.is_none() {
+            stale.keys.push(Superseded { key: hash, previous, gone: value.is_none() });
         }
+        let Some(value) = value else {
+            CURRENT.delete(view, key);
+            continue;
+        };
+        if previous.is_none() {
+            NAMES.put(view, key, &());
+            HASHED.put(view, &hash, key);
+        }
+        CURRENT.put(view, key, &(value.clone().into(), version));
     }
-    HEAD.put(view, &(), &Head { version, root });
+    if stale != Stale::default() {
+        STALE.put(view, &version, &stale);
+    }
+    let oldest = head(view)?.map_or(version, |head| head.oldest);
+    HEAD.put(view, &(), &Head { version, root, oldest });
     Ok(())
 }

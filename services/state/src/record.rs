@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Decoder, Encode, Encoder};
-use protocol::state::Applied;
-use protocol::{BlockHash, StateRoot};
+use protocol::state::{Applied, Checkpoint};
+use protocol::{BlockHash, Hash, StateRoot};
 use serde_json::json;
 
 /// The keys that a block sets (or removes), in key order.
@@ -34,7 +34,7 @@ impl<'b, C> Decode<'b, C> for WriteSet {
     }
 }
 
-/// A version of the state.
+/// A version of the state, or what became of others.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Record {
     /// Version 0.
@@ -60,6 +60,57 @@ pub enum Record {
         #[n(2)]
         writes: WriteSet,
     },
+    /// A checkpoint is being fetched, in a generation of its own.
+    #[n(2)]
+    ResetBegun {
+        /// Which generation.
+        #[n(0)]
+        generation: u32,
+        /// Where it is to stand.
+        #[n(1)]
+        checkpoint: Checkpoint,
+    },
+    /// A part of it, verified.
+    #[n(3)]
+    ResetChunk {
+        /// Its keys.
+        #[n(0)]
+        writes: WriteSet,
+        /// The last of their hashes; none at the end.
+        #[n(1)]
+        through: Option<Hash>,
+    },
+    /// The checkpoint is whole: it is the state now, and what was before it is gone.
+    #[n(4)]
+    ResetEnded {
+        /// The journal entry that began it.
+        #[n(0)]
+        begun: u64,
+        /// Where the state stands.
+        #[n(1)]
+        checkpoint: Checkpoint,
+    },
+    /// Old versions were given up.
+    #[n(5)]
+    Pruned {
+        /// The oldest version that is kept.
+        #[n(0)]
+        oldest: u64,
+        /// At most so many rows were removed with it.
+        #[n(1)]
+        rows_max: u64,
+    },
+}
+
+impl Record {
+    /// The journal entry that a replay may begin at, if nothing before it matters any more: of the newest
+    /// record that names one.
+    pub fn replay_from(&self) -> Option<u64> {
+        match self {
+            Self::ResetEnded { begun, .. } => Some(*begun),
+            _ => None,
+        }
+    }
 }
 
 impl machine::Record for Record {
@@ -71,6 +122,18 @@ impl machine::Record for Record {
                 json!({ "applied": {
                     "index": applied.index, "root": applied.root, "hash": hash, "receipts": applied.receipts, "keys": keys,
                 } })
+            }
+            Self::ResetBegun { generation, checkpoint } => {
+                json!({ "reset_begun": { "generation": generation, "checkpoint": checkpoint } })
+            }
+            Self::ResetChunk { writes, through } => {
+                json!({ "reset_chunk": { "keys": writes.0.len(), "through": through } })
+            }
+            Self::ResetEnded { begun, checkpoint } => {
+                json!({ "reset_ended": { "begun": begun, "checkpoint": checkpoint } })
+            }
+            Self::Pruned { oldest, rows_max } => {
+                json!({ "pruned": { "oldest": oldest.checked_sub(1), "rows_max": rows_max } })
             }
         }
     }

@@ -1,13 +1,21 @@
 //! The Merkle tree over the state: the `jmt` crate, its nodes in the view.
 
-use jmt::storage::{HasPreimage, LeafNode, Node, NodeBatch, NodeKey, TreeReader};
+use borsh::BorshDeserialize;
+use jmt::storage::{
+    HasPreimage, LeafNode, Node, NodeBatch, NodeKey, StaleNodeIndexBatch, TreeReader, TreeUpdateBatch,
+};
 use jmt::{KeyHash, OwnedValue, Sha256Jmt, Version};
 use machine::{Fault, Read, Write};
+use minicbor::bytes::ByteVec;
 use protocol::{Hash, StateRoot};
 use sha2::Sha256;
 
+use crate::checkpoint;
 use crate::record::WriteSet;
 use crate::tables::{HISTORY, NODES};
+
+/// The hash of a tree without keys.
+pub(crate) const PLACEHOLDER: [u8; 32] = *b"SPARSE_MERKLE_PLACEHOLDER_HASH__";
 
 /// The tree's nodes and values as the view holds them.
 pub(crate) struct Nodes<'a>(pub(crate) &'a dyn Read);
@@ -23,8 +31,33 @@ impl TreeReader for Nodes<'_> {
     }
 
     fn get_rightmost_leaf(&self) -> anyhow::Result<Option<(NodeKey, LeafNode)>> {
-        // Only a restore asks for it, and there is none here.
+        // Only the crate's own restore asks for it, which is not used here.
         Err(anyhow::anyhow!("the rightmost leaf is not kept"))
+    }
+}
+
+/// A tree that grows within one version: what is there of the version stands in for the one before it.
+/// Keys are only added, so each node that changes is written again in its place, and none is left over.
+struct Growing<'a> {
+    nodes: Nodes<'a>,
+    version: Version,
+}
+
+impl TreeReader for Growing<'_> {
+    fn get_node_option(&self, key: &NodeKey) -> anyhow::Result<Option<Node>> {
+        if key.version().checked_add(1) != Some(self.version) {
+            return self.nodes.get_node_option(key);
+        }
+        let root = self.nodes.get_node_option(&root_key(self.version))?;
+        Ok(Some(root.unwrap_or(Node::Null)))
+    }
+
+    fn get_value_option(&self, max_version: Version, key: KeyHash) -> anyhow::Result<Option<OwnedValue>> {
+        self.nodes.get_value_option(max_version, key)
+    }
+
+    fn get_rightmost_leaf(&self) -> anyhow::Result<Option<(NodeKey, LeafNode)>> {
+        self.nodes.get_rightmost_leaf()
     }
 }
 
@@ -49,26 +82,124 @@ pub(crate) fn key_hash(key: &str) -> Hash {
     Hash::from_bytes(KeyHash::with::<Sha256>(key).0)
 }
 
-/// The root after a write set, and the nodes it adds. An empty one keeps the root, in a new version.
+/// The root after a write set, the nodes it adds, and those it makes needless. An empty one keeps the
+/// root, in a new version.
 pub(crate) fn root_after(
     view: &dyn Read,
     version: u64,
     writes: &WriteSet,
+) -> Result<(StateRoot, TreeUpdateBatch), Fault> {
+    put(&Nodes(view), version, writes)
+}
+
+/// The root of a version that is being put together, after more keys of it, and the nodes it then has anew.
+pub(crate) fn root_grown(
+    view: &dyn Read,
+    version: u64,
+    writes: &WriteSet,
 ) -> Result<(StateRoot, NodeBatch), Fault> {
-    let nodes = Nodes(view);
-    let tree = Sha256Jmt::new(&nodes);
-    let set = writes.0.iter().map(|(key, value)| (KeyHash(*key_hash(key).as_bytes()), value.clone()));
-    let (root, batch) = tree.put_value_set(set.collect::<Vec<_>>(), version).map_err(fault)?;
+    let growing = Growing { nodes: Nodes(view), version };
+    let set = writes.0.iter().filter_map(|(key, value)| Some((jmt_key(key), value.clone()?)));
+    let set: Vec<_> = set.collect();
+    if set.is_empty() {
+        let (root, batch) = put(&growing, version, &WriteSet::default())?;
+        return Ok((root, batch.node_batch));
+    }
+    let (roots, batch) =
+        Sha256Jmt::new(&growing).batch_put_value_sets(vec![set], None, version).map_err(fault)?;
+    let root = roots.first().ok_or_else(|| fault("a chunk has no root"))?;
     Ok((StateRoot::from_bytes(root.0), batch.node_batch))
 }
 
-pub(crate) fn store(view: &mut dyn Write, batch: NodeBatch) -> Result<(), Fault> {
+fn put(
+    nodes: &impl TreeReader,
+    version: u64,
+    writes: &WriteSet,
+) -> Result<(StateRoot, TreeUpdateBatch), Fault> {
+    let set = writes.0.iter().map(|(key, value)| (jmt_key(key), value.clone()));
+    let (root, batch) =
+        Sha256Jmt::new(nodes).put_value_set(set.collect::<Vec<_>>(), version).map_err(fault)?;
+    Ok((StateRoot::from_bytes(root.0), batch))
+}
+
+fn jmt_key(key: &str) -> KeyHash {
+    KeyHash(*key_hash(key).as_bytes())
+}
+
+pub(crate) fn store(view: &mut dyn Write, batch: &NodeBatch) -> Result<(), Fault> {
     for (key, node) in batch.nodes() {
-        let key = borsh::to_vec(key).map_err(|error| Fault(error.to_string()))?;
-        let node = borsh::to_vec(node).map_err(|error| Fault(error.to_string()))?;
+        let key = borsh::to_vec(key).map_err(fault)?;
+        let node = borsh::to_vec(node).map_err(fault)?;
         NODES.put(view, &key, &node.into());
     }
     Ok(())
+}
+
+/// The nodes that no version from this one on needs, by their encoded keys. The root before is one of
+/// them, also where nothing changed.
+pub(crate) fn stale_nodes(version: u64, batch: &StaleNodeIndexBatch) -> Result<Vec<ByteVec>, Fault> {
+    let root = version.checked_sub(1).map(root_key);
+    let others = batch.iter().map(|stale| &stale.node_key).filter(|key| Some(*key) != root.as_ref());
+    let encode = |key: &NodeKey| borsh::to_vec(key).map(Into::into).map_err(fault);
+    root.iter().chain(others).map(encode).collect()
+}
+
+fn root_key(version: u64) -> NodeKey {
+    NodeKey::new(version, std::iter::empty().collect())
+}
+
+/// The root of a version, if its tree is there.
+pub(crate) fn root_of(view: &dyn Read, version: u64) -> Result<Option<StateRoot>, Fault> {
+    let nodes = Nodes(view);
+    let root = Sha256Jmt::new(&nodes).get_root_hash_option(version).map_err(fault)?;
+    Ok(root.map(|root| StateRoot::from_bytes(root.0)))
+}
+
+/// How many keys a version has.
+pub(crate) fn leaves(view: &dyn Read, version: u64) -> Result<u64, Fault> {
+    match Nodes(view).get_node_option(&root_key(version)).map_err(fault)? {
+        Some(Node::Internal(node)) => Ok(node.leaf_count() as u64),
+        Some(Node::Leaf(_)) => Ok(1),
+        Some(Node::Null) => Ok(0),
+        None => Err(Fault(format!("the tree of version {version} is not there"))),
+    }
+}
+
+/// The path to a key hash, whether it is there or not.
+pub(crate) struct Edge {
+    pub(crate) key: Hash,
+    /// Beside the path, from below the root down.
+    pub(crate) siblings: Vec<Hash>,
+    /// Hashes of key and value of the leaf that the path ends at, if it ends at one.
+    pub(crate) leaf: Option<(Hash, Hash)>,
+}
+
+/// Finds a path. The crate tells siblings only in a proof's encoding: an optional leaf, then a count and,
+/// from the bottom up, a tag with two hashes each, none behind the tag of an empty subtree.
+pub(crate) fn edge(view: &dyn Read, version: u64, key: Hash) -> Result<Edge, Fault> {
+    let nodes = Nodes(view);
+    let tree = Sha256Jmt::new(&nodes);
+    let (_, proof) = tree.get_with_proof(KeyHash(*key.as_bytes()), version).map_err(fault)?;
+    let bytes = borsh::to_vec(&proof).map_err(fault)?;
+    let mut bytes = bytes.as_slice();
+    let leaf = <Option<[[u8; 32]; 2]>>::deserialize(&mut bytes).map_err(fault)?;
+    let leaf = leaf.map(|[key, value]| (Hash::from_bytes(key), Hash::from_bytes(value)));
+    let mut siblings = Vec::new();
+    for _ in 0..u32::deserialize(&mut bytes).map_err(fault)? {
+        let sibling = match u8::deserialize(&mut bytes).map_err(fault)? {
+            0 => PLACEHOLDER,
+            kind => {
+                let [first, second] = <[[u8; 32]; 2]>::deserialize(&mut bytes).map_err(fault)?;
+                match kind {
+                    1 => checkpoint::internal(&first, &second),
+                    _ => checkpoint::leaf(&Hash::from_bytes(first), &second),
+                }
+            }
+        };
+        siblings.push(Hash::from_bytes(sibling));
+    }
+    siblings.reverse();
+    Ok(Edge { key, siblings, leaf })
 }
 
 pub(crate) fn fault(error: impl std::fmt::Display) -> Fault {

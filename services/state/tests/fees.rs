@@ -59,7 +59,7 @@ fn fees(applied: &Applied) -> Vec<Option<u128>> {
 
 /// All accounts in atoms by their key, that of fees and the supply among them.
 fn accounts(bench: &mut Bench<StateMachine>) -> BTreeMap<String, u128> {
-    let asked = ListKeys { prefix: "prana/".into(), limit: Some(100), cursor: None };
+    let asked = ListKeys { prefix: "prana/".into(), limit: Some(100), cursor: None, at: None };
     let Ok(Answer::List(page)) = bench.ask(Request::List(asked)) else { panic!("no page") };
     let row = |row: protocol::state::GetAnswer| {
         let value = row.value.expect("a value").parse().expect("an amount that is not negative");

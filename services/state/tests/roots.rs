@@ -5,16 +5,12 @@ mod kit;
 use std::collections::BTreeMap;
 
 use kit::*;
-use machine::{At, Entry, Machine, MemoryStore, Overlay, View};
 use proptest::prelude::*;
 use protocol::StateRoot;
 use protocol::transaction::Transaction;
 use sha2::{Digest, Sha256};
-use state::Record;
 
 type Content = BTreeMap<String, Vec<u8>>;
-/// Signer, key, and the value to put (or a deletion).
-type Step = (u8, u8, Option<u8>);
 
 /// The root of a content by definition (Diem's sparse Merkle tree, as `jmt` publishes it): no keys give
 /// the placeholder, one key its leaf, more split on the next bit of the key's hash. Inserts all at once,
@@ -72,24 +68,6 @@ fn transaction(nonce: u64, (signer, key, value): Step) -> Transaction {
 fn steps() -> impl Strategy<Value = Vec<Vec<Step>>> {
     let step = (1u8..4, 0u8..8, proptest::option::weighted(0.6, any::<u8>()));
     prop::collection::vec(prop::collection::vec(step, 0..12), 1..8)
-}
-
-/// Folds a journal the way the actor does, in batches of which the last is still being synced while
-/// the next is filled.
-fn fold(journal: &[Vec<u8>], cuts: &[usize]) -> MemoryStore {
-    let mut store = MemoryStore::default();
-    let (mut syncing, mut filling) = (Overlay::default(), Overlay::default());
-    for (index, bytes) in journal.iter().enumerate() {
-        let record = Entry::<Record>::decode(bytes).expect("an entry").record;
-        let mut view = View::new(&store, Some(&syncing), &mut filling);
-        machine().apply(&mut view, At { index: index as u64, time_ms: 0 }, &record).expect("folds");
-        if cuts.contains(&index) {
-            store.absorb(&std::mem::replace(&mut syncing, std::mem::take(&mut filling)));
-        }
-    }
-    store.absorb(&syncing);
-    store.absorb(&filling);
-    store
 }
 
 proptest! {

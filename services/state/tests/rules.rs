@@ -243,7 +243,7 @@ fn lists_and_histories_are_paged_and_stay_with_what_was_asked() {
         apply(&mut bench, block);
     }
     let list = |bench: &mut Bench<StateMachine>, cursor: Option<String>| {
-        bench.ask(Request::List(ListKeys { prefix: "kv/b".into(), limit: Some(1), cursor }))
+        bench.ask(Request::List(ListKeys { prefix: "kv/b".into(), limit: Some(1), cursor, at: None }))
     };
     let Ok(Answer::List(page)) = list(&mut bench, None) else { panic!("no page") };
     assert_eq!((page.items[0].key.as_str(), page.next.as_deref()), ("kv/b", Some("kv/b")));
@@ -268,4 +268,26 @@ fn lists_and_histories_are_paged_and_stay_with_what_was_asked() {
     assert_eq!(versions, [(Some(4), None), (Some(0), Some("a".to_owned()))]);
     let without_module = HistoryRequest { key: "a".into(), limit: None, cursor: None };
     assert_eq!(bench.ask(Request::History(without_module)).expect_err("no key").code, "state.bad_key");
+}
+
+#[test]
+fn the_whole_state_is_read_as_of_any_block() {
+    let (mut bench, mut chain) = (bench(), Chain::default());
+    let steps = [put(1, 1, "a", "1"), put(1, 2, "b", "2"), delete(1, 3, "a"), put(1, 4, "a", "3")];
+    let mut seen = Vec::new();
+    for transaction in steps {
+        let block = chain.block(vec![transaction]);
+        apply(&mut bench, block);
+        seen.push(list(&mut bench, None));
+    }
+    for (at, seen) in (0..).zip(seen) {
+        assert_eq!(list(&mut bench, Some(at)), seen, "after block {at}");
+        for (key, value) in seen {
+            assert_eq!(get(&mut bench, &key, Some(at)), value);
+            state::verify_key_proof_under(&prove(&mut bench, &key, Some(at)), &root(&mut bench, Some(at)))
+                .expect("holds");
+        }
+    }
+    let far = ListKeys { at: Some(BlockIndex(4)), ..Default::default() };
+    assert_eq!(bench.ask(Request::List(far)).expect_err("not yet").code, "state.no_such_block");
 }
