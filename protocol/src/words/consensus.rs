@@ -195,6 +195,23 @@ words! {
         pub proof: KeyProof,
     }
 
+    /// A final block whose state is here, taken from others.
+    pub struct JumpRequest {
+        /// The block, proven from the genesis on; the last one of its round.
+        pub proof: BlockProof,
+        /// The last nonces of all senders in that state.
+        pub nonces: Vec<LastNonce>,
+    }
+
+    /// The last nonce that a sender has used.
+    #[derive(Copy, Eq)]
+    pub struct LastNonce {
+        /// The sender.
+        pub cell: CellId,
+        /// Its nonce.
+        pub nonce: u64,
+    }
+
     /// Where the hashgraph stands in the journal.
     #[derive(Eq)]
     pub struct EpochView {
@@ -212,6 +229,8 @@ words! {
         pub progress: Progress,
         /// Its members.
         pub members: MemberSet,
+        /// Whether this cell has diverged and is to go on from what the others have.
+        pub rejoins: bool,
     }
 
     /// Asks where events are journaled.
@@ -450,6 +469,10 @@ crate::actions! {
         Attested attested(AttestedRequest) -> Progress, Command, Internal;
         /// Takes blocks over that are final elsewhere.
         Adopt adopt(AdoptRequest) -> Progress, Command, Internal;
+        /// Goes on from a checkpoint.
+        Jump jump(JumpRequest) -> Empty, Command, Internal;
+        /// Lets a cell that has diverged go on from a checkpoint of the others.
+        Rejoin rejoin(Empty) -> Empty, Command, Internal;
         /// Begins an epoch with other members.
         Enter enter(EnterRequest) -> Empty, Command, Internal;
         /// Records that a member has forked.

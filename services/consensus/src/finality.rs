@@ -94,7 +94,11 @@ pub(crate) fn adopt(machine: &ConsensusMachine, view: &dyn Read, asked: AdoptReq
             // One that is not here yet came with this request.
             let known = match index.checked_sub(here) {
                 Some(place) => taken[place as usize].header.hash(),
-                None => tables::block(view, index)?.header.hash(),
+                // Blocks before a checkpoint are not here.
+                None => match BLOCKS.get(view, &index)? {
+                    Some(row) => row.header.hash(),
+                    None => return refuse(Refusal::UnknownBlock { index }),
+                },
             };
             if known != header.hash() {
                 return refuse(Refusal::OtherBlock { index });

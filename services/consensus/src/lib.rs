@@ -21,6 +21,7 @@ mod epochs;
 mod finality;
 pub mod gossip;
 pub mod hashgraph;
+mod jump;
 pub mod members;
 mod order;
 mod query;
@@ -76,7 +77,9 @@ protocol::refusals! {
         BadReceipts => Invalid, "consensus.bad_receipts",
             ("the receipts are not those of the block's transactions"), "execute the block that was ordered";
         Diverged { index: u64 } => Conflict, "consensus.diverged",
-            ("block {index} came to another root here than more than two thirds of the members attest"), "stop the cell and run cell rebuild";
+            ("block {index} came to another root here than more than two thirds of the members attest"), "stop the cell, run cell rebuild, and start it: it takes the state from the others";
+        Skipped => Conflict, "consensus.outcome_unknown",
+            ("it was ordered, or overtaken by a later one of its sender, in a block that this cell has skipped"), "look whether what it was to change has changed: cell state get KEY";
         EpochBegun { epoch: u64 } => Conflict, "consensus.epoch_begun",
             ("epoch {epoch} has begun here with other members"), "a third of the members or more are faulty, or this journal is of another network";
         EpochOpen { epoch: u64 } => Conflict, "consensus.epoch_open",
@@ -131,6 +134,8 @@ impl Machine for ConsensusMachine {
             Request::Attested(asked) => finality::attested(self, view, asked),
             Request::Adopt(asked) => finality::adopt(self, view, asked),
             Request::Enter(asked) => epochs::enter(self, view, asked),
+            Request::Jump(asked) => jump::jump(self, view, asked),
+            Request::Rejoin(Empty {}) => jump::rejoin(view),
             Request::Accuse(proof) => accuse(self, view, proof),
             Request::Open(Empty {}) => query::open(view),
             Request::OwnWords(Empty {}) => query::own_words(view),
@@ -172,6 +177,9 @@ impl Machine for ConsensusMachine {
             }
             Record::Diverged { index, .. } => head.diverged = Some(index.0),
             Record::Forked { proof } => EVIDENCE.put(view, &proof.one.creator, proof),
+            Record::Nonces { items } => jump::take_nonces(view, items)?,
+            Record::Jumped { proof } => jump::take_jump(view, &mut head, at, proof)?,
+            Record::Rejoins { index } => head.rejoins = Some(index.0),
             Record::Epoch { epoch, members, handoff } => {
                 epochs::take_epoch(view, &mut head, *epoch, members, handoff);
             }

@@ -166,6 +166,7 @@ pub(crate) fn epoch(machine: &ConsensusMachine, view: &dyn Read) -> Decided {
         events: head.events,
         entry,
         progress: head.progress(),
+        rejoins: head.rejoins.is_some(),
         members: epochs::members_of(machine, view, head.epoch)?,
     }))
 }
@@ -215,8 +216,11 @@ pub(crate) fn members(machine: &ConsensusMachine, view: &dyn Read, asked: &Membe
     let Ok(after) = cursor(&list) else { return refuse(Refusal::BadCursor) };
     let head = Head::read(view)?;
     let set = match at {
-        Some(index) if index.0 >= head.ordered => return refuse(Refusal::UnknownBlock { index: index.0 }),
-        Some(index) => epochs::members_at(machine, view, &head, index.0)?,
+        // Blocks before a checkpoint are not here.
+        Some(index) => match BLOCKS.get(view, &index.0)? {
+            Some(row) => epochs::members_of(machine, view, row.header.epoch)?,
+            None => return refuse(Refusal::UnknownBlock { index: index.0 }),
+        },
         None => epochs::members_of(machine, view, head.epoch)?,
     };
     let members = (0u64..).zip(set.all().iter().cloned());

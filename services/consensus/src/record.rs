@@ -3,12 +3,12 @@
 use machine::At;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
-use protocol::block::{Attestation, Block};
+use protocol::block::{Attestation, Block, BlockProof};
 use protocol::gossip::{EventBytes, ForkProof};
 use protocol::members::{Handoff, MemberSet};
 use protocol::state::Applied;
 use protocol::transaction::Transaction;
-use protocol::{BlockIndex, Event, Problem, Service, StateRoot, TxId};
+use protocol::{BlockIndex, CellId, Event, Problem, Service, StateRoot, TxId};
 use serde_json::{Value, json};
 
 /// A step of the order.
@@ -111,6 +111,27 @@ pub enum Record {
         #[n(2)]
         handoff: Handoff,
     },
+    /// The last nonces that some senders have in the state that is begun with.
+    #[n(10)]
+    Nonces {
+        /// Senders with their nonces.
+        #[n(0)]
+        items: Vec<(CellId, u64)>,
+    },
+    /// This cell has the state after a final block from others, and goes on from there.
+    #[n(11)]
+    Jumped {
+        /// The block.
+        #[n(0)]
+        proof: BlockProof,
+    },
+    /// This cell has diverged, and is to go on from what the others have.
+    #[n(12)]
+    Rejoins {
+        /// Where it has diverged.
+        #[n(0)]
+        index: BlockIndex,
+    },
 }
 
 impl Record {
@@ -162,7 +183,13 @@ impl Record {
                 let base = handoff.header.index.0 + 1;
                 vec![event("consensus.epoch", json!({ "epoch": epoch, "block": base, "members": members }))]
             }
-            Self::Events { .. } | Self::Attested { .. } => Vec::new(),
+            Self::Jumped { proof } => {
+                let header = &proof.block.header;
+                vec![event("consensus.jumped", json!({ "block": header.index, "epoch": header.epoch }))]
+            }
+            Self::Events { .. } | Self::Attested { .. } | Self::Nonces { .. } | Self::Rejoins { .. } => {
+                Vec::new()
+            }
         }
     }
 }
@@ -199,6 +226,9 @@ impl machine::Record for Record {
                 json!({ "diverged": { "index": index, "root": root, "attestations": attestations } })
             }
             Self::Forked { proof } => json!({ "forked": proof }),
+            Self::Nonces { items } => json!({ "nonces": items }),
+            Self::Jumped { proof } => json!({ "jumped": proof }),
+            Self::Rejoins { index } => json!({ "rejoins": index }),
             Self::Epoch { epoch, members, handoff } => {
                 json!({ "epoch": { "epoch": epoch, "members": members, "handoff": handoff } })
             }

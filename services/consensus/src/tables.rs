@@ -38,6 +38,9 @@ pub(crate) struct Head {
     /// The first block that the epoch may fill: those before belong to epochs before it.
     #[n(10)]
     pub(crate) base: u64,
+    /// Where it has diverged, once the operator wants it to go on from what the others have.
+    #[n(11)]
+    pub(crate) rejoins: Option<u64>,
 }
 
 impl Head {
@@ -54,6 +57,7 @@ impl Head {
             events: 0,
             diverged: None,
             base: 0,
+            rejoins: None,
         };
         Ok(HEAD.get(view, &())?.unwrap_or(none))
     }
