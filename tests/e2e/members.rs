@@ -46,7 +46,12 @@ fn written(dir: &Path, name: &str, bytes: &[u8]) -> String {
 
 /// Another cell of a network, which is none of its members.
 fn newcomer(dir: &Path, genesis: &str, known: &Cell) -> Cell {
-    let mut cell = Cell::init_with(dir, "newcomer", &["--network", genesis]);
+    let cell = Cell::init_with(dir, "newcomer", &["--network", genesis]);
+    started(cell, known)
+}
+
+/// It runs, and knows one of the members.
+fn started(mut cell: Cell, known: &Cell) -> Cell {
     cell.start();
     cell.ok(&["peers", "add", &known.peer, "--name", "known"]);
     cell
@@ -161,4 +166,49 @@ fn a_network_of_one_becomes_one_of_two_and_one_again() {
     let refused = two.run(&["consensus", "leave"]);
     let refused: Value = serde_json::from_slice(&refused.stdout).expect("JSON");
     assert_eq!(refused["problem"]["code"], "members.last", "{refused}");
+}
+
+#[test]
+fn a_cell_that_comes_late_begins_at_a_checkpoint() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut cells = network(dir.path(), 4);
+    cells.iter_mut().for_each(Cell::start);
+    for cell in &cells {
+        until("it is synced", || is_synced(cell));
+    }
+    for turn in 0..12 {
+        put(&cells[turn % 4], &format!("key{turn}"), &turn.to_string());
+    }
+    let genesis = cells[0].dir().join("genesis.json").display().to_string();
+    let new = Cell::init_with(dir.path(), "late", &["--network", &genesis]);
+    new.ok(&["config", "set", "consensus.checkpoint_blocks", "4"]);
+    let mut new = started(new, &cells[0]);
+    new.ok(&["peers", "add", &cells[1].peer]);
+    until("it is where the others are", || {
+        is_synced(&new) && new.ok(&["state", "root"]) == cells[0].ok(&["state", "root"])
+    });
+    assert_eq!(new.refused(&["block", "show", "0"]).1, "consensus.unknown_block", "it began later");
+    assert_eq!(new.ok(&["state", "get", "kv/key3"])["value"], "3");
+    // It goes on from there, through restarts, and without its views.
+    put(&cells[0], "after", "1");
+    until_equal(&[&new, &cells[0]]);
+    new.kill();
+    put(&cells[0], "after", "2");
+    let rebuilt = new.ok(&["rebuild"]);
+    assert_eq!(rebuilt["rejoins"], false, "{rebuilt}");
+    new.start();
+    until_equal(&[&new, &cells[0]]);
+    // What it tells is proven by the genesis, though it has not seen the beginning.
+    let proof = written(dir.path(), "state.json", &new.run(&["state", "prove", "kv/after"]).stdout);
+    assert_eq!(new.ok(&["state", "verify", &proof, "--genesis", &genesis])["value"], "2");
+    // It becomes a member as any other, and orders by the same rules.
+    let request = written(dir.path(), "join.json", &new.run(&["consensus", "join"]).stdout);
+    cells[1].ok(&["tx", "submit", "--signed", &request, "--wait", "finalised"]);
+    for cell in &cells[..3] {
+        cell.ok(&["consensus", "accept", &new.id()]);
+    }
+    until("it is a member", || members(&new).contains(&new.id()) && is_synced(&new));
+    put(&new, "of-late", "1");
+    put(&cells[2], "of-2", "1");
+    until_equal(&[&new, &cells[0], &cells[1], &cells[2], &cells[3]]);
 }

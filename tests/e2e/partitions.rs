@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use kit::namespaces::Lan;
 use kit::{Cell, network};
 use protocol::consensus::{
-    BlockRef, BlockView, Blocks, ConsensusStatus, GetBlock, Status, Submit, SubmitRequest, TxStatus, TxView,
-    Txs,
+    BlockRef, BlockView, Blocks, ConsensusStatus, GetBlock, GetGossip, Status, Submit, SubmitRequest,
+    TxStatus, TxView, Txs,
 };
 use protocol::identity::Peers;
 use protocol::shared::{Empty, ListRequest, Page};
@@ -191,10 +191,10 @@ impl Client {
         let peers = self
             .call::<Peers>(&Empty {})
             .map(|peers| peers.items.into_iter().filter(|peer| peer.connected).count());
-        let status = self.call::<Status>(&Empty {});
-        let status = status.map(|status| (status.ordered, status.finalised, status.epoch, status.pending));
+        let status = self.call::<GetGossip>(&Empty {});
+        let status = status.map(|status| (status.blocks, status.stuck, status.epoch, status.pool));
         format!(
-            "cell {}: {:?}, {peers:?} peers; ordered, final, epoch, waiting: {status:?}",
+            "cell {}: {:?}, {peers:?} peers; blocks, stuck, epoch, waiting: {status:?}",
             self.place,
             self.state()
         )

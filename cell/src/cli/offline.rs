@@ -48,7 +48,7 @@ pub(super) fn rebuild(context: &Context) -> Result<ExitCode, Problem> {
         .iter()
         .map(|(service, entries)| (service.name().to_owned(), json!(entries)))
         .collect();
-    context.output.value(&json!({ "rebuilt": services, "root": report.root }))
+    context.output.value(&json!({ "rebuilt": services, "root": report.root, "rejoins": report.rejoins }))
 }
 
 /// Who the cell is, by its files alone.

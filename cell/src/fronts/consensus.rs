@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use protocol::consensus::{
     AdmitRequest, GRAPH_ROUNDS, GRAPH_ROUNDS_MAX, GetGossip, GossipView, Graph, GraphRequest, GraphView,
-    MemberView, NextNonceRequest, Submit, SubmitRequest, TxRef, TxStatus, TxView,
+    MemberView, NextNonceRequest, Submit, SubmitRequest, TakingView, TxRef, TxStatus, TxView,
 };
 use protocol::genesis::Member;
 use protocol::gossip::ForkProof;
 use protocol::shared::{Empty, ListRequest};
 use protocol::state::RootRequest;
 use protocol::transaction::{Intent, Transaction};
-use protocol::{CellId, Problem, ProblemKind};
+use protocol::{BlockIndex, CellId, Problem, ProblemKind};
 use tokio::time::Instant;
 
 use super::{front, not_draining};
@@ -204,6 +204,7 @@ async fn gossip(world: &World) -> Result<GossipView, Problem> {
         diverged: status.diverged,
         stuck: world.stuck().map(|problem| problem.to_string()),
         target: world.target(),
+        checkpoint: world.taking().map(|(block, keys, of)| TakingView { block: BlockIndex(block), keys, of }),
         members,
     })
 }

@@ -105,6 +105,11 @@ async fn readiness(world: &Arc<World>, services: &[ServiceStatus]) -> Readiness 
     } else if has_others && world.is_member() {
         return Readiness::Starting;
     }
+    if let Some((block, ..)) = world.taking() {
+        let have = world.bus.internal().state().root(RootRequest::default()).await;
+        let have = have.ok().and_then(|root| root.index).map_or(0, |index| index.0 + 1);
+        return Readiness::CatchingUp { have, target: block + 1 };
+    }
     match world.stuck() {
         Some(problem) if problem.code.ends_with(".diverged") => {
             return Readiness::Diverged { why: problem.to_string() };

@@ -30,7 +30,7 @@ pub(super) async fn run(world: &Arc<World>) -> Result<Ended, Problem> {
             epoch = all_final(world).await?;
             let members = part::next_epoch(world, epoch.epoch + 1).await?;
             if *members.set() != epoch.members {
-                return Ok(Ended::NoGossip);
+                return Ok(Ended::OtherPart);
             }
             may_change = false;
         }

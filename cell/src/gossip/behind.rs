@@ -16,8 +16,8 @@ use protocol::state::GetRequest;
 use protocol::{BlockIndex, CellId, Problem, ProblemKind, codec};
 
 use super::driver::Ended;
-use super::wire::{AskBlocks, Blocks};
-use super::{Input, Target, part};
+use super::wire::{Answer, Ask};
+use super::{Input, Target, checkpoint, part};
 use crate::network::Lane;
 use crate::node::World;
 
@@ -29,6 +29,8 @@ const ANSWER_BLOCKS_MAX: u64 = 256;
 const PAUSE: Duration = Duration::from_millis(250);
 /// A block that is open for so long is asked for.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
+/// How long a question for blocks may take.
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often one who is no member looks for new blocks.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 
@@ -58,8 +60,16 @@ pub(super) async fn catch_up(world: Arc<World>, target: Target) {
             }
             Ok(progress) if progress.ordered < target.base => {
                 world.set_target(Some(target.base));
-                if !take_over(&world, progress).await {
-                    tokio::time::sleep(PAUSE).await;
+                match take_over(&world, progress).await {
+                    Step::Taken => {}
+                    Step::Nothing => tokio::time::sleep(PAUSE).await,
+                    Step::Far => {
+                        if take_checkpoint(&world, progress).await
+                            && let Some(gossip) = world.gossip()
+                        {
+                            return gossip.tell(Input::Anew).await;
+                        }
+                    }
                 }
             }
             // They are being executed.
@@ -76,7 +86,7 @@ pub(super) async fn watch(world: Arc<World>) {
         tokio::time::sleep(STUCK_AFTER).await;
         let Ok(mut now) = progress(&world).await else { continue };
         let due = before.map_or(0, |before| before.ordered);
-        while now.finalised < due && take_over(&world, now).await {
+        while now.finalised < due && take_over(&world, now).await == Step::Taken {
             let Ok(next) = progress(&world).await else { break };
             now = next;
         }
@@ -103,10 +113,15 @@ pub(super) async fn observe(world: &Arc<World>) -> Result<Ended, Problem> {
     loop {
         let now = world.bus.internal().consensus().epoch(Empty {}).await?;
         if world.members().contains(&world.cell) {
-            return Ok(Ended::NoGossip);
+            return Ok(Ended::OtherPart);
         }
-        if take_over(world, now.progress).await {
-            continue;
+        match take_over(world, now.progress).await {
+            Step::Taken => continue,
+            Step::Far => {
+                take_checkpoint(world, now.progress).await;
+                continue;
+            }
+            Step::Nothing => {}
         }
         if let Some(next) = next_target(world, &now).await {
             // All that is said before it is here, final, so the state tells who is in it.
@@ -133,7 +148,7 @@ async fn believed(world: &World, finalised: u64) -> Vec<Target> {
     let members = world.members();
     let mut claims: BTreeMap<Target, u64> = BTreeMap::new();
     for cell in world.network().connected_peers() {
-        if let Ok(Blocks::Here { epoch, base, .. }) = ask(world, cell, finalised).await {
+        if let Ok(Answer::Blocks { epoch, base, .. }) = ask(world, cell, finalised).await {
             *claims.entry(Target { epoch, base }).or_default() += members.set().weight_of(&cell);
         }
     }
@@ -152,34 +167,72 @@ async fn progress(world: &World) -> Result<Progress, Problem> {
     world.bus.internal().consensus().epoch(Empty {}).await.map(|epoch| epoch.progress)
 }
 
-/// Asks one connected member after the other for the next blocks, until one has some.
-async fn take_over(world: &World, progress: Progress) -> bool {
-    let members = world.members();
-    for cell in world.network().connected_peers() {
-        if !members.contains(&cell) {
-            continue;
+/// Begins anew at a checkpoint; says whether it does.
+async fn take_checkpoint(world: &Arc<World>, progress: Progress) -> bool {
+    match checkpoint::take(world, progress.ordered).await {
+        Ok(()) => true,
+        Err(problem) => {
+            tracing::warn!(%problem, "no checkpoint was taken yet");
+            tokio::time::sleep(PAUSE).await;
+            false
         }
+    }
+}
+
+/// What came of asking for blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Some were taken over.
+    Taken,
+    /// There are none, or none that could be taken yet.
+    Nothing,
+    /// There are so many that a checkpoint is the shorter way, or they are not to be had any more.
+    Far,
+}
+
+/// Asks one connected cell after the other for the next blocks, until one has some.
+async fn take_over(world: &World, progress: Progress) -> Step {
+    let mut is_far = false;
+    let mut peers = world.network().connected_peers();
+    // Not always the same one first.
+    if !peers.is_empty() {
+        let turn = usize::try_from(progress.finalised).unwrap_or(0) % peers.len();
+        peers.rotate_left(turn);
+    }
+    for cell in peers {
         match take_from(world, cell, progress).await {
-            Ok(true) => return true,
-            Ok(false) => {}
+            Ok(Step::Taken) => return Step::Taken,
+            Ok(Step::Nothing) => {}
+            Ok(Step::Far) => is_far = true,
+            // It has begun at a checkpoint itself.
+            Err(problem) if problem.code == "consensus.unknown_block" => is_far = true,
             Err(problem) => tracing::warn!(%cell, %problem, "final blocks could not be taken over"),
         }
     }
-    false
+    if is_far { Step::Far } else { Step::Nothing }
 }
 
-async fn ask(world: &World, cell: CellId, from: u64) -> Result<Blocks, Problem> {
-    let bytes = world.network().request(Lane::Events, cell, codec::encode(&AskBlocks { from })).await?;
+async fn ask(world: &World, cell: CellId, from: u64) -> Result<Answer, Problem> {
+    let asked = world.network().request(Lane::Events, cell, codec::encode(&Ask::Blocks { from }));
+    // One whose connection has just died must not hold up asking the others.
+    let bytes = tokio::time::timeout(ASK_TIMEOUT, asked).await.map_err(|_| {
+        Problem::new(ProblemKind::Unreachable, "gossip.no_answer", format!("{cell} did not answer in time"))
+    })??;
     codec::decode(&bytes)
 }
 
-async fn take_from(world: &World, cell: CellId, before: Progress) -> Result<bool, Problem> {
+async fn take_from(world: &World, cell: CellId, before: Progress) -> Result<Step, Problem> {
     let mut proofs = match ask(world, cell, before.finalised).await? {
-        Blocks::Here { proofs, finalised, .. } => {
+        Answer::Blocks { proofs, finalised, .. } => {
+            let far = world.settings.consensus.checkpoint_blocks;
+            if finalised.saturating_sub(before.ordered) >= far && before.ordered == before.finalised {
+                return Ok(Step::Far);
+            }
             world.set_target(Some(finalised).filter(|finalised| *finalised > before.ordered));
             proofs
         }
-        Blocks::Refused { problem } => return Err(problem),
+        Answer::Refused { problem } => return Err(problem),
+        Answer::Checkpoint { .. } | Answer::Chunk { .. } => return Ok(Step::Nothing),
     };
     // Those of the next members are checked once the state here names them.
     let present = world.bus.internal().consensus().epoch(Empty {}).await?;
@@ -193,9 +246,10 @@ async fn take_from(world: &World, cell: CellId, before: Progress) -> Result<bool
         return match next.filter(is_next) {
             Some(header) if before.finalised == before.ordered => {
                 let members = part::next_epoch(world, header.epoch).await?;
-                Ok(members.set().hash() == header.members)
+                let is_begun = members.set().hash() == header.members;
+                Ok(if is_begun { Step::Taken } else { Step::Nothing })
             }
-            _ => Ok(false),
+            _ => Ok(Step::Nothing),
         };
     }
     let genesis = world.genesis.hash();
@@ -206,20 +260,22 @@ async fn take_from(world: &World, cell: CellId, before: Progress) -> Result<bool
     let proofs = checked.await??;
     let after = world.bus.internal().consensus().adopt(AdoptRequest { proofs }).await?;
     world.pool.advance(after);
-    Ok((after.ordered, after.finalised) > (before.ordered, before.finalised))
+    let is_more = (after.ordered, after.finalised) > (before.ordered, before.finalised);
+    Ok(if is_more { Step::Taken } else { Step::Nothing })
 }
 
-/// Answers a question for final blocks.
+/// Answers a question for final blocks, or for a checkpoint.
 pub async fn serve(world: &World, bytes: &[u8]) -> Vec<u8> {
-    let answer = match try_serve(world, bytes).await {
-        Ok(answer) => answer,
-        Err(problem) => Blocks::Refused { problem },
+    let answer = match codec::decode(bytes) {
+        Ok(Ask::Blocks { from }) => blocks(world, from).await,
+        Ok(Ask::Checkpoint) => checkpoint::offer(world).await,
+        Ok(Ask::Chunk { at, after }) => checkpoint::part(world, at, after).await,
+        Err(problem) => Err(problem),
     };
-    codec::encode(&answer)
+    codec::encode(&answer.unwrap_or_else(|problem| Answer::Refused { problem }))
 }
 
-async fn try_serve(world: &World, bytes: &[u8]) -> Result<Blocks, Problem> {
-    let AskBlocks { from } = codec::decode(bytes)?;
+async fn blocks(world: &World, from: u64) -> Result<Answer, Problem> {
     let EpochView { epoch, base, progress, .. } = world.bus.internal().consensus().epoch(Empty {}).await?;
     let finalised = progress.finalised;
     let (mut proofs, mut size) = (Vec::new(), 0);
@@ -243,5 +299,5 @@ async fn try_serve(world: &World, bytes: &[u8]) -> Result<Blocks, Problem> {
         block.proof.handoffs.clear();
         proofs.push(block.proof);
     }
-    Ok(Blocks::Here { proofs, finalised, epoch, base })
+    Ok(Answer::Blocks { proofs, finalised, epoch, base })
 }

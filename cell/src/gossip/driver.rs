@@ -60,8 +60,8 @@ pub struct Start {
 pub enum Ended {
     /// Nobody holds its handle any more.
     Stopped,
-    /// An epoch has begun in which this cell gossips with nobody: it is no member, or the only one.
-    NoGossip,
+    /// This cell has another part now: an epoch has begun in which it is no member, or the only one, or it stands elsewhere.
+    OtherPart,
 }
 
 /// What was waited for.
@@ -240,7 +240,7 @@ impl Driver {
         loop {
             self.act();
             if self.ended {
-                return Ok(Ended::NoGossip);
+                return Ok(Ended::OtherPart);
             }
             let record_due_us = if self.recording { u64::MAX } else { self.record_due_us };
             let wake = self.clock.at(self.gossip.next_timeout_us().min(record_due_us));
@@ -264,6 +264,7 @@ impl Driver {
         let now = self.clock.now_us();
         match input {
             Input::ToSay => {}
+            Input::Anew => self.ended = true,
             Input::Peers => self.meet(),
             Input::Final(blocks) => self.progress.finalised = self.progress.finalised.max(blocks),
             Input::CaughtUp(target, progress, members) => {

@@ -6,6 +6,7 @@
 //!   over whatever is a [`Host`]: the cell (`seat`), or a load program that orders opaque bytes.
 //! - `pool` holds what waits to be put into this cell's next event.
 //! - `behind` takes final blocks over where the events are no longer to be had.
+//! - `checkpoint` takes the state after a final block from others, and offers it to them.
 //! - `alone` orders for a network of one.
 //! - `look` shows the last rounds of the graph.
 //!
@@ -28,6 +29,7 @@
 mod alone;
 mod behind;
 mod checker;
+mod checkpoint;
 mod driver;
 mod look;
 mod members;
@@ -162,6 +164,8 @@ pub enum Input {
     Final(u64),
     /// Blocks were taken over up to a target; its epoch begins, with these members.
     CaughtUp(Target, Progress, Arc<Members>),
+    /// This cell stands elsewhere now: the driver ends, and another one begins from what is durable.
+    Anew,
     /// Somebody wants to see the last so many rounds.
     Look(u64, oneshot::Sender<LastRounds>),
 }

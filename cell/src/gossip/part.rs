@@ -16,7 +16,7 @@ use protocol::{BlockIndex, CellId, Problem, TxId};
 
 use super::driver::{Driver, Ended, Start};
 use super::seat::{self, Seat, fill_pool};
-use super::{GossipSettings, Host, Input, Members, alone, behind, pool};
+use super::{GossipSettings, Host, Input, Members, alone, behind, checkpoint, pool};
 use crate::node::World;
 
 /// The pause before what failed begins anew.
@@ -33,7 +33,7 @@ async fn keep_running(world: Arc<World>, seat: Arc<Seat>) {
     loop {
         match take_part(&world, &seat).await {
             Ok(Ended::Stopped) => return,
-            Ok(Ended::NoGossip) => {}
+            Ok(Ended::OtherPart) => {}
             Err(problem) => {
                 tracing::error!(%problem, "consensus begins anew from what is durable");
                 tokio::time::sleep(RESTART_PAUSE).await;
@@ -49,6 +49,15 @@ async fn take_part(world: &Arc<World>, seat: &Arc<Seat>) -> Result<Ended, Proble
     world.set_members(Arc::clone(&members));
     world.set_gossip(None);
     meet(world, &members).await;
+    if epoch.rejoins {
+        let ordered = epoch.progress.ordered;
+        while let Err(problem) = checkpoint::take(world, ordered).await {
+            tracing::warn!(%problem, "this cell has diverged, and has no checkpoint of the others yet");
+            tokio::time::sleep(RESTART_PAUSE).await;
+        }
+        return Ok(Ended::OtherPart);
+    }
+    checkpoint::finish(world).await?;
     if !members.contains(&world.cell) {
         return behind::observe(world).await;
     }

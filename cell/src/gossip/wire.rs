@@ -1,9 +1,10 @@
-//! What members push to each other, and how final blocks are asked for.
+//! What members push to each other, and how final blocks and checkpoints are asked for.
 
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use protocol::block::BlockProof;
-use protocol::{Hash, Problem};
+use protocol::state::{Checkpoint, Chunk};
+use protocol::{BlockIndex, Hash, Problem};
 
 /// What is pushed.
 #[derive(Debug, Encode, Decode)]
@@ -53,20 +54,37 @@ pub(super) enum Frame {
     },
 }
 
-/// A request for final blocks.
+/// What is asked for, of whoever is connected.
 #[derive(Debug, Encode, Decode)]
-pub(super) struct AskBlocks {
-    /// The first.
+pub(super) enum Ask {
+    /// Final blocks.
     #[n(0)]
-    pub(super) from: u64,
+    Blocks {
+        /// The first.
+        #[n(0)]
+        from: u64,
+    },
+    /// The newest checkpoint.
+    #[n(1)]
+    Checkpoint,
+    /// A part of the state of a checkpoint.
+    #[n(2)]
+    Chunk {
+        /// The checkpoint's block.
+        #[n(0)]
+        at: BlockIndex,
+        /// Keys whose hash is above this one.
+        #[n(1)]
+        after: Option<Hash>,
+    },
 }
 
 /// The reply.
 #[derive(Debug, Encode, Decode)]
-pub(super) enum Blocks {
-    /// Some of them.
+pub(super) enum Answer {
+    /// Some blocks, or none.
     #[n(0)]
-    Here {
+    Blocks {
         /// Blocks in order, with what makes them final.
         #[n(0)]
         proofs: Vec<BlockProof>,
@@ -80,11 +98,28 @@ pub(super) enum Blocks {
         #[n(3)]
         base: u64,
     },
-    /// None.
+    /// Nothing.
     #[n(1)]
     Refused {
         /// Why.
         #[n(0)]
         problem: Problem,
+    },
+    /// A checkpoint.
+    #[n(2)]
+    Checkpoint {
+        /// Which.
+        #[n(0)]
+        checkpoint: Checkpoint,
+        /// Its block, proven from the genesis on.
+        #[n(1)]
+        proof: BlockProof,
+    },
+    /// A part of a checkpoint's state.
+    #[n(3)]
+    Chunk {
+        /// The part, with its proof.
+        #[n(0)]
+        chunk: Chunk,
     },
 }

@@ -12,7 +12,7 @@ use protocol::block::{Attestation, Block};
 use protocol::consensus::{BlockRef, ExecutedRequest};
 use protocol::market::ObserveBlockRequest;
 use protocol::shared::Empty;
-use protocol::state::{Applied, ApplyRequest, RootRequest};
+use protocol::state::{Applied, ApplyRequest, PruneRequest, RootRequest};
 use protocol::{BlockIndex, Problem, ProblemKind};
 use tokio::sync::mpsc;
 
@@ -26,6 +26,10 @@ const TAKE_MAX: usize = 256;
 const BLOCKS_MAX: usize = 64;
 /// The pause before what failed is tried again; doubles up to the longest.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// How often old states are given up, and the pause between two parts of that.
+const PRUNE_EVERY: Duration = Duration::from_secs(10);
+/// See [`PRUNE_EVERY`].
+const PRUNE_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two tries.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 
@@ -63,6 +67,24 @@ pub(super) async fn run(world: Arc<World>, mut effects: Effects<consensus::Effec
         }
         if says || last.is_some() {
             world.say();
+        }
+    }
+}
+
+/// Gives up the states of old blocks, if that is set.
+pub(super) async fn prune(world: Arc<World>) {
+    let keep_blocks = world.settings.state.keep_blocks;
+    while keep_blocks > 0 {
+        tokio::time::sleep(PRUNE_EVERY).await;
+        loop {
+            match world.bus.internal().state().prune(PruneRequest { keep_blocks }).await {
+                Ok(pruned) if pruned.more => tokio::time::sleep(PRUNE_PAUSE).await,
+                Ok(_) => break,
+                Err(problem) => {
+                    tracing::debug!(%problem, "old states were not given up; it is tried again");
+                    break;
+                }
+            }
         }
     }
 }

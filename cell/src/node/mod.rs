@@ -209,6 +209,7 @@ async fn start_rooms(
     supervisor.run_effects(world);
     gossip::start(world);
     world.edge.spawn(sweep(Arc::clone(world)));
+    world.edge.spawn(blocks::prune(Arc::clone(world)));
     let server = http::Server::start(world).await?;
     world.set_http(server.url());
     Ok(server)

@@ -7,6 +7,7 @@ use journal::Backend;
 use machine::Machine;
 use protocol::action::ServiceWords;
 use protocol::identity::{AddContactRequest, Request};
+use protocol::shared::Empty;
 use protocol::{Problem, ProblemKind, Service};
 
 use crate::actor::{Gauges, Grant, JournalPlace, open_service};
@@ -23,6 +24,8 @@ pub struct RebuildReport {
     pub services: Vec<(Service, u64)>,
     /// The state root that came out.
     pub root: Option<String>,
+    /// Whether this cell had diverged: when it is started it takes the state from the others.
+    pub rejoins: bool,
 }
 
 /// Deletes the views of a stopped cell and folds its journals again. `progress` is told how many
@@ -73,7 +76,22 @@ pub fn rebuild(
     store.flush()?;
     let machine = state::StateMachine::new(genesis, folder::modules());
     let root = root_of(&machine, &store)?;
-    Ok(RebuildReport { services, root })
+    drop(store);
+    let rejoins = rejoin(dir, &keyring, &machine)?;
+    Ok(RebuildReport { services, root, rejoins })
+}
+
+/// One that has diverged comes to the same root again, however often it folds its journals: it is to go on from what the others have.
+fn rejoin(dir: &Path, keyring: &Keyring, state: &state::StateMachine) -> Result<bool, Problem> {
+    use protocol::consensus::{Answer, Request};
+    let modules = Arc::clone(&state.modules);
+    let machine = consensus::ConsensusMachine { genesis: Arc::clone(&state.genesis), modules };
+    let mut consensus = Offline::open(machine, dir, keyring)?;
+    consensus.ask(Request::Rejoin(Empty {}))?;
+    let rejoins =
+        matches!(consensus.ask(Request::GetEpoch(Empty {}))?, Answer::GetEpoch(epoch) if epoch.rejoins);
+    consensus.close()?;
+    Ok(rejoins)
 }
 
 /// The root of a rebuilt state.

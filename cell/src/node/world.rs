@@ -140,6 +140,7 @@ pub struct World {
     gossip: RwLock<Option<gossip::Handle>>,
     members: RwLock<Arc<gossip::Members>>,
     is_stalled: AtomicBool,
+    taking: Mutex<Option<(u64, u64, u64)>>,
     target: Mutex<Option<u64>>,
 }
 
@@ -183,6 +184,7 @@ impl World {
             stuck: Mutex::default(),
             gossip: RwLock::default(),
             is_stalled: AtomicBool::new(false),
+            taking: Mutex::default(),
             target: Mutex::default(),
         }
     }
@@ -215,7 +217,7 @@ impl World {
         self.stuck.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn set_stuck(&self, why: Option<Problem>) {
+    pub(crate) fn set_stuck(&self, why: Option<Problem>) {
         *self.stuck.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
@@ -240,6 +242,15 @@ impl World {
     /// Whether this cell is a member of the present epoch.
     pub fn is_member(&self) -> bool {
         self.members().contains(&self.cell)
+    }
+
+    /// The checkpoint that is being taken: its block, how many of its keys are here, and how many it is said to have.
+    pub fn taking(&self) -> Option<(u64, u64, u64)> {
+        *self.taking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_taking(&self, taking: Option<(u64, u64, u64)>) {
+        *self.taking.lock().unwrap_or_else(PoisonError::into_inner) = taking;
     }
 
     /// Whether blocks have been ordered and not final for a while.

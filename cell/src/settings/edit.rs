@@ -32,6 +32,11 @@ const DOCS: &[(&str, &str)] = &[
     ("message.batches_in_flight_max", "Batches to one peer under way."),
     ("consensus.event_interval_us", "Microseconds between two events of this cell, at least."),
     ("consensus.patience_us", "Microseconds after which an event is made that brings no round forward."),
+    (
+        "consensus.checkpoint_blocks",
+        "From how many blocks behind on a checkpoint is taken instead of blocks.",
+    ),
+    ("state.keep_blocks", "How many of the newest blocks' states can be read and proven; 0 keeps all."),
     ("identity.trust_half_life_days", "Trust falls by half in so many days without contact."),
     ("identity.shared_min", "Shared messages before trust counts."),
     ("identity.session_ttl_s", "How long a session lives."),

@@ -38,6 +38,8 @@ pub struct Settings {
     pub identity: Identity,
     /// Consensus.
     pub consensus: Consensus,
+    /// The replicated state.
+    pub state: State,
     /// Services.
     pub service: Service,
     /// Journals.
@@ -134,6 +136,16 @@ pub struct Consensus {
     pub event_interval_us: u64,
     /// Microseconds after which an event is made that brings no round forward.
     pub patience_us: u64,
+    /// From how many blocks behind on this cell takes a checkpoint instead of the blocks.
+    pub checkpoint_blocks: u64,
+}
+
+/// `[state]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct State {
+    /// How many of the newest blocks' states can be read and proven; 0 keeps all.
+    pub keep_blocks: u64,
 }
 
 /// `[service]`
@@ -227,7 +239,7 @@ impl Default for Identity {
 
 impl Default for Consensus {
     fn default() -> Self {
-        Self { event_interval_us: 3_000, patience_us: 20_000 }
+        Self { event_interval_us: 3_000, patience_us: 20_000, checkpoint_blocks: 1_024 }
     }
 }
 
@@ -370,6 +382,9 @@ fn bad_value(path: &Path, why: &str) -> Problem {
     .hint("cell config show lists every setting with its default")
 }
 
+/// The fewest states that are kept, unless all are: others read a checkpoint from them while new blocks come.
+const KEEP_BLOCKS_MIN: u64 = 1_024;
+
 /// What types cannot say.
 fn check(settings: &Settings, path: &Path) -> Result<(), Problem> {
     let wrong = if settings.cell.name.is_empty() || settings.cell.name.len() > 64 {
@@ -392,6 +407,10 @@ fn check(settings: &Settings, path: &Path) -> Result<(), Problem> {
         "network.threads is at most 64"
     } else if !(100..=1_000_000).contains(&settings.consensus.event_interval_us) {
         "consensus.event_interval_us is from 100 to 1000000"
+    } else if settings.consensus.checkpoint_blocks == 0 {
+        "consensus.checkpoint_blocks is at least 1"
+    } else if (1..KEEP_BLOCKS_MIN).contains(&settings.state.keep_blocks) {
+        "state.keep_blocks is 0, or at least 1024"
     } else if !(1_000..=10_000_000).contains(&settings.consensus.patience_us) {
         "consensus.patience_us is from 1000 to 10000000"
     } else if settings.identity.trust_half_life_days == 0 {

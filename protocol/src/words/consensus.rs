@@ -371,6 +371,17 @@ words! {
         pub events: Vec<GraphEvent>,
     }
 
+    /// A checkpoint that is being taken from others.
+    #[derive(Copy, Eq)]
+    pub struct TakingView {
+        /// Its block.
+        pub block: BlockIndex,
+        /// Keys that are here.
+        pub keys: u64,
+        /// Keys that it is said to have.
+        pub of: u64,
+    }
+
     /// All about consensus that an operator asks, as it is at this cell.
     #[derive(Eq)]
     pub struct GossipView {
@@ -414,6 +425,8 @@ words! {
         pub stuck: Option<String>,
         /// How many blocks others have, while this cell takes them over.
         pub target: Option<u64>,
+        /// The checkpoint that this cell takes, while it does.
+        pub checkpoint: Option<TakingView>,
         /// The members, in their order.
         pub members: Vec<MemberView>,
     }
