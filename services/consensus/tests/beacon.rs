@@ -356,6 +356,9 @@ fn a_minority_that_withholds_changes_nothing() {
     assert_eq!(value(&[2, 3, 4], &[0, 1], false), None, "less than a third finds nothing");
     let mut network = Network::new(7, 1);
     assert_eq!(network.deal_all(&[0, 1], 1), [], "and what less than a third has dealt is not fixed");
+    let mut network = Network::new(3, 1);
+    assert_eq!(network.deal_all(&[0], 1), [], "nor what a third has dealt");
+    assert_eq!(network.deal_all(&[1], 1), [News::Fixed { draw: 1 }]);
 }
 
 #[test]
@@ -373,6 +376,7 @@ fn whoever_lies_is_named_and_left_out() {
     let good: Vec<Opening> = (1..3).map(|member| network.open(member, 1)).collect();
     assert!(network.beacons[0].hear(&bad).expect_err("refused").is_evidence());
     let again = network.open(0, 1);
+    assert_eq!(network.beacons[0].hear(&again), Ok(None), "no more of this member's before they are ordered");
     let words = [&bad, &again, &good[0], &good[1]].map(Word::Opening);
     let news = network.order(&words);
     assert!(

@@ -69,9 +69,7 @@ pub fn deal(holders: &Holders, key: &SigningKey, draw: u64, seed: &[u8; 32]) -> 
     let dealer = signing::cell_id(key);
     holders.of(&dealer).ok_or(Refusal::UnknownMember)?;
     let threshold = holders.threshold();
-    let text = Text::new("celluler 2026-11 beacon secret").bytes32(seed).bytes32(holders.hash.as_bytes());
-    let text = text.context(&holders.genesis, holders.epoch, draw, &dealer);
-    let secrets = Zeroizing::new(text.scalars(2 * threshold));
+    let secrets = secrets(holders, &dealer, draw, seed);
     let (polynomial, mask) = secrets.split_at(threshold);
     let eighth = group::eighth();
     let places = (0..holders.shares()).map(group::place).zip(holders.keys());
@@ -96,6 +94,13 @@ pub fn deal(holders: &Holders, key: &SigningKey, draw: u64, seed: &[u8; 32]) -> 
         signature: Signature::from_bytes([0; 64]),
     };
     Ok(dealing.sign(key, &holders.genesis))
+}
+
+/// The coefficients of the polynomial, and those of what hides it in the proof.
+fn secrets(holders: &Holders, dealer: &CellId, draw: u64, seed: &[u8; 32]) -> Zeroizing<Vec<Scalar>> {
+    let text = Text::new("celluler 2026-11 beacon secret").bytes32(seed).bytes32(holders.hash.as_bytes());
+    let text = text.context(&holders.genesis, holders.epoch, draw, dealer);
+    Zeroizing::new(text.scalars(2 * holders.threshold()))
 }
 
 /// Checks a dealing. A function of its bytes and of the members, the same everywhere.
@@ -150,4 +155,78 @@ fn challenge(
         .list(shares)
         .list(&group::compress(masked))
         .scalar()
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::GenesisHash;
+
+    use super::super::open::{base, check_opening, open};
+    use super::*;
+
+    fn key(member: u8) -> SigningKey {
+        SigningKey::from_bytes(&[member; 32])
+    }
+
+    /// An opened share is what the dealers could say of it together, without its holder's key: that key is not in it (ADR 0015).
+    #[test]
+    fn an_opening_is_made_of_what_the_dealers_know() {
+        let members: Vec<_> =
+            (1..=3).map(|member| (signing::cell_id(&key(member)), u64::from(member))).collect();
+        let holders = Holders::new(GenesisHash::ZERO, 1, &members).expect("three");
+        let dealers = [(1, [7; 32]), (3, [8; 32])];
+        let dealt = dealers.map(|(dealer, seed)| {
+            let dealing = deal(&holders, &key(dealer), 5, &seed).expect("a member deals");
+            check_dealing(&holders, &dealing).expect("it holds")
+        });
+        let sealed = Sealed::new(&holders, 5, &dealt);
+        let known_at = |share: usize| -> Scalar {
+            let at = group::place(share);
+            let of_dealer = |(dealer, seed): &(u8, [u8; 32])| {
+                let secrets = secrets(&holders, &signing::cell_id(&key(*dealer)), 5, seed);
+                group::evaluate(&secrets[..holders.threshold()], &at)
+            };
+            dealers.iter().map(of_dealer).sum()
+        };
+        let mut share = 0;
+        for member in 1..=3 {
+            let opening = open(&holders, &key(member), &sealed).expect("it holds shares");
+            check_opening(&holders, &sealed, &opening).expect("it holds");
+            for point in group::read_points(opening.shares.as_slice()).expect("points") {
+                assert_eq!(point, base() * known_at(share), "share {share}");
+                share += 1;
+            }
+        }
+        assert_eq!(share, holders.shares());
+    }
+
+    /// A dealer that knows every exponent, but of points on no polynomial of the degree, finds no proof by going the honest way.
+    #[test]
+    fn shares_of_too_high_a_degree_are_refused() {
+        let members: Vec<_> = (1..=4).map(|member| (signing::cell_id(&key(member)), 1)).collect();
+        let holders = Holders::new(GenesisHash::ZERO, 1, &members).expect("four");
+        let dealer = signing::cell_id(&key(1));
+        let polynomial: Vec<Scalar> = (1u64..=3).map(Scalar::from).collect();
+        let mask = [Scalar::from(9u8), Scalar::from(10u8)];
+        let places = || (0..4).map(group::place).zip(holders.keys());
+        let shares: Vec<EdwardsPoint> =
+            places().map(|(at, key)| key * (group::evaluate(&polynomial, &at) * group::eighth())).collect();
+        let shares = group::compress(&shares);
+        let masked: Vec<EdwardsPoint> = places().map(|(at, key)| key * group::evaluate(&mask, &at)).collect();
+        let challenge = challenge(&holders, 1, &dealer, &shares, &masked);
+        let responses =
+            mask.iter().zip(&polynomial).map(|(mask, secret)| (mask + challenge * secret).to_bytes());
+        let dealing = Dealing {
+            epoch: 1,
+            draw: 1,
+            dealer,
+            shares: Elements::new(shares).expect("few"),
+            challenge: challenge.to_bytes(),
+            responses: Elements::new(responses.collect()).expect("few"),
+            signature: Signature::from_bytes([0; 64]),
+        };
+        let signed = dealing.sign(&key(1), &GenesisHash::ZERO);
+        let refused = check_dealing(&holders, &signed).expect_err("refused");
+        assert_eq!(refused, Refusal::BadDealing { why: "the proof does not hold" });
+    }
 }

@@ -3,7 +3,7 @@
 //! Of each member the first dealing for a draw counts, and the first opening of one, if it is signed: who signs a bad one is out for that
 //! draw. So a member costs the others one check a draw and kind, however much it sends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ed25519_dalek::SigningKey;
 use protocol::beacon::{Dealing, Opening};
@@ -80,6 +80,8 @@ struct Open {
     sealed: Sealed,
     /// Openings that hold, ordered or not.
     heard: BTreeMap<CellId, (Opening, Opened)>,
+    /// Members of whom a bad one was heard: no more of theirs are checked before they are ordered.
+    refused: BTreeSet<CellId>,
     /// Of members whose opening was ordered, how many shares it opens; of a bad one, none.
     ordered: BTreeMap<CellId, usize>,
 }
@@ -224,9 +226,17 @@ impl Beacon {
         if let Some(open) = &mut draw.open
             && draw.value.is_none()
             && !open.heard.contains_key(&opening.member)
+            && !open.refused.contains(&opening.member)
         {
-            let opened = open::check_opening(holders, &open.sealed, opening)?;
-            open.heard.insert(opening.member, (opening.clone(), opened));
+            match open::check_opening(holders, &open.sealed, opening) {
+                Ok(opened) => open.heard.insert(opening.member, (opening.clone(), opened)),
+                Err(why) => {
+                    if why != Refusal::NotSigned {
+                        open.refused.insert(opening.member);
+                    }
+                    return Err(why);
+                }
+            };
             draw.value = open.value(holders);
         }
         Ok(draw.value)
@@ -305,7 +315,8 @@ impl Beacon {
         }
         let gathering = self.gathering.remove(&number)?;
         let sealed = Sealed::new(&self.holders, number, &gathering.dealings);
-        let open = Open { sealed, heard: BTreeMap::new(), ordered: BTreeMap::new() };
+        let open =
+            Open { sealed, heard: BTreeMap::new(), refused: BTreeSet::new(), ordered: BTreeMap::new() };
         self.draws.push(Draw { round: Round(self.round), value: None, open: Some(open) });
         let later = self.early.split_off(&(number + 1, CellId::from_bytes([0; 32])));
         for opening in std::mem::replace(&mut self.early, later).into_values() {

@@ -146,7 +146,7 @@ pub fn combine<'a>(
 }
 
 /// The base: of it, a member's key is as much as its ed25519 key is of theirs.
-fn base() -> EdwardsPoint {
+pub(super) fn base() -> EdwardsPoint {
     ED25519_BASEPOINT_POINT.mul_by_cofactor()
 }
 

@@ -38,6 +38,7 @@ const INDEX_END: usize = 3;
 
 const ONE_SET: &str = "one epoch has one member set";
 const IN_TURN: &str = "no block is final before the one that made its members";
+const ONE_WORD: &str = "no honest cell gives two words for an index";
 const ONE_BLOCK: &str = "there is one final block at an index";
 
 fn is_supermajority(of: Set, set: Set) -> bool {
@@ -54,6 +55,8 @@ enum Rule {
     Ordered,
     /// Broken: what the old graph orders after the change is not void.
     GoesOn,
+    /// Broken: a cell gives its word before it has synced what it gives it for.
+    Unsynced,
 }
 
 /// The hashgraph of an epoch.
@@ -97,6 +100,8 @@ struct Cell {
     memory: Progress,
     /// What is synced. Its chain is what the cell has given its word for.
     disk: Progress,
+    /// Words, by index, that it gave before a crash and knows nothing of.
+    forgotten: BTreeSet<(usize, Done)>,
     damaged: bool,
 }
 
@@ -256,7 +261,7 @@ impl Model for Epochs {
             let first = Graph { epoch: 0, members: FOUNDERS, first: 0 };
             let graph = Some(first).filter(|graph| graph.members & bit != 0);
             let fresh = Progress { chain: Vec::new(), closed: 0, graph, diverged: false };
-            Cell { memory: fresh.clone(), disk: fresh, damaged: false }
+            Cell { memory: fresh.clone(), disk: fresh, forgotten: BTreeSet::new(), damaged: false }
         };
         vec![World { cells: HONEST.map(cell).to_vec(), orders: BTreeMap::new(), may_damage: true }]
     }
@@ -284,7 +289,15 @@ impl Model for Epochs {
         match step {
             Step::Order(graph, content) => next.orders.entry(graph).or_default().push(content),
             Step::Sync(place) => next.cells[place].disk = last.cells[place].memory.clone(),
-            Step::Crash(place) => next.cells[place].memory = last.cells[place].disk.clone(),
+            Step::Crash(place) => {
+                let Cell { memory, disk, .. } = &last.cells[place];
+                if self.rule == Rule::Unsynced {
+                    let lost =
+                        (0..).zip(&memory.chain).skip(disk.chain.len()).map(|(index, done)| (index, *done));
+                    next.cells[place].forgotten.extend(lost);
+                }
+                next.cells[place].memory = disk.clone();
+            }
             Step::Damage(place) => {
                 next.cells[place].damaged = true;
                 next.may_damage = false;
@@ -316,6 +329,14 @@ impl Model for Epochs {
                     })
                 };
                 (0..INDEX_END).flat_map(|index| world.proven(index)).all(|done| made(&done.graph))
+            }),
+            Property::<Self>::always(ONE_WORD, |_, world| {
+                world.cells.iter().all(|cell| {
+                    let same = |(index, done): &(usize, Done)| {
+                        cell.memory.chain.get(*index).is_none_or(|now| now == done)
+                    };
+                    cell.forgotten.iter().all(same)
+                })
             }),
             Property::<Self>::always(ONE_BLOCK, |_, world| {
                 (0..INDEX_END).all(|index| {
@@ -377,4 +398,9 @@ fn an_epoch_that_begins_when_the_change_is_only_ordered_has_final_blocks_too_ear
 #[test]
 fn a_graph_that_goes_on_after_the_change_makes_two_final_blocks_at_one_index() {
     check_broken(Rule::GoesOn, ONE_BLOCK);
+}
+
+#[test]
+fn a_word_that_is_given_before_it_is_synced_may_be_given_twice() {
+    check_broken(Rule::Unsynced, ONE_WORD);
 }
