@@ -168,7 +168,7 @@ mod tests {
         SigningKey::from_bytes(&[member; 32])
     }
 
-    /// An opened share is what the dealers could say of it together, without its holder's key: that key is not in it (ADR 0015).
+    /// An opened share is what the dealers could say of it together, without its holder's key: that key is not in it (ADR 0020).
     #[test]
     fn an_opening_is_made_of_what_the_dealers_know() {
         let members: Vec<_> =
