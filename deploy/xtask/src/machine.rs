@@ -1,5 +1,5 @@
 //! What a fresh machine lacks: libclang and a C++ compiler, for the RocksDB bindings; for the tests, Node.js
-//! and npm, whose `hypercore` package journals are tested against.
+//! and npm, whose `hypercore` package journals are tested against, and iproute2, which makes the networks that cells are cut off in.
 
 use std::path::Path;
 use std::process::Command;
@@ -31,6 +31,9 @@ pub(crate) fn prepare_tests() -> Done {
     }
     if !works("npm") {
         missing.push("npm");
+    }
+    if !works("ip") || !works("tc") {
+        missing.push("iproute2");
     }
     install(missing)
 }

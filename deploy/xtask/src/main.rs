@@ -3,12 +3,12 @@
 //! - `up [--cells N] [--once]`: builds, makes a local network, starts it, sends one message of each
 //!   type, shows what happened, stays up. `--once` ends after the show.
 //! - `test`: formatting, lints, docs, all tests. What continuous integration runs.
-//! - `bench [bus] [messages] [cells] [journal] [peers] [hashgraph]`: the measured tables of `docs/benchmarks.md`;
+//! - `bench [bus] [messages] [cells] [journal] [peers] [hashgraph] [beacon] [consensus]`: the measured tables of `docs/benchmarks.md`;
 //!   `peers` is the journal beside the JavaScript and Rust packages.
 //! - `verify`: the quick half of `test` (formatting and lints); `fix`: repairs what can be repaired.
 //! - `campaign`: the crash test with many more kills. `campaign fuzz [SECONDS]`: the fuzz targets of the
 //!   journal, guided by coverage, each for so long (300 unless told); needs cargo-fuzz and a nightly toolchain.
-//!   `campaign partitions`: seven cells in network namespaces, cut, flapping, losing, killed; needs root.
+//!   `campaign partitions`: the last part of `test` alone, seven cells in network namespaces; needs root.
 //!   `campaign sim [SEEDS]`: more seeds of the simulated network (1000 unless told).
 //!
 //! Everything is built with the one profile `release`: see Cargo.toml.
@@ -34,7 +34,9 @@ fn main() -> ExitCode {
         Some("fix") => fix(),
         Some("campaign") => match rest.first().map(String::as_str) {
             Some("fuzz") => fuzz(rest.get(1).map_or("300", String::as_str)),
-            Some("partitions") => partitions(),
+            Some("partitions") => machine::prepare_tests()
+                .and_then(|()| cargo(&["build", "--release", "--locked", "--workspace", "--bins"]))
+                .and_then(|()| partitions()),
             Some("sim") => simulate(rest.get(1).map_or("1000", String::as_str)),
             _ => machine::prepare().and_then(|()| campaign()),
         },
@@ -64,12 +66,13 @@ fn test() -> Done {
     // The programs that the tests start, with the features that the tests are built with: built apart,
     // half of the dependencies would be compiled twice.
     cargo(&["build", "--release", "--locked", "--workspace", "--bins"])?;
-    cargo(&["test", "--release", "--workspace", "--locked"])
+    cargo(&["test", "--release", "--workspace", "--locked"])?;
+    partitions()
 }
 
 /// Benches of single crates, which are started on their own: which of which. `peers` runs JavaScript.
-const CRATE_BENCHES: [(&str, &str); 3] =
-    [("journal", "journal"), (PEERS, "journal"), ("hashgraph", "consensus")];
+const CRATE_BENCHES: [(&str, &str); 4] =
+    [("journal", "journal"), (PEERS, "journal"), ("hashgraph", "consensus"), ("beacon", "consensus")];
 const PEERS: &str = "peers";
 
 fn prepare_bench(rest: &[String]) -> Done {
@@ -113,11 +116,10 @@ fn campaign() -> Done {
         .env("CRASH_KILLS", "400"))
 }
 
-/// Runs seven cells in network namespaces, one test at a time.
+/// Runs seven cells in network namespaces, one test at a time and with nothing beside it.
 fn partitions() -> Done {
-    cargo(&["build", "--release", "--locked", "--workspace", "--bins"])?;
     run(Command::new("cargo")
-        .args(["test", "--release", "--locked", "-p", "celluler-tests", "--test", "partitions"])
+        .args(["test", "--release", "--locked", "--workspace", "--test", "partitions"])
         .args(["--", "--nocapture", "--test-threads=1"]))
 }
 
