@@ -32,7 +32,7 @@ pub(crate) fn prepare_tests() -> Done {
     if !works("npm") {
         missing.push("npm");
     }
-    if !works("ip") || !works("tc") {
+    if !answers("ip", "-V") || !answers("tc", "-V") {
         missing.push("iproute2");
     }
     install(missing)
@@ -75,7 +75,11 @@ fn has_libclang() -> bool {
 }
 
 fn works(program: &str) -> bool {
-    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+    answers(program, "--version")
+}
+
+fn answers(program: &str, question: &str) -> bool {
+    Command::new(program).arg(question).output().is_ok_and(|output| output.status.success())
 }
 
 fn am_root() -> bool {
