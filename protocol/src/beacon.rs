@@ -8,9 +8,23 @@
 use ed25519_dalek::SigningKey;
 use minicbor::decode::Error;
 use minicbor::{Decode, Decoder, Encode, Encoder};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::id::{CellId, GenesisHash, Hash};
 use crate::signing::{self, Signature, SignedText};
+
+/// A value that the beacon has drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Drawn {
+    /// Which draw of its epoch, from 1.
+    #[n(0)]
+    pub draw: u64,
+    /// The value.
+    #[n(1)]
+    pub value: Hash,
+}
 
 /// The most shares that there are in a draw, and so the most [`Elements`] in one list.
 pub const SHARES_MAX: usize = 256;

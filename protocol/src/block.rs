@@ -1,13 +1,15 @@
 //! Blocks: the agreed order of transactions, and what members say of its result.
 //!
 //! Header text: `"celluler/block/2\0" || genesis || u64 index || u64 time_ms || previous ||
-//! transactions root || member-set hash || u64 rules || u64 epoch || u64 round`. Attestation text:
+//! transactions root || member-set hash || u64 rules || u64 epoch || u64 round`; of a block with a value of the beacon
+//! `"celluler/block/3\0"`, the same, `|| u64 draw || value`. Attestation text:
 //! `"celluler/attest/1\0" || genesis || u64 index || block hash || state root || member`.
 
 use minicbor::{Decode, Encode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::beacon::Drawn;
 use crate::id::{BlockHash, BlockIndex, CellId, GenesisHash, Hash, StateRoot, TxId};
 use crate::members::{Handoff, MemberSet, not_proven};
 use crate::signing::{Signature, SignedText};
@@ -47,12 +49,17 @@ pub struct BlockHeader {
     /// The round of that epoch which received its transactions. A round may fill several blocks.
     #[n(8)]
     pub round: u64,
+    /// The newest value that the beacon has drawn in its epoch since the block before.
+    #[n(9)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beacon: Option<Drawn>,
 }
 
 impl BlockHeader {
     /// The hash of the header's fixed-layout text.
     pub fn hash(&self) -> BlockHash {
-        let text = SignedText::new("celluler/block/2")
+        let tag = if self.beacon.is_some() { "celluler/block/3" } else { "celluler/block/2" };
+        let text = SignedText::new(tag)
             .bytes32(self.genesis.as_bytes())
             .u64(self.index.0)
             .u64(self.time_ms)
@@ -61,8 +68,12 @@ impl BlockHeader {
             .bytes32(self.members.as_bytes())
             .u64(self.rules)
             .u64(self.epoch)
-            .u64(self.round)
-            .finish();
+            .u64(self.round);
+        let text = match &self.beacon {
+            Some(drawn) => text.u64(drawn.draw).bytes32(drawn.value.as_bytes()),
+            None => text,
+        };
+        let text = text.finish();
         BlockHash::from_bytes(*blake3::hash(&text).as_bytes())
     }
 }

@@ -66,6 +66,10 @@ pub struct Genesis {
     #[n(5)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fees: Option<FeeRules>,
+    /// Rounds between two draws of the beacon, at least; no beacon unless told.
+    #[n(6)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beacon_rounds: Option<u64>,
 }
 
 impl Genesis {
@@ -77,6 +81,7 @@ impl Genesis {
             members: vec![Member { cell, weight: 1 }],
             allocations: vec![Allocation { cell, amount: Amount::from_prana(SUPPLY_PRANA) }],
             epoch_rounds: None,
+            beacon_rounds: None,
             fees: None,
         }
     }
@@ -95,6 +100,7 @@ impl Genesis {
             members: cells.iter().map(|cell| Member { cell: *cell, weight: 1 }).collect(),
             allocations: cells.iter().enumerate().map(allocation).collect(),
             epoch_rounds: None,
+            beacon_rounds: None,
             fees: None,
         }
     }
@@ -142,6 +148,9 @@ impl Genesis {
         }
         if let Some(bad) = self.members.iter().find(|member| !(1..=1_000_000).contains(&member.weight)) {
             return fail(format!("the weight of {} is {}", bad.cell, bad.weight));
+        }
+        if self.beacon_rounds == Some(0) {
+            return fail("a beacon draws every round at most".to_owned());
         }
         if self.epoch_rounds() < EPOCH_ROUNDS_MIN {
             return fail(format!("an epoch has at least {EPOCH_ROUNDS_MIN} rounds"));

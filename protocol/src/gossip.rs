@@ -11,6 +11,7 @@ use minicbor::{Decode, Encode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::beacon::{Dealing, Opening};
 use crate::block::Attestation;
 use crate::id::{CellId, GenesisHash, Hash};
 use crate::signing::{Signature, Signed, SignedText};
@@ -127,6 +128,12 @@ pub struct Payload {
     /// Its creator's word on blocks. They count as soon as they come, wherever their event stands in the order.
     #[n(1)]
     pub attestations: Vec<Attestation>,
+    /// Its creator's dealings for the beacon; not there rather than empty.
+    #[n(2)]
+    pub dealings: Option<Vec<Dealing>>,
+    /// Its creator's openings of draws; not there rather than empty.
+    #[n(3)]
+    pub openings: Option<Vec<Opening>>,
 }
 
 /// Proof that a member has forked: two events of one epoch on the same self-parent, both signed by it.

@@ -118,6 +118,7 @@ fn block() -> BlockProof {
         rules: 1,
         epoch: 2,
         round: 11,
+        beacon: None,
     };
     let attestation = Attestation::sign(&key(), &header, StateRoot::from_bytes([10; 32]));
     BlockProof {
@@ -128,7 +129,12 @@ fn block() -> BlockProof {
 }
 
 fn payload() -> Payload {
-    Payload { transactions: vec![transaction()], attestations: block().attestations }
+    Payload {
+        transactions: vec![transaction()],
+        attestations: block().attestations,
+        dealings: None,
+        openings: None,
+    }
 }
 
 fn event(time_us: u64) -> EventBytes {

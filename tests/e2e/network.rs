@@ -92,6 +92,35 @@ fn four_cells_agree_on_one_order_and_one_state() {
     let verified = cells[3].ok(&["block", "verify", &file, "--genesis", &genesis]);
     assert_eq!(verified["valid"], true, "{verified}");
     shows_its_graph(&cells[1], dir.path());
+    draw_the_same(&cells);
+}
+
+/// The beacon has drawn, the same everywhere, and the blocks tell it; then all are silent.
+fn draw_the_same(cells: &[Cell]) {
+    let draws = |cell: &Cell| cell.ok(&["consensus", "beacon"])["items"].clone();
+    until("a value was drawn", || {
+        put(&cells[0], "more", "x", "finalised");
+        !draws(&cells[0])[0].is_null()
+    });
+    put(&cells[1], "of-1", "4", "finalised");
+    until("nothing is to be drawn any more", || {
+        let before = cells.iter().map(|cell| cell.ok(&["consensus"])["events"].clone()).collect::<Vec<_>>();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        before == cells.iter().map(|cell| cell.ok(&["consensus"])["events"].clone()).collect::<Vec<_>>()
+    });
+    let drawn = draws(&cells[0]);
+    for cell in cells {
+        assert_eq!(draws(cell), drawn);
+    }
+    let values: Vec<&Value> = drawn.as_array().expect("a list").iter().map(|draw| &draw["value"]).collect();
+    let blocks = cells[0].ok(&["call", "consensus.status", "{}"])["ordered"].as_u64().expect("a number");
+    let told = (0..=blocks).filter_map(|index| {
+        let block = cells[2].ok(&["block", "show", &index.to_string()]);
+        let beacon = &block["proof"]["block"]["header"]["beacon"];
+        beacon.is_object().then(|| beacon["value"].clone())
+    });
+    let told: Vec<Value> = told.collect();
+    assert!(!told.is_empty() && told.iter().all(|value| values.contains(&value)), "{told:?} of {values:?}");
 }
 
 /// All of its members are there, and its last rounds: in words, and as a picture.

@@ -559,6 +559,11 @@ pub(super) enum Consensus {
         #[arg(long, value_name = "BLOCK")]
         at: Option<u64>,
     },
+    /// The random values that the beacon has drawn, newest first
+    Beacon {
+        #[command(flatten)]
+        page: Page,
+    },
     /// Who asks to join, whom to evict, and who has voted
     Requests,
     /// Sign this cell's request to join, for any member to submit

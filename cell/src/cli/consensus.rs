@@ -18,6 +18,7 @@ pub(super) fn run(context: &Context, command: Consensus) -> Result<ExitCode, Pro
             let [limit, cursor] = page(&asked);
             show(context, "consensus.members", fields([limit, cursor, ("at", at.into())]))
         }
+        Consensus::Beacon { page: asked } => show(context, "consensus.beacon", fields(page(&asked))),
         Consensus::Requests => requests(context),
         Consensus::Join { weight, addresses } => join(context, weight, addresses),
         Consensus::Accept { who, weight } => {

@@ -24,6 +24,8 @@ use crate::{node, settings};
 
 /// The most cells of one local network.
 const CELLS_MAX: u16 = 64;
+/// Rounds between two draws of the beacon.
+const BEACON_ROUNDS: u64 = 8;
 /// Ports between one cell and the next.
 const PORT_STEP: u16 = 10;
 /// How long a cell may take to be ready.
@@ -50,7 +52,8 @@ fn init(context: &Context, cells: u16, base_port: u16) -> Result<ExitCode, Probl
     let seeds = (0..cells).map(|_| keys::new_seed()).collect::<Result<Vec<_>, _>>()?;
     let members: Vec<CellId> = seeds.iter().map(|seed| Keyring::from_seed(seed).cell()).collect();
     // One network of all of them.
-    let genesis = Genesis::of_equals("testnet", now_ms(), &members);
+    let genesis =
+        Genesis { beacon_rounds: Some(BEACON_ROUNDS), ..Genesis::of_equals("testnet", now_ms(), &members) };
     let mut made: Vec<(PathBuf, CellId, u16)> = Vec::new();
     for (number, seed) in (0..cells).zip(seeds) {
         let dir = context.dir.join(format!("cell-{number}"));

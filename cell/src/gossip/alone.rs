@@ -43,7 +43,7 @@ pub(super) async fn run(world: &Arc<World>) -> Result<Ended, Problem> {
         epoch.round += 1;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let time_us = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
-        let rounds = vec![OrderedRound { round: epoch.round, time_us, transactions }];
+        let rounds = vec![OrderedRound { round: epoch.round, time_us, transactions, drawn: None }];
         let request = OrderRequest { epoch: epoch.epoch, rounds };
         world.pool.advance(bus.consensus().order(request).await?);
     }

@@ -123,7 +123,7 @@ async fn newest(world: &Arc<World>, sources: &[CellId], ordered: u64) -> Option<
         let header: BlockHash = proof.block.header.hash();
         let says_so = checkpoint.index == index && checkpoint.block == header;
         match client.block(&proof) {
-            Ok(root) if says_so && root == checkpoint.root => best = Some((checkpoint, proof)),
+            Ok(root) if says_so && root == checkpoint.root => best = Some((checkpoint, *proof)),
             Ok(_) => tracing::warn!(%cell, "a checkpoint is not that of its block"),
             Err(problem) => tracing::warn!(%cell, %problem, "a checkpoint is not proven"),
         }
@@ -201,7 +201,7 @@ pub(super) async fn offer(world: &World) -> Result<Answer, Problem> {
     let index = block.index;
     let checkpoint = bus.state().checkpoint(CheckpointRequest { at: Some(index) }).await?;
     let proof = bus.consensus().block(BlockRef { index }).await?.proof;
-    Ok(Answer::Checkpoint { checkpoint, proof })
+    Ok(Answer::Checkpoint { checkpoint, proof: Box::new(proof) })
 }
 
 /// A part of the state after a block.

@@ -164,6 +164,7 @@ impl Driver {
         let (status, watched) = watch::channel(GossipStatus::default());
         let checker =
             Arc::new(Checker::new(settings.genesis, Arc::clone(&host), start.epoch, Arc::clone(&members)));
+        host.epoch_begins(start.epoch, &members);
         let handle = Handle { inbox: sender, status: watched, checker: Arc::clone(&checker) };
         let mut this = Self {
             gossip: new_gossip(&members, me, &settings, clock.now_us()),
@@ -473,11 +474,13 @@ impl Driver {
         if ordered.events.iter().any(|(said, _)| said.changes) {
             self.last_round = self.last_round.min(self.round.saturating_add(CHANGE_ROUNDS));
         }
+        let payloads: Vec<&[u8]> = ordered.events.iter().map(|(said, _)| said.payload.as_slice()).collect();
+        let drawn = self.host.decided(self.epoch, self.round, &payloads);
         let time_us = ordered.events.iter().map(|(_, time)| *time).max().unwrap_or(0);
         let said = ordered.events.into_iter().filter(|(said, _)| said.orders);
         let payloads: Vec<Vec<u8>> = said.map(|(said, _)| said.payload.clone()).collect();
-        if !payloads.is_empty() {
-            self.decided.push_back(DecidedRound { round: self.round, time_us, payloads });
+        if !payloads.is_empty() || drawn.is_some() {
+            self.decided.push_back(DecidedRound { round: self.round, time_us, payloads, drawn });
         }
     }
 
@@ -668,6 +671,7 @@ impl Driver {
         self.targets.clear();
         self.target = None;
         self.checker.begin(epoch, Arc::clone(&self.members));
+        self.host.epoch_begins(epoch, &self.members);
         self.early_bytes = 0;
         for (from, bytes) in std::mem::take(&mut self.early) {
             self.check_early(from, bytes);

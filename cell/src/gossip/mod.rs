@@ -7,6 +7,7 @@
 //! - `pool` holds what waits to be put into this cell's next event.
 //! - `behind` takes final blocks over where the events are no longer to be had.
 //! - `checkpoint` takes the state after a final block from others, and offers it to them.
+//! - `beacon` is this cell's part in the random beacon.
 //! - `alone` orders for a network of one.
 //! - `look` shows the last rounds of the graph.
 //!
@@ -27,6 +28,7 @@
 //! members' words.
 
 mod alone;
+mod beacon;
 mod behind;
 mod checker;
 mod checkpoint;
@@ -43,6 +45,7 @@ use std::sync::Arc;
 use consensus::gossip::Settings;
 use consensus::hashgraph::Pace;
 use futures_util::future::BoxFuture;
+use protocol::beacon::Drawn;
 use protocol::consensus::Progress;
 use protocol::gossip::EventBytes;
 use protocol::{CellId, GenesisHash, Problem};
@@ -77,6 +80,8 @@ pub struct DecidedRound {
     pub time_us: u64,
     /// What its events carry, in their order.
     pub payloads: Vec<Vec<u8>>,
+    /// The newest value of the beacon that it has opened.
+    pub drawn: Option<Drawn>,
 }
 
 /// What gossip needs of the process it runs in.
@@ -110,6 +115,11 @@ pub trait Host: Send + Sync + 'static {
     fn send(&self, to: &CellId, frame: Vec<u8>);
     /// The cells that are connected.
     fn connected(&self) -> Vec<CellId>;
+    /// An epoch begins here.
+    fn epoch_begins(&self, epoch: u64, members: &Members);
+    /// A round is decided, with all that its events carry, in their order; each round of an epoch, one after the other. Gives what the
+    /// beacon has drawn by it.
+    fn decided(&self, epoch: u64, round: u64, payloads: &[&[u8]]) -> Option<Drawn>;
     /// Finds out who the members of the next epoch are, all blocks before its first one being final, and makes it durable.
     fn next_epoch(&self, epoch: u64, base: u64) -> BoxFuture<'static, Result<Arc<Members>, Problem>>;
     /// Two events of one member on one self-parent were found.

@@ -197,7 +197,7 @@ impl Pool {
         let mut room = bytes_max.saturating_sub((words + 1) * EVENT_OVERHEAD_BYTES);
         let mut transactions = Vec::new();
         if !inner.may_order() {
-            return Payload { transactions, attestations };
+            return Payload { transactions, attestations, ..Payload::default() };
         }
         while let Some(transaction) = inner.again.pop_front_if(|transaction| room_of(transaction) <= room) {
             room -= room_of(&transaction);
@@ -207,7 +207,7 @@ impl Pool {
         if inner.again.is_empty() {
             transactions.append(&mut inner.waiting.take(room));
         }
-        Payload { transactions, attestations }
+        Payload { transactions, attestations, ..Payload::default() }
     }
 
     /// What was in an event that came to nothing is said again.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use consensus::Record;
 use futures_util::future::BoxFuture;
 use machine::Entry;
+use protocol::beacon::Drawn;
 use protocol::block::Attestation;
 use protocol::consensus::{
     AttestedRequest, EpochView, OrderRequest, OrderedRound, Progress, RecordRequest, RecordedRequest,
@@ -14,9 +15,10 @@ use protocol::gossip::{EventBytes, ForkProof, Payload};
 use protocol::shared::{Empty, ListRequest};
 use protocol::signing::{self, Signature, Signed};
 use protocol::transaction::Transaction;
-use protocol::{CellId, Problem, ProblemKind, Service};
+use protocol::{CellId, Problem, ProblemKind, Service, codec};
 use tokio::sync::Notify;
 
+use super::beacon::{self, Draws};
 use super::{Contents, DecidedRound, Host, Members, Target, behind, part, pool};
 use crate::actor::journal_problem;
 use crate::network::Lane;
@@ -113,7 +115,10 @@ fn contents(payload: &Payload, members: &Members) -> Contents {
     let changes = |transaction: &Transaction| {
         consensus::members::asks_for_change(transaction, members.contains(&transaction.sender))
     };
-    Contents { orders: !payload.transactions.is_empty(), changes: payload.transactions.iter().any(changes) }
+    Contents {
+        orders: !payload.transactions.is_empty() || payload.openings.is_some(),
+        changes: payload.transactions.iter().any(changes),
+    }
 }
 
 /// The cell as host.
@@ -122,11 +127,17 @@ pub(super) struct Seat {
     world: Weak<World>,
     words: Mutex<Vec<Attestation>>,
     has_words: Notify,
+    draws: Draws,
 }
 
 impl Seat {
     pub(super) fn new(world: &Arc<World>) -> Self {
-        Self { world: Arc::downgrade(world), words: Mutex::default(), has_words: Notify::new() }
+        Self {
+            world: Arc::downgrade(world),
+            words: Mutex::default(),
+            has_words: Notify::new(),
+            draws: Draws::default(),
+        }
     }
 
     fn world(&self) -> Result<Arc<World>, Problem> {
@@ -137,16 +148,18 @@ impl Seat {
 
 impl Host for Seat {
     fn has_to_say(&self, may_order: bool) -> bool {
-        self.world().is_ok_and(|world| world.pool.has_to_say(may_order))
+        self.draws.has_to_say() || self.world().is_ok_and(|world| world.pool.has_to_say(may_order))
     }
 
     fn next_payload(&self, bytes_max: usize) -> (Vec<u8>, Contents) {
-        let payload = self.world().map(|world| world.pool.take(bytes_max)).unwrap_or_default();
-        let world = self.world();
-        let members = world.as_ref().map(|world| world.members());
-        let contents = members
-            .map_or(Contents { orders: false, changes: false }, |members| contents(&payload, &members));
-        (pool::write(&payload), contents)
+        let Ok(world) = self.world() else { return (Vec::new(), Contents { orders: false, changes: false }) };
+        let (dealings, openings) = self.draws.say(world.keyring.signing_key(), world.pool.has_to_say(true));
+        let (dealings, openings) = (Some(dealings), Some(openings));
+        let room = bytes_max.saturating_sub(codec::encode(&(&dealings, &openings)).len());
+        let mut payload = world.pool.take(room);
+        payload.dealings = dealings.filter(|dealings| !dealings.is_empty());
+        payload.openings = openings.filter(|openings| !openings.is_empty());
+        (pool::write(&payload), contents(&payload, &world.members()))
     }
 
     fn say_again(&self, payload: &[u8]) {
@@ -163,6 +176,7 @@ impl Host for Seat {
             let cause = "an event carries another member's word";
             return Err(Problem::new(ProblemKind::Invalid, "event.foreign_word", cause));
         }
+        beacon::check(event, &payload)?;
         let transactions = payload.transactions.iter().map(|transaction| Signed {
             signer: transaction.sender,
             bytes: transaction.signed_text(),
@@ -187,6 +201,7 @@ impl Host for Seat {
 
     fn heard(&self, payload: &[u8]) {
         let (Ok(world), Ok(payload)) = (self.world(), pool::read(payload)) else { return };
+        self.draws.hear(&payload);
         let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
         let news = payload.attestations.into_iter().filter(|word| word.member != world.cell);
         let before = words.len();
@@ -245,11 +260,11 @@ impl Host for Seat {
             let read = |payload: &Vec<u8>| {
                 pool::read(payload).map(|payload| payload.transactions).unwrap_or_default()
             };
-            let rounds = rounds.into_iter().map(|DecidedRound { round, time_us, payloads }| OrderedRound {
-                round,
-                time_us,
-                transactions: payloads.iter().flat_map(read).collect(),
-            });
+            let in_words = |DecidedRound { round, time_us, payloads, drawn }| {
+                let transactions = payloads.iter().flat_map(read).collect();
+                OrderedRound { round, time_us, transactions, drawn }
+            };
+            let rounds = rounds.into_iter().map(in_words);
             let request = OrderRequest { epoch, rounds: rounds.collect() };
             let progress = patiently(|| {
                 let (bus, request) = (world.bus.internal(), request.clone());
@@ -269,6 +284,17 @@ impl Host for Seat {
 
     fn connected(&self) -> Vec<CellId> {
         self.world().map(|world| world.network().connected_peers()).unwrap_or_default()
+    }
+
+    fn epoch_begins(&self, epoch: u64, members: &Members) {
+        if let Ok(world) = self.world() {
+            self.draws.begin(&world.genesis, epoch, members, world.cell);
+        }
+    }
+
+    fn decided(&self, epoch: u64, round: u64, payloads: &[&[u8]]) -> Option<Drawn> {
+        let read = |payload: &&[u8]| pool::read(payload).unwrap_or_default();
+        self.draws.order(epoch, round, &payloads.iter().map(read).collect::<Vec<_>>())
     }
 
     fn next_epoch(&self, epoch: u64, base: u64) -> BoxFuture<'static, Result<Arc<Members>, Problem>> {

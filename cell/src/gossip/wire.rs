@@ -113,7 +113,7 @@ pub(super) enum Answer {
         checkpoint: Checkpoint,
         /// Its block, proven from the genesis on.
         #[n(1)]
-        proof: BlockProof,
+        proof: Box<BlockProof>,
     },
     /// A part of a checkpoint's state.
     #[n(3)]

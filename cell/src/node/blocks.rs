@@ -74,7 +74,10 @@ pub(super) async fn run(world: Arc<World>, mut effects: Effects<consensus::Effec
 /// Gives up the states of old blocks, if that is set.
 pub(super) async fn prune(world: Arc<World>) {
     let keep_blocks = world.settings.state.keep_blocks;
-    while keep_blocks > 0 {
+    if keep_blocks == 0 {
+        return;
+    }
+    loop {
         tokio::time::sleep(PRUNE_EVERY).await;
         loop {
             match world.bus.internal().state().prune(PruneRequest { keep_blocks }).await {

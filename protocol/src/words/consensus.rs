@@ -2,6 +2,7 @@
 
 use super::shared::{Empty, ListRequest, Page};
 use super::state::Applied;
+use crate::beacon::Drawn;
 use crate::block::{Attestation, Block, BlockProof, TxProof};
 use crate::genesis::Member;
 use crate::gossip::ForkProof;
@@ -144,6 +145,9 @@ words! {
         pub time_us: u64,
         /// Its transactions in their order; signatures checked.
         pub transactions: Vec<Transaction>,
+        /// The newest value of the beacon that it has opened.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub drawn: Option<Drawn>,
     }
 
     /// Rounds that were decided.
@@ -431,6 +435,19 @@ words! {
         pub members: Vec<MemberView>,
     }
 
+    /// A value that the beacon has drawn.
+    #[derive(Copy, Eq)]
+    pub struct DrawView {
+        /// The epoch.
+        pub epoch: u64,
+        /// Which draw of it, from 1.
+        pub draw: u64,
+        /// The round that has opened it; for who has the blocks alone, that of the block which tells it.
+        pub round: u64,
+        /// The value.
+        pub value: Hash,
+    }
+
     /// Asks for members.
     #[derive(Default, Eq)]
     #[serde(deny_unknown_fields)]
@@ -502,6 +519,8 @@ crate::actions! {
         FindRecorded recorded(RecordedRequest) -> Recorded, Query, Internal;
         /// Members that have forked, with proofs that anybody can check.
         ListEvidence evidence(ListRequest) -> Page<EvidenceView>, Query, Read;
+        /// What the beacon has drawn, newest first.
+        Draws beacon(ListRequest) -> Page<DrawView>, Query, Read;
         /// The next free nonce of a sender.
         GetNextNonce next_nonce(NextNonceRequest) -> NextNonce, Query, Read;
         /// One transaction and how far it has come.

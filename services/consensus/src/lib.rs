@@ -17,6 +17,7 @@
 
 mod admit;
 pub mod beacon;
+mod drawn;
 mod epochs;
 mod finality;
 pub mod gossip;
@@ -143,6 +144,7 @@ impl Machine for ConsensusMachine {
             Request::GetEpoch(Empty {}) => query::epoch(self, view),
             Request::FindRecorded(asked) => query::recorded(view, &asked),
             Request::ListEvidence(list) => query::evidence(view, &list),
+            Request::Draws(list) => drawn::list(view, &list),
             Request::GetNextNonce(asked) => query::next_nonce(view, &asked.cell),
             Request::Tx(asked) => query::tx(view, &asked.id),
             Request::Txs(list) => query::txs(view, &list),
@@ -177,6 +179,9 @@ impl Machine for ConsensusMachine {
             }
             Record::Diverged { index, .. } => head.diverged = Some(index.0),
             Record::Forked { proof } => EVIDENCE.put(view, &proof.one.creator, proof),
+            Record::Drawn { epoch, round, drawn } => {
+                drawn::take_drawn(view, &mut head, *epoch, *round, drawn)?;
+            }
             Record::Nonces { items } => jump::take_nonces(view, items)?,
             Record::Jumped { proof } => jump::take_jump(view, &mut head, at, proof)?,
             Record::Rejoins { index } => head.rejoins = Some(index.0),

@@ -30,7 +30,7 @@ use crate::tables::{
     self, BATCHES, BLOCKS, BY_INDEX, BlockRow, CONTENTS, Head, NONCES, ORDERED_NONCES, PLACES, REFUSED, TXS,
     TxRow, WAITING,
 };
-use crate::{ConsensusMachine, Decided, Effect, Record, Refusal, admit, epochs};
+use crate::{ConsensusMachine, Decided, Effect, Record, Refusal, admit, drawn, epochs};
 
 /// The most transactions of one block.
 pub const BLOCK_TRANSACTIONS_MAX: usize = 1_000;
@@ -58,10 +58,12 @@ pub(crate) fn order(machine: &ConsensusMachine, view: &dyn Read, asked: OrderReq
     if let Some(index) = head.diverged {
         return refuse(Refusal::Diverged { index });
     }
-    let members = epochs::members_of(machine, view, asked.epoch.max(head.epoch))?.hash();
+    head.enter(asked.epoch, head.ordered);
+    let members = epochs::members_of(machine, view, head.epoch)?.hash();
     let (mut judged, mut nonces) = (BTreeSet::new(), BTreeMap::new());
     let (mut blocks, mut left_out) = (Vec::new(), Vec::new());
     for round in asked.rounds {
+        blocks.extend(drawn::hear(&mut head, asked.epoch, round.round, round.drawn.as_ref()));
         if (asked.epoch, round.round) < (head.epoch, head.round) {
             continue;
         }
@@ -100,6 +102,7 @@ pub(crate) fn order(machine: &ConsensusMachine, view: &dyn Read, asked: OrderReq
                 rules: RULES_VERSION,
                 epoch: asked.epoch,
                 round: round.round,
+                beacon: head.pending.take(),
             };
             head.ordered += 1;
             head.last_hash = header.hash();
@@ -226,6 +229,7 @@ pub(crate) fn take_block(
         PLACES.put(view, &id, &header.index.0);
     }
     head.enter(header.epoch, header.index.0);
+    drawn::take_block(view, head, header)?;
     head.ordered = header.index.0 + 1;
     head.last_hash = header.hash();
     head.last_time_ms = header.time_ms;

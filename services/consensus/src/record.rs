@@ -3,6 +3,7 @@
 use machine::At;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
+use protocol::beacon::Drawn;
 use protocol::block::{Attestation, Block, BlockProof};
 use protocol::gossip::{EventBytes, ForkProof};
 use protocol::members::{Handoff, MemberSet};
@@ -132,6 +133,19 @@ pub enum Record {
         #[n(0)]
         index: BlockIndex,
     },
+    /// A decided round has opened a draw of the beacon.
+    #[n(13)]
+    Drawn {
+        /// The epoch.
+        #[n(0)]
+        epoch: u64,
+        /// The round.
+        #[n(1)]
+        round: u64,
+        /// Draw and value.
+        #[n(2)]
+        drawn: Drawn,
+    },
 }
 
 impl Record {
@@ -187,6 +201,11 @@ impl Record {
                 let header = &proof.block.header;
                 vec![event("consensus.jumped", json!({ "block": header.index, "epoch": header.epoch }))]
             }
+            Self::Drawn { epoch, round, drawn } => {
+                let data =
+                    json!({ "epoch": epoch, "round": round, "draw": drawn.draw, "value": drawn.value });
+                vec![event("consensus.drawn", data)]
+            }
             Self::Events { .. } | Self::Attested { .. } | Self::Nonces { .. } | Self::Rejoins { .. } => {
                 Vec::new()
             }
@@ -228,6 +247,9 @@ impl machine::Record for Record {
             Self::Forked { proof } => json!({ "forked": proof }),
             Self::Nonces { items } => json!({ "nonces": items }),
             Self::Jumped { proof } => json!({ "jumped": proof }),
+            Self::Drawn { epoch, round, drawn } => {
+                json!({ "drawn": { "epoch": epoch, "round": round, "draw": drawn.draw, "value": drawn.value } })
+            }
             Self::Rejoins { index } => json!({ "rejoins": index }),
             Self::Epoch { epoch, members, handoff } => {
                 json!({ "epoch": { "epoch": epoch, "members": members, "handoff": handoff } })

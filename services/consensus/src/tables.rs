@@ -3,12 +3,13 @@
 
 use machine::{Fault, Read, Table};
 use minicbor::{Decode, Encode};
+use protocol::beacon::Drawn;
 use protocol::block::{Attestation, Block, BlockHeader};
 use protocol::consensus::Progress;
 use protocol::gossip::ForkProof;
 use protocol::members::{Handoff, MemberSet};
 use protocol::transaction::Transaction;
-use protocol::{BlockHash, CellId, Problem, StateRoot, TxId};
+use protocol::{BlockHash, CellId, Hash, Problem, StateRoot, TxId};
 
 /// Where consensus stands. Counts are of blocks from 0: also the index of the next one.
 #[derive(Clone, Copy, Debug, Encode, Decode)]
@@ -41,6 +42,12 @@ pub(crate) struct Head {
     /// Where it has diverged, once the operator wants it to go on from what the others have.
     #[n(11)]
     pub(crate) rejoins: Option<u64>,
+    /// The last draw of the epoch, and the value that the next block is to have.
+    #[n(12)]
+    #[cbor(default)]
+    pub(crate) drawn: u64,
+    #[n(13)]
+    pub(crate) pending: Option<Drawn>,
 }
 
 impl Head {
@@ -58,6 +65,8 @@ impl Head {
             diverged: None,
             base: 0,
             rejoins: None,
+            drawn: 0,
+            pending: None,
         };
         Ok(HEAD.get(view, &())?.unwrap_or(none))
     }
@@ -70,6 +79,7 @@ impl Head {
     pub(crate) fn enter(&mut self, epoch: u64, next_block: u64) {
         if epoch > self.epoch {
             (self.epoch, self.round, self.events, self.base) = (epoch, 0, 0, next_block);
+            (self.drawn, self.pending) = (0, None);
         }
     }
 }
@@ -146,6 +156,9 @@ pub(crate) const EVIDENCE: Table<CellId, ForkProof> = Table::new(0x1c);
 
 /// The epochs that began with other members than the one before.
 pub(crate) const EPOCHS: Table<u64, EpochRow> = Table::new(0x1d);
+
+/// Draws of the beacon by epoch and number: the round, and the value.
+pub(crate) const DRAWS: Table<(u64, u64), (u64, Hash)> = Table::new(0x1e);
 
 /// A transaction that has to be there, since another table names it.
 pub(crate) fn transaction(view: &dyn Read, id: &TxId) -> Result<TxRow, Fault> {

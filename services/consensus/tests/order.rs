@@ -8,12 +8,14 @@ use consensus::{BLOCK_TRANSACTIONS_MAX, Record};
 use kit::*;
 use proptest::prelude::*;
 use proptest::sample::Index;
+use protocol::beacon::Drawn;
 use protocol::block::{Block, BlockProof};
 use protocol::consensus::{
     AdoptRequest, Answer, OrderedRound, RecordRequest, Recorded, RecordedRequest, Request, TxStatus,
 };
+use protocol::shared::ListRequest;
 use protocol::transaction::Transaction;
-use protocol::{CellId, GenesisHash, TxId};
+use protocol::{CellId, GenesisHash, Hash, TxId};
 
 fn mine(sender: u8, nonce: u64) -> Transaction {
     tx_on(&four(), sender, nonce)
@@ -473,4 +475,75 @@ proptest! {
         }
         prop_assert_eq!(find(&mut bench, 0, next), None);
     }
+}
+
+/// A round with these transactions and this draw.
+fn drawing(number: u64, transactions: Vec<Transaction>, draw: Option<u64>) -> OrderedRound {
+    let drawn = draw.map(|draw| Drawn { draw, value: Hash::of(&draw.to_le_bytes()) });
+    OrderedRound { drawn, ..round(number, number, transactions) }
+}
+
+/// The draws that the blocks have.
+fn in_blocks(bench: &mut Cell) -> Vec<Option<u64>> {
+    let blocks = progress(bench).0;
+    (0..blocks)
+        .map(|index| block_of(bench, index).proof.block.header.beacon.map(|drawn| drawn.draw))
+        .collect()
+}
+
+#[test]
+fn the_first_block_of_a_round_has_what_was_drawn_since_the_block_before() {
+    let many = |from: u64| (from..from + 1_001).map(|nonce| mine(1, nonce)).collect();
+    let rounds = vec![
+        drawing(1, vec![mine(1, 1)], None),
+        drawing(2, Vec::new(), Some(1)),
+        drawing(3, Vec::new(), Some(2)),
+        drawing(4, many(2), Some(3)),
+        drawing(5, vec![mine(1, 2_000)], None),
+        drawing(6, vec![mine(1, 2_001)], Some(4)),
+        drawing(7, Vec::new(), Some(5)),
+    ];
+    let expected = [None, Some(3), None, None, Some(4)];
+    let mut at_once = bench_of(four());
+    order_rounds(&mut at_once, 0, rounds.clone()).expect("orders");
+    assert_eq!(in_blocks(&mut at_once), expected);
+    // Round by round, with each one given again, and the journal replayed in between.
+    let mut one_by_one = bench_of(four());
+    for upto in 1..=rounds.len() {
+        order_rounds(&mut one_by_one, 0, rounds[upto.saturating_sub(2)..upto].to_vec()).expect("orders");
+        let (replayed, before) = one_by_one.replay();
+        assert_eq!(replayed, before);
+    }
+    let blocks =
+        |bench: &mut Cell| -> Vec<Block> { (0..5).map(|index| block_of(bench, index).proof.block).collect() };
+    assert_eq!(blocks(&mut one_by_one), blocks(&mut at_once));
+    // All draws are listed, newest first; of one who has the blocks alone, those in them.
+    let listed = |bench: &mut Cell| match bench
+        .ask(Request::Draws(ListRequest { limit: Some(2), cursor: None }))
+    {
+        Ok(Answer::Draws(page)) => page.items.iter().map(|view| (view.draw, view.round)).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(listed(&mut at_once), [(5, 7), (4, 6)]);
+    let words = |block: &Block| [1, 2, 3].map(|member| word(block, member, 7)).to_vec();
+    let proof = |block: Block| BlockProof { attestations: words(&block), block, handoffs: Vec::new() };
+    let proofs = blocks(&mut at_once).into_iter().map(proof).collect();
+    let mut behind = bench_of(four());
+    behind.ask(Request::Adopt(AdoptRequest { proofs })).expect("adopts");
+    assert_eq!(listed(&mut behind), [(4, 6), (3, 4)]);
+    // It goes on as the others do: what came before the last block is no news.
+    for bench in [&mut at_once, &mut behind] {
+        order_rounds(bench, 0, rounds[4..].to_vec()).expect("orders");
+        order_rounds(bench, 0, vec![drawing(8, vec![mine(1, 3_000)], None)]).expect("orders");
+    }
+    assert_eq!(block_of(&mut behind, 5).proof.block, block_of(&mut at_once, 5).proof.block);
+    assert_eq!(in_blocks(&mut behind).last(), Some(&Some(5)));
+    // Another epoch begins with none.
+    order_rounds(
+        &mut at_once,
+        1,
+        vec![drawing(1, Vec::new(), Some(1)), drawing(2, vec![mine(1, 3_001)], None)],
+    )
+    .expect("orders");
+    assert_eq!(in_blocks(&mut at_once).last(), Some(&Some(1)));
 }

@@ -201,6 +201,7 @@ fn a_statement_has_the_transfers_that_were_carried_out_and_touch_the_cell() {
         rules: 1,
         epoch: 0,
         round: 1,
+        beacon: None,
     };
     let lines = statement(&cell(0), &Block { header, transactions }, &receipts);
     let places: Vec<_> = lines

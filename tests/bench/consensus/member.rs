@@ -14,6 +14,7 @@ use cell::network::{Inbound, Lane, Network, NetworkSettings, peer_id_of};
 use ed25519_dalek::SigningKey;
 use futures_util::future::BoxFuture;
 use journal::{Backend, Disk, Journal, KeyPair};
+use protocol::beacon::Drawn;
 use protocol::consensus::Progress;
 use protocol::genesis::{EPOCH_ROUNDS, Member};
 use protocol::gossip::EventBytes;
@@ -168,6 +169,12 @@ impl Host for Seat {
 
     fn connected(&self) -> Vec<CellId> {
         self.network.get().map(Network::connected_peers).unwrap_or_default()
+    }
+
+    fn epoch_begins(&self, _: u64, _: &Members) {}
+
+    fn decided(&self, _: u64, _: u64, _: &[&[u8]]) -> Option<Drawn> {
+        None
     }
 
     fn next_epoch(&self, _: u64, _: u64) -> BoxFuture<'static, Result<Arc<Members>, Problem>> {

@@ -112,7 +112,7 @@ pub(crate) fn code<T: std::fmt::Debug>(result: Result<T, Problem>) -> String {
 }
 
 pub(crate) fn round(round: u64, time_ms: u64, transactions: Vec<Transaction>) -> OrderedRound {
-    OrderedRound { round, time_us: time_ms * 1_000, transactions }
+    OrderedRound { round, time_us: time_ms * 1_000, transactions, drawn: None }
 }
 
 pub(crate) fn order_rounds(

@@ -93,6 +93,7 @@ impl Chain {
             rules: RULES_VERSION,
             epoch: 0,
             round: self.0.len() as u64 + 1,
+            beacon: None,
         };
         self.0.push(Block { header, transactions });
         self.0.last().expect("just pushed").clone()
