@@ -3,7 +3,7 @@
 //! Calls:
 //!
 //! - `join {weight, addresses}`: a cell that is no member asks to be one. It stands until it is accepted or asked for anew, or
-//!   has waited for [`JOIN_WAITS_MS_MAX`] while others need its place.
+//!   has waited for a week while others need its place.
 //! - `accept {cell, weight}`: a member's vote for such a request, as it was read.
 //! - `leave {}`: a member goes.
 //! - `evict {cell}`: a member's vote to evict another one, as one that is away for good.
