@@ -79,8 +79,27 @@ words! {
         /// Why it was rejected, if it was.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub problem: Option<Problem>,
+        /// When each step was taken here.
+        pub life: TxLife,
         /// The transaction.
         pub transaction: Transaction,
+    }
+
+    /// When a transaction took each of its steps at a cell, by that cell's clock, in milliseconds since 1970 (UTC).
+    #[derive(Copy, Default, Eq)]
+    pub struct TxLife {
+        /// Taken in, with a block of others if not before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub accepted_ms: Option<u64>,
+        /// Put into a block.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub ordered_ms: Option<u64>,
+        /// Executed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub applied_ms: Option<u64>,
+        /// Attested by more than two thirds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub finalised_ms: Option<u64>,
     }
 
     /// Names a transaction.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use machine::{At, Read, Write, answer, commit, refuse};
 use protocol::Problem;
-use protocol::consensus::{Answer, TxStatus, TxView, Waiting};
+use protocol::consensus::{Answer, TxLife, TxStatus, TxView, Waiting};
 use protocol::fees::due;
 use protocol::transaction::{ARGS_BYTES_MAX, NAME_BYTES_MAX, Transaction};
 
@@ -16,7 +16,12 @@ const NONCE_MAX: u64 = u64::MAX / 2;
 /// The most transactions that wait for their place.
 pub const WAITING_MAX: u64 = 10_000;
 
-pub(crate) fn admit(machine: &ConsensusMachine, view: &dyn Read, transaction: Transaction) -> Decided {
+pub(crate) fn admit(
+    machine: &ConsensusMachine,
+    view: &dyn Read,
+    now_ms: u64,
+    transaction: Transaction,
+) -> Decided {
     let id = transaction.id();
     if let Some(row) = TXS.get(view, &id)? {
         return answer(Answer::Admit(query::view_of(view, id, row)?));
@@ -41,6 +46,7 @@ pub(crate) fn admit(machine: &ConsensusMachine, view: &dyn Read, transaction: Tr
         block: None,
         root: None,
         problem: None,
+        life: TxLife { accepted_ms: Some(now_ms), ..TxLife::default() },
         transaction: transaction.clone(),
     };
     commit(vec![Record::Accepted { transaction }], Answer::Admit(accepted))
@@ -78,7 +84,11 @@ pub(crate) fn check(machine: &ConsensusMachine, transaction: &Transaction) -> Re
 
 pub(crate) fn take_in(view: &mut dyn Write, head: &mut Head, at: At, transaction: &Transaction) -> Effect {
     let id = transaction.id();
-    TXS.put(view, &id, &TxRow { transaction: transaction.clone(), index: at.index });
+    TXS.put(
+        view,
+        &id,
+        &TxRow { transaction: transaction.clone(), index: at.index, time_ms: Some(at.time_ms) },
+    );
     BY_INDEX.put(view, &(at.index, 0), &id);
     WAITING.put(view, &at.index, &id);
     NONCES.put(view, &transaction.sender, &transaction.nonce);

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 
-use machine::{Fault, Read, Write, answer, commit, refuse};
+use machine::{At, Fault, Read, Write, answer, commit, refuse};
 use protocol::block::{Attestation, Block};
 use protocol::consensus::{AdoptRequest, Answer, AttestedRequest, ExecutedRequest};
 use protocol::members::MemberSet;
@@ -232,12 +232,15 @@ fn after(head: &Head, closing: &[Record]) -> Head {
 pub(crate) fn take_result(
     view: &mut dyn Write,
     head: &mut Head,
+    at: At,
     applied: &Applied,
     attestation: &Attestation,
 ) -> Result<Effect, Fault> {
     let index = applied.index.0;
     let row = tables::block(view, index)?;
-    BLOCKS.put(view, &index, &BlockRow { root: Some(applied.root), own: Some(attestation.clone()), ..row });
+    let own = Some(attestation.clone());
+    let applied_ms = Some(at.time_ms);
+    BLOCKS.put(view, &index, &BlockRow { root: Some(applied.root), own, applied_ms, ..row });
     for receipt in &applied.receipts {
         if let Some(problem) = &receipt.error {
             REFUSED.put(view, &receipt.id, problem);
@@ -256,11 +259,13 @@ pub(crate) fn take_words(view: &mut dyn Write, attestations: &[Attestation]) {
 pub(crate) fn close_block(
     view: &mut dyn Write,
     head: &mut Head,
+    at: At,
     index: BlockIndex,
     attestations: &[Attestation],
 ) -> Result<Effect, Fault> {
     let row = tables::block(view, index.0)?;
-    BLOCKS.put(view, &index.0, &BlockRow { attestations: attestations.to_vec(), ..row });
+    let finalised_ms = Some(at.time_ms);
+    BLOCKS.put(view, &index.0, &BlockRow { attestations: attestations.to_vec(), finalised_ms, ..row });
     let words: Result<Vec<_>, Fault> =
         WORDS.scan(view, &index.0, None, false).map(|row| row.map(|(key, _)| key)).collect();
     for key in words? {

@@ -88,7 +88,11 @@ pub(crate) fn take_jump(
     order::take_block(view, head, at, block)?;
     let row = tables::block(view, index)?;
     let root = attestations.first().map(|word| word.root);
-    BLOCKS.put(view, &index, &BlockRow { root, attestations: attestations.clone(), ..row });
+    BLOCKS.put(
+        view,
+        &index,
+        &BlockRow { root, attestations: attestations.clone(), finalised_ms: Some(at.time_ms), ..row },
+    );
     for handoff in handoffs {
         let epoch = handoff.header.epoch + 1;
         let named = handoff.proof.value.as_ref().and_then(|value| hex::decode(value).ok());

@@ -126,9 +126,9 @@ impl Machine for ConsensusMachine {
     type Record = Record;
     type Effect = Effect;
 
-    fn decide(&self, view: &dyn Read, _: &Context, request: Request) -> Decided {
+    fn decide(&self, view: &dyn Read, context: &Context, request: Request) -> Decided {
         match request {
-            Request::Admit(asked) => admit::admit(self, view, asked.transaction),
+            Request::Admit(asked) => admit::admit(self, view, context.now_ms, asked.transaction),
             Request::Record(asked) => order::record(view, asked),
             Request::Order(asked) => order::order(self, view, asked),
             Request::Executed(asked) => finality::executed(self, view, asked),
@@ -171,11 +171,11 @@ impl Machine for ConsensusMachine {
             }
             Record::LeftOut { items } => order::leave_out(view, &mut head, items)?,
             Record::Executed { applied, attestation } => {
-                effects.push(finality::take_result(view, &mut head, applied, attestation)?);
+                effects.push(finality::take_result(view, &mut head, at, applied, attestation)?);
             }
             Record::Attested { attestations } => finality::take_words(view, attestations),
             Record::Finalised { index, attestations, .. } => {
-                effects.push(finality::close_block(view, &mut head, *index, attestations)?);
+                effects.push(finality::close_block(view, &mut head, at, *index, attestations)?);
             }
             Record::Diverged { index, .. } => head.diverged = Some(index.0),
             Record::Forked { proof } => EVIDENCE.put(view, &proof.one.creator, proof),

@@ -218,7 +218,11 @@ pub(crate) fn take_block(
         match TXS.get(view, &id)? {
             Some(row) => stop_waiting(view, head, &row)?,
             None => {
-                TXS.put(view, &id, &TxRow { transaction: transaction.clone(), index: at.index });
+                TXS.put(
+                    view,
+                    &id,
+                    &TxRow { transaction: transaction.clone(), index: at.index, time_ms: Some(at.time_ms) },
+                );
                 BY_INDEX.put(view, &(at.index, place), &id);
             }
         }
@@ -244,6 +248,9 @@ pub(crate) fn take_block(
         attestations: Vec::new(),
         record: at.index,
         own: None,
+        ordered_ms: Some(at.time_ms),
+        applied_ms: None,
+        finalised_ms: None,
     };
     BLOCKS.put(view, &header.index.0, &row);
     Ok(Effect::Execute(Arc::new(block.clone())))

@@ -4,7 +4,7 @@ use machine::{Fault, Read, answer, page, refuse};
 use protocol::block::{Attestation, Block, BlockProof, TxProof};
 use protocol::consensus::{
     Answer, BlockAnswer, BlockView, ConsensusStatus, EpochView, EvidenceView, MembersRequest, NextNonce,
-    OpenBlock, Recorded, RecordedRequest, TxStatus, TxView, Waiting,
+    OpenBlock, Recorded, RecordedRequest, TxLife, TxStatus, TxView, Waiting,
 };
 use protocol::shared::{ListRequest, Page};
 use protocol::{BlockIndex, CellId, Problem, TxId};
@@ -25,7 +25,14 @@ pub(crate) fn view_of(view: &dyn Read, id: TxId, row: TxRow) -> Result<TxView, F
     let is_final = block.as_ref().is_some_and(BlockRow::is_final);
     // What the module said counts once the block is final; what was left out of the order is so for good.
     let problem = if is_final || place.is_none() { REFUSED.get(view, &id)? } else { None };
-    let root = block.and_then(|block| block.root);
+    let root = block.as_ref().and_then(|block| block.root);
+    let step = |time: fn(&BlockRow) -> Option<u64>| block.as_ref().and_then(time);
+    let life = TxLife {
+        accepted_ms: row.time_ms,
+        ordered_ms: step(|block| block.ordered_ms),
+        applied_ms: step(|block| block.applied_ms),
+        finalised_ms: step(|block| block.finalised_ms),
+    };
     let status = match (place, root, &problem) {
         (_, _, Some(_)) => TxStatus::Rejected,
         (None, ..) => TxStatus::Accepted,
@@ -33,7 +40,7 @@ pub(crate) fn view_of(view: &dyn Read, id: TxId, row: TxRow) -> Result<TxView, F
         (Some(_), Some(_), None) if is_final => TxStatus::Finalised,
         (Some(_), Some(_), None) => TxStatus::Applied,
     };
-    Ok(TxView { id, status, block: place.map(BlockIndex), root, problem, transaction: row.transaction })
+    Ok(TxView { id, status, block: place.map(BlockIndex), root, problem, life, transaction: row.transaction })
 }
 
 pub(crate) fn tx(view: &dyn Read, id: &TxId) -> Decided {

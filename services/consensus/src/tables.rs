@@ -92,6 +92,9 @@ pub(crate) struct TxRow {
     /// The journal entry it came with.
     #[n(1)]
     pub(crate) index: u64,
+    /// When it was journaled.
+    #[n(2)]
+    pub(crate) time_ms: Option<u64>,
 }
 
 /// A block without its transactions, and what became of it.
@@ -113,6 +116,15 @@ pub(crate) struct BlockRow {
     /// This cell's word for it.
     #[n(5)]
     pub(crate) own: Option<Attestation>,
+    /// When it was ordered, executed and final here.
+    #[n(6)]
+    pub(crate) ordered_ms: Option<u64>,
+    /// See `ordered_ms`.
+    #[n(7)]
+    pub(crate) applied_ms: Option<u64>,
+    /// See `ordered_ms`.
+    #[n(8)]
+    pub(crate) finalised_ms: Option<u64>,
 }
 
 /// A change of members.

@@ -644,3 +644,25 @@ proptest! {
         prop_assert!(bench.owed().is_empty());
     }
 }
+
+#[test]
+fn a_transaction_tells_when_it_took_each_step() {
+    let mut bench = bench_of(four());
+    let transaction = tx_on(&four(), 9, 1);
+    let life = |bench: &mut Cell| {
+        let life = view_of(bench, &transaction).expect("known").life;
+        [life.accepted_ms, life.ordered_ms, life.applied_ms, life.finalised_ms]
+    };
+    bench.now_ms = 1_000;
+    let accepted = admit(&mut bench, transaction.clone()).expect("admits");
+    assert_eq!(accepted.life.accepted_ms, Some(1_000));
+    assert_eq!(life(&mut bench), [Some(1_000), None, None, None]);
+    bench.now_ms = 2_000;
+    let block = order_one(&mut bench, transaction.clone());
+    assert_eq!(life(&mut bench), [Some(1_000), Some(2_000), None, None]);
+    bench.now_ms = 3_000;
+    execute(&mut bench, &block);
+    bench.now_ms = 4_000;
+    hear(&mut bench, [2, 3].map(|member| word(&block, member, 7)).to_vec());
+    assert_eq!(life(&mut bench), [Some(1_000), Some(2_000), Some(3_000), Some(4_000)]);
+}

@@ -12,12 +12,13 @@ use protocol::consensus::{Answer, BlockRef, JumpRequest, LastNonce, MembersReque
 use protocol::shared::Empty;
 use protocol::{BlockIndex, Problem};
 
-/// Cell 1 of four after three final blocks of senders 8 and 9, each with its nonces so far.
+/// Cell 1 of four after three final blocks of senders 8 and 9, each with its nonces so far; sender 6 is in the first one alone.
 fn ahead() -> Cell {
     let mut bench = bench_of(four());
     for nonce in 1..=3 {
-        let block =
-            order(&mut bench, vec![tx_on(&four(), 8, nonce), tx_on(&four(), 9, nonce * 10)]).remove(0);
+        let mut transactions = vec![tx_on(&four(), 8, nonce), tx_on(&four(), 9, nonce * 10)];
+        transactions.extend((nonce == 1).then(|| tx_on(&four(), 6, 5)));
+        let block = order(&mut bench, transactions).remove(0);
         executed(&mut bench, result(&block, 1, true, 7)).expect("executes");
         hear(&mut bench, [2, 3].map(|member| word(&block, member, 7)).to_vec());
     }
@@ -26,7 +27,7 @@ fn ahead() -> Cell {
 }
 
 fn nonces() -> Vec<LastNonce> {
-    vec![LastNonce { cell: kit::cell(8), nonce: 3 }, LastNonce { cell: kit::cell(9), nonce: 30 }]
+    [(6, 5), (8, 3), (9, 30)].map(|(sender, nonce)| LastNonce { cell: kit::cell(sender), nonce }).to_vec()
 }
 
 fn jump(bench: &mut Cell, proof: BlockProof) -> Result<(), Problem> {
@@ -47,7 +48,9 @@ fn who_begins_at_a_checkpoint_orders_as_everybody() {
     assert_eq!(epoch(&mut new).round, epoch(&mut ahead).round);
     assert!(names(&new).contains(&"consensus.jumped"));
     // A nonce that is used up there is left out here too.
-    let next = vec![tx_on(&four(), 8, 3), tx_on(&four(), 9, 30), tx_on(&four(), 8, 4), tx_on(&four(), 9, 29)];
+    let next = [(6, 5), (8, 3), (9, 30), (8, 4), (9, 29)]
+        .map(|(sender, nonce)| tx_on(&four(), sender, nonce))
+        .to_vec();
     for bench in [&mut ahead, &mut new] {
         order_rounds(bench, 0, vec![round(9, 9, next.clone())]).expect("orders");
         bench.take_effects();
