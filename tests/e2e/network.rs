@@ -189,3 +189,44 @@ fn without_two_thirds_nothing_is_taken_and_it_goes_on_by_itself() {
     agree(&cells);
     assert_eq!(cells[3].ok(&["state", "get", "kv/a"])["value"], "5");
 }
+
+/// A data set that one registers is found on another, with a proof, and as of a block before it is not there.
+#[test]
+fn a_data_set_is_found_everywhere_and_proven() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut cells = network(dir.path(), 4);
+    start_all(&mut cells);
+    put(&cells[0], "before", "1", "finalised");
+    let hash = "1f".repeat(32);
+    let args = json!({ "hash": hash, "size": 5120, "tags": ["lang:en", "text"] }).to_string();
+    let register =
+        ["tx", "submit", "--module", "dataset", "--call", "register", "--args", &args, "--wait", "finalised"];
+    let registered = cells[1].ok(&register);
+    assert_eq!(registered["status"], "finalised", "{registered}");
+    agree(&cells);
+    for cell in &cells {
+        let found = cell.ok(&["state", "datasets", "--tag", "text", "--tag", "lang:en"]);
+        assert_eq!((&found["items"][0]["hash"], &found["items"][1]), (&json!(hash), &Value::Null), "{found}");
+        assert_eq!(found["items"][0]["author"], cells[1].id());
+    }
+    let none = cells[2].ok(&["state", "datasets", "--tag", "lang:fr"]);
+    assert_eq!(none["items"], json!([]));
+    let then = cells[2].ok(&["state", "datasets", "--tag", "text", "--at", "0"]);
+    assert_eq!(then["items"], json!([]), "it was not there yet");
+    // Somebody else cannot take it, and is told so.
+    let taken = cells[2].run(&register);
+    let taken: Value = serde_json::from_slice(&taken.stdout).expect("JSON");
+    assert_eq!(taken["problem"]["code"], "dataset.exists", "{taken}");
+    let file = dir.path().join("proof.json").display().to_string();
+    std::fs::write(&file, cells[3].run(&["state", "prove", &format!("dataset/{hash}")]).stdout)
+        .expect("writes");
+    let genesis = cells[0].dir().join("genesis.json").display().to_string();
+    let verified = cells[0].ok(&["state", "verify", &file, "--genesis", &genesis]);
+    assert_eq!(verified["valid"], true, "{verified}");
+    assert!(verified["value"].as_str().is_some_and(|value| value.contains("5120")), "{verified}");
+    // The life of a transaction, step by step.
+    let life = &cells[1].ok(&["tx", "show", registered["id"].as_str().expect("an id")])["life"];
+    let step = |name: &str| life[name].as_u64().expect("a time");
+    assert!(step("accepted_ms") <= step("ordered_ms") && step("ordered_ms") <= step("applied_ms"), "{life}");
+    assert!(step("applied_ms") <= step("finalised_ms"), "{life}");
+}

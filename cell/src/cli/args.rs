@@ -403,6 +403,23 @@ pub(super) enum State {
         /// Only keys that begin so
         #[arg(long, default_value = "")]
         prefix: String,
+        /// As of this block
+        #[arg(long)]
+        at: Option<u64>,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// Registered data sets, by tags and author
+    Datasets {
+        /// Only those with this tag; may be named several times
+        #[arg(long = "tag", value_name = "TAG")]
+        tags: Vec<String>,
+        /// Only those of this cell
+        #[arg(long, value_name = "CELL")]
+        author: Option<String>,
+        /// As of this block
+        #[arg(long)]
+        at: Option<u64>,
         #[command(flatten)]
         page: Page,
     },

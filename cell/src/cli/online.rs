@@ -165,9 +165,14 @@ fn state(context: &Context, command: State) -> Result<ExitCode, Problem> {
         |action: &str, params: Value| context.output.value(&Client::of(context)?.call(action, params)?);
     match command {
         State::Get { key, at } => show("state.get", fields([("key", key.into()), ("at", at.into())])),
-        State::List { prefix, page: asked } => {
+        State::List { prefix, at, page: asked } => {
             let [limit, cursor] = page(&asked);
-            show("state.list", fields([("prefix", prefix.into()), limit, cursor]))
+            show("state.list", fields([("prefix", prefix.into()), ("at", at.into()), limit, cursor]))
+        }
+        State::Datasets { tags, author, at, page: asked } => {
+            let [limit, cursor] = page(&asked);
+            let what = [("tags", tags.into()), ("author", author.into()), ("at", at.into()), limit, cursor];
+            show("state.datasets", fields(what))
         }
         State::Prove { key, at } => {
             let proof =
