@@ -239,7 +239,7 @@ impl Default for Identity {
 
 impl Default for Consensus {
     fn default() -> Self {
-        Self { event_interval_us: 3_000, patience_us: 20_000, checkpoint_blocks: 1_024 }
+        Self { event_interval_us: 2_000, patience_us: 20_000, checkpoint_blocks: 1_024 }
     }
 }
 
