@@ -28,7 +28,7 @@ use super::{Command, Counters, Lane, NetworkSettings, PeerStatus, Shared};
 /// The first pause before a lost peer is dialled again; doubles up to the longest.
 const REDIAL_PAUSE_MIN: Duration = Duration::from_millis(250);
 /// The longest pause between two dials of a lost peer.
-const REDIAL_PAUSE_MAX: Duration = Duration::from_secs(2);
+const REDIAL_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How long a dial may take, handshakes included. What was sent into a cut is not waited for: the next dial is.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long sent bytes may stay unacknowledged. The system ends the connection then; a hang-up of ours would wait behind
