@@ -103,10 +103,13 @@ fn draw_the_same(cells: &[Cell]) {
         !draws(&cells[0])[0].is_null()
     });
     put(&cells[1], "of-1", "4", "finalised");
-    until("nothing is to be drawn any more", || {
-        let before = cells.iter().map(|cell| cell.ok(&["consensus"])["events"].clone()).collect::<Vec<_>>();
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        before == cells.iter().map(|cell| cell.ok(&["consensus"])["events"].clone()).collect::<Vec<_>>()
+    let events = || cells.iter().map(|cell| cell.ok(&["consensus"])["events"].clone()).collect::<Vec<_>>();
+    let (mut before, mut looks) = (events(), 0);
+    until("nobody makes an event any more, in five looks", || {
+        let now = events();
+        looks = if now == before { looks + 1 } else { 0 };
+        before = now;
+        looks == 5
     });
     let drawn = draws(&cells[0]);
     for cell in cells {

@@ -35,6 +35,13 @@ pub(super) type Offer = (Checkpoint, protocol::block::BlockProof);
 ///
 /// `checkpoint.none` if nobody has one that holds; those of State and Consensus.
 pub(super) async fn take(world: &Arc<World>, ordered: u64) -> Result<(), Problem> {
+    let taken = take_newest(world, ordered).await;
+    // Cut short or not: none is being taken any more.
+    world.set_taking(None);
+    taken
+}
+
+async fn take_newest(world: &Arc<World>, ordered: u64) -> Result<(), Problem> {
     let sources = world.network().connected_peers();
     let (checkpoint, proof) = newest(world, &sources, ordered).await.ok_or_else(|| {
         Problem::new(
@@ -69,7 +76,6 @@ pub(super) async fn take(world: &Arc<World>, ordered: u64) -> Result<(), Problem
     }
     let nonces = nonces(world, checkpoint.index).await?;
     bus.consensus().jump(JumpRequest { proof, nonces }).await?;
-    world.set_taking(None);
     tracing::info!(block = checkpoint.index.0, "this cell goes on from the checkpoint");
     Ok(())
 }
