@@ -92,7 +92,28 @@ pub struct Disk {
     runtime: Option<Runtime>,
     handles: [Option<Handle>; 5],
     /// Holds the open-file-description lock on the whole oplog, as the JavaScript package does.
-    _lock: fs::File,
+    _lock: Lock,
+}
+
+/// Given back when it goes: a process that is being started at that moment holds every open file for an instant, and would hold the
+/// lock as well.
+struct Lock(fs::File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = fcntl(&self.0, FcntlArg::F_OFD_SETLK(&whole(nix::libc::F_UNLCK)));
+    }
+}
+
+/// A lock of that kind on a whole file.
+const fn whole(kind: i32) -> nix::libc::flock {
+    nix::libc::flock {
+        l_type: kind as i16,
+        l_whence: nix::libc::SEEK_SET as i16,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
 }
 
 impl Disk {
@@ -133,21 +154,20 @@ impl Disk {
     }
 
     fn locked(folder: &Path, backend: Backend, lock: fs::File) -> Result<Self> {
-        let range = nix::libc::flock {
-            l_type: nix::libc::F_WRLCK as i16,
-            l_whence: nix::libc::SEEK_SET as i16,
-            l_start: 0,
-            l_len: 0,
-            l_pid: 0,
-        };
-        fcntl(&lock, FcntlArg::F_OFD_SETLK(&range)).map_err(|errno| match errno {
+        fcntl(&lock, FcntlArg::F_OFD_SETLK(&whole(nix::libc::F_WRLCK))).map_err(|errno| match errno {
             nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES => Error::Locked,
             other => Error::io("opening the journal")(Call::Lock(File::Oplog).failed(other.into())),
         })?;
         let start = || tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build();
         let runtime = (backend == Backend::RandomAccessDisk).then(start).transpose();
         let runtime = runtime.map_err(Error::io("starting the journal's I/O"))?;
-        Ok(Self { folder: folder.to_owned(), backend, runtime, handles: [const { None }; 5], _lock: lock })
+        Ok(Self {
+            folder: folder.to_owned(),
+            backend,
+            runtime,
+            handles: [const { None }; 5],
+            _lock: Lock(lock),
+        })
     }
 
     fn with<T>(
