@@ -2,13 +2,14 @@
 //!
 //! The rooms: [`actor`] runs the pure machines, [`bus`] carries calls, [`store`] keeps views,
 //! [`network`] and [`delivery`] talk to other cells, [`http`] and [`cli`] to people and programs,
-//! [`fronts`] are the actions that need the world, [`node`] puts it all together. Each foreign
+//! [`data`] keeps and fetches data sets, [`fronts`] are the actions that need the world, [`node`] puts it all together. Each foreign
 //! framework is named in one room only: actix in `actor` and `bus`, libp2p in `network`, actix-web in
 //! `http`, RocksDB in `store`.
 
 pub mod actor;
 pub mod bus;
 pub mod cli;
+pub mod data;
 pub mod delivery;
 pub mod feed;
 pub mod folder;

@@ -294,6 +294,27 @@ pub struct PostBody {
     /// Words to find it by; at most 16, of at most 64 bytes each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// Whether the network is to know it as a data set of the sender's, who signs that. Never travels.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub register: bool,
+    /// The sender's transaction that registers it, for the receiver's network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<crate::transaction::Transaction>,
+}
+
+impl PostBody {
+    /// The bytes that are registered: the content as compact JSON, with the keys of objects in the order in which they came.
+    pub fn data(&self) -> Vec<u8> {
+        self.content.to_string().into_bytes()
+    }
+}
+
+/// Body of a QUERY for data sets that the receiver's network knows; the answer is proven.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FindBody {
+    /// Which.
+    pub datasets: crate::state::DatasetsRequest,
 }
 
 /// Body of a QUERY: which published posts to show. An empty object asks for the newest.

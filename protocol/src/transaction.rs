@@ -159,6 +159,11 @@ impl Transaction {
         TxId::from_bytes(*blake3::hash(&self.signed_text()).as_bytes())
     }
 
+    /// The signature to check, for [`signing::verify_all`](crate::signing::verify_all).
+    pub fn to_check(&self) -> crate::signing::Signed {
+        crate::signing::Signed { signer: self.sender, bytes: self.signed_text(), signature: self.signature }
+    }
+
     /// Whether the signature is the sender's over this very transaction.
     pub fn signature_holds(&self) -> bool {
         crate::signing::verify(&self.sender, &self.signed_text(), &self.signature)

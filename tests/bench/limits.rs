@@ -6,7 +6,11 @@ use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use protocol::message::{Message, MessageType};
-use protocol::signing::{self, Signature};
+use protocol::signing::{self, Signature, Signed};
+use protocol::transaction::Transaction;
+
+/// Signatures that are checked as one where a limit is measured.
+const VERIFY_BATCH: usize = 256;
 
 /// The load average and the cores.
 pub(crate) fn load() -> String {
@@ -53,6 +57,29 @@ fn sign_and_verify(body: &[u8], span: Duration) -> f64 {
         count += 1;
     }
     count as f64 / start.elapsed().as_secs_f64()
+}
+
+/// How many signatures of transactions all cores together can check in a second: one by one, and in batches.
+pub(crate) fn verify_rates(sample: &[Transaction], span: Duration) -> (f64, f64) {
+    let checks: Vec<Signed> = sample.iter().map(Transaction::to_check).collect();
+    let rate = |batch: usize| -> f64 {
+        let check = || {
+            let (start, mut count) = (Instant::now(), 0);
+            for some in checks.chunks(batch).cycle() {
+                assert!(!signing::verify_all(some).contains(&false));
+                count += some.len();
+                if start.elapsed() >= span {
+                    break;
+                }
+            }
+            count as f64 / start.elapsed().as_secs_f64()
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..cores()).map(|_| scope.spawn(check)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap_or(0.0)).sum()
+        })
+    };
+    (rate(1), rate(VERIFY_BATCH))
 }
 
 /// The median time of appending 300 bytes to a file and syncing it, twice.

@@ -10,6 +10,7 @@ mod in_process;
 mod limits;
 mod messages;
 mod table;
+mod transfers;
 
 /// The one the program `cell` has.
 #[global_allocator]
@@ -26,10 +27,11 @@ fn main() {
     let wants = |part: &str| chosen.is_empty() || chosen.iter().any(|name| name == part);
     // `consensus at=400` measures at one rate alone.
     let is_known = |name: &String| {
-        ["bus", "messages", "cells", "consensus"].contains(&name.as_str()) || name.starts_with("at=")
+        ["bus", "messages", "cells", "consensus", "transfers"].contains(&name.as_str())
+            || name.starts_with("at=")
     };
     if let Some(unknown) = chosen.iter().find(|name| !is_known(name)) {
-        eprintln!("bench: there is no part {unknown:?}; there are: bus messages cells consensus");
+        eprintln!("bench: there is no part {unknown:?}; there are: bus messages cells consensus transfers");
         std::process::exit(2);
     }
     println!("load before: {}\n", limits::load());
@@ -44,6 +46,9 @@ fn main() {
     }
     if wants("consensus") {
         consensus::measure(&chosen).print();
+    }
+    if wants("transfers") {
+        transfers::measure().print();
     }
     println!("load after: {}", limits::load());
 }

@@ -10,12 +10,6 @@ fn put(cell: &Cell, key: &str, value: &str) -> Value {
     cell.ok(&["tx", "submit", "--module", "kv", "--call", "put", "--args", &args, "--wait", "finalised"])
 }
 
-fn is_synced(cell: &Cell) -> bool {
-    let (status, body) = cell.get("/readyz");
-    let readiness: Value = serde_json::from_str(&body).expect("JSON");
-    status == 200 && readiness["state"] == "synced"
-}
-
 /// Who takes part in the present epoch, as a cell tells.
 fn members(cell: &Cell) -> Vec<String> {
     let listed = cell.ok(&["consensus", "members"]);
@@ -26,7 +20,7 @@ fn members(cell: &Cell) -> Vec<String> {
 fn until_members_are(cells: &[&Cell], expected: &[&Cell]) {
     let expected: Vec<String> = expected.iter().map(|cell| cell.id()).collect();
     for cell in cells {
-        until("the members have changed", || members(cell) == expected && is_synced(cell));
+        until("the members have changed", || members(cell) == expected && cell.is_synced());
     }
 }
 
@@ -63,13 +57,13 @@ fn a_cell_joins_a_network_that_goes_on_and_one_leaves_and_one_is_evicted() {
     let mut cells = network(dir.path(), 4);
     cells.iter_mut().for_each(Cell::start);
     for cell in &cells {
-        until("it is synced", || is_synced(cell));
+        until("it is synced", || cell.is_synced());
     }
     put(&cells[0], "a", "1");
     // A cell that is no member follows, and cannot submit.
     let genesis = cells[0].dir().join("genesis.json").display().to_string();
     let mut new = newcomer(dir.path(), &genesis, &cells[0]);
-    until("it follows", || is_synced(&new) && new.ok(&["state", "get", "kv/a"])["value"] == "1");
+    until("it follows", || new.is_synced() && new.ok(&["state", "get", "kv/a"])["value"] == "1");
     let submit = ["tx", "submit", "--module", "kv", "--call", "put", "--args", r#"{"key":"b","value":"1"}"#];
     assert_eq!(new.refused(&submit), (4, "consensus.no_member".to_owned()));
     // It asks, a member passes it on, three of four accept.
@@ -151,7 +145,7 @@ fn a_network_of_one_becomes_one_of_two_and_one_again() {
     let genesis = one.dir().join("genesis.json").display().to_string();
     let two = newcomer(dir.path(), &genesis, &one);
     one.ok(&["peers", "add", &two.peer, "--name", "two"]);
-    until("it follows", || is_synced(&two) && two.ok(&["state", "get", "kv/a"])["value"] == "1");
+    until("it follows", || two.is_synced() && two.ok(&["state", "get", "kv/a"])["value"] == "1");
     let request = written(dir.path(), "join.json", &two.run(&["consensus", "join"]).stdout);
     one.ok(&["tx", "submit", "--signed", &request, "--wait", "finalised"]);
     one.ok(&["consensus", "accept", "two"]);
@@ -174,7 +168,7 @@ fn a_cell_that_comes_late_begins_at_a_checkpoint() {
     let mut cells = network(dir.path(), 4);
     cells.iter_mut().for_each(Cell::start);
     for cell in &cells {
-        until("it is synced", || is_synced(cell));
+        until("it is synced", || cell.is_synced());
     }
     for turn in 0..12 {
         put(&cells[turn % 4], &format!("key{turn}"), &turn.to_string());
@@ -185,7 +179,7 @@ fn a_cell_that_comes_late_begins_at_a_checkpoint() {
     let mut new = started(new, &cells[0]);
     new.ok(&["peers", "add", &cells[1].peer]);
     until("it is where the others are", || {
-        is_synced(&new) && new.ok(&["state", "root"]) == cells[0].ok(&["state", "root"])
+        new.is_synced() && new.ok(&["state", "root"]) == cells[0].ok(&["state", "root"])
     });
     assert_eq!(new.refused(&["block", "show", "0"]).1, "consensus.unknown_block", "it began later");
     assert_eq!(new.ok(&["state", "get", "kv/key3"])["value"], "3");
@@ -207,7 +201,7 @@ fn a_cell_that_comes_late_begins_at_a_checkpoint() {
     for cell in &cells[..3] {
         cell.ok(&["consensus", "accept", &new.id()]);
     }
-    until("it is a member", || members(&new).contains(&new.id()) && is_synced(&new));
+    until("it is a member", || members(&new).contains(&new.id()) && new.is_synced());
     put(&new, "of-late", "1");
     put(&cells[2], "of-2", "1");
     until_equal(&[&new, &cells[0], &cells[1], &cells[2], &cells[3]]);

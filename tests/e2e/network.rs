@@ -12,14 +12,8 @@ fn put(cell: &Cell, key: &str, value: &str, wait: &str) -> Value {
 fn start_all(cells: &mut [Cell]) {
     cells.iter_mut().for_each(Cell::start);
     for cell in cells.iter() {
-        until("it is synced", || is_synced(cell));
+        until("it is synced", || cell.is_synced());
     }
-}
-
-fn is_synced(cell: &Cell) -> bool {
-    let (status, body) = cell.get("/readyz");
-    let readiness: Value = serde_json::from_str(&body).expect("JSON");
-    (status == 200) == (readiness["state"] == "synced") && status == 200
 }
 
 /// Block hashes up to a block, as a cell tells them.
@@ -176,7 +170,7 @@ fn without_two_thirds_nothing_is_taken_and_it_goes_on_by_itself() {
     assert_eq!((code, problem.as_str()), (5, "consensus.no_quorum"));
     assert_eq!(cells[0].ok(&["state", "get", "kv/a"])["value"], "2", "reads go on");
     cells[2].start();
-    until("it goes on", || is_synced(&cells[0]));
+    until("it goes on", || cells[0].is_synced());
     put(&cells[0], "a", "4", "finalised");
     // All of them, in whatever order.
     for cell in &mut cells {
@@ -186,7 +180,7 @@ fn without_two_thirds_nothing_is_taken_and_it_goes_on_by_itself() {
         cells[place].start();
     }
     for cell in &cells {
-        until("it is synced", || is_synced(cell));
+        until("it is synced", || cell.is_synced());
     }
     put(&cells[0], "a", "5", "finalised");
     agree(&cells);

@@ -219,6 +219,17 @@ impl Cell {
         (answer.status().as_u16(), answer.body_mut().read_to_string().expect("a body"))
     }
 
+    /// Whether it is ready, and its state that of its network.
+    ///
+    /// # Panics
+    ///
+    /// If there is no answer.
+    pub fn is_synced(&self) -> bool {
+        let (status, body) = self.get("/readyz");
+        let readiness: Value = serde_json::from_str(&body).expect("JSON");
+        status == 200 && readiness["state"] == "synced"
+    }
+
     /// Posts to a page with the admin token: status and body.
     pub fn post(&self, path: &str, body: &str) -> (u16, String) {
         post(&self.http, self.token().trim(), path, body)

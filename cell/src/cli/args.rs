@@ -93,6 +93,11 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: State,
     },
+    /// The data of data sets: kept here, and fetched by its hash from whoever has it
+    Data {
+        #[command(subcommand)]
+        command: Data,
+    },
     /// Transactions
     Tx {
         #[command(subcommand)]
@@ -389,6 +394,44 @@ pub(super) struct JournalProve {
 }
 
 #[derive(Subcommand, Debug)]
+pub(super) enum Data {
+    /// Keep a file's data here; prints its hash
+    #[command(after_help = "Example: cell data add weather.csv --register --tag climate --tag 2026")]
+    Add {
+        /// The file; - for standard input
+        file: String,
+        /// A tag of the data set; may be named several times
+        #[arg(long = "tag", value_name = "TAG", requires = "register")]
+        tags: Vec<String>,
+        /// Register it as a data set of this cell's, for the whole network
+        #[arg(long)]
+        register: bool,
+    },
+    /// What is kept here
+    List,
+    /// Data by its hash: from here, or from connected cells that have it, each part checked
+    #[command(after_help = "Example: cell data get HASH --out weather.csv")]
+    Get {
+        /// Its BLAKE3 hash
+        hash: String,
+        /// Where to write it; - for standard output
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// From this cell alone
+        #[arg(long, value_name = "CELL")]
+        from: Option<String>,
+        /// The longest wait, in milliseconds
+        #[arg(long)]
+        wait_ms: Option<u64>,
+    },
+    /// Keep it no longer
+    Remove {
+        /// Its BLAKE3 hash
+        hash: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
 pub(super) enum State {
     /// A value
     Get {
@@ -420,6 +463,9 @@ pub(super) enum State {
         /// As of this block
         #[arg(long)]
         at: Option<u64>,
+        /// With proofs that `cell state verify` checks offline
+        #[arg(long)]
+        prove: bool,
         #[command(flatten)]
         page: Page,
     },
@@ -497,6 +543,20 @@ pub(super) enum Tx {
         /// A transaction signed elsewhere: a file, or - for standard input
         #[arg(long, value_name = "FILE", conflicts_with_all = ["module", "call", "nonce", "lane", "max_fee"])]
         signed: Option<String>,
+    },
+    /// Submit transactions that were signed elsewhere, many at once
+    #[command(
+        after_help = "Prints a line for each, in the order of the file. Example: cell tx sign … >> FILE; cell tx submit-all FILE"
+    )]
+    SubmitAll {
+        /// One transaction a line, as `cell tx sign --output json` prints them; - for standard input
+        file: String,
+        /// accepted, ordered, applied or finalised
+        #[arg(long)]
+        wait: Option<String>,
+        /// The longest wait for each thousand, in milliseconds
+        #[arg(long)]
+        wait_ms: Option<u64>,
     },
     /// Sign a transaction without submitting it; works on a stopped cell
     Sign {

@@ -5,8 +5,10 @@
 //! Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable, 4 denied, 5 unhealthy, 6 conflict.
 
 mod args;
+mod bulk;
 mod client;
 mod consensus;
+mod data;
 mod doctor;
 mod follow;
 mod graph;
@@ -123,6 +125,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode, Problem> {
         Command::Testnet { command } => testnet::run(context, command),
         Command::Watch(watch) => watch::watch(context, watch),
         Command::Journal { command } => journals::run(context, command),
+        Command::Data { command } => data::run(context, command),
         Command::Config { command } => offline::config(context, command),
         Command::Completion { shell } => {
             let mut command = Args::command();

@@ -6,14 +6,14 @@ use std::process::ExitCode;
 use protocol::block::{BlockProof, TxProof};
 use protocol::consensus::GraphView;
 use protocol::genesis::Genesis;
-use protocol::state::StateProof;
+use protocol::state::{ProvenDatasets, StateProof};
 use protocol::transaction::{Intent, Lane, Transaction};
 use protocol::{Problem, ProblemKind};
 use serde_json::{Map, Value, json};
 
 use super::args::{Block, Command, Consensus, Identity, Market, Message, Page, Peers, State, Token, Tx};
 use super::client::Client;
-use super::{Context, json_argument, text_argument, unhealthy, write_file};
+use super::{Context, bulk, json_argument, text_argument, unhealthy, write_file};
 use crate::folder::{modules, read_genesis};
 
 pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Problem> {
@@ -169,10 +169,14 @@ fn state(context: &Context, command: State) -> Result<ExitCode, Problem> {
             let [limit, cursor] = page(&asked);
             show("state.list", fields([("prefix", prefix.into()), ("at", at.into()), limit, cursor]))
         }
-        State::Datasets { tags, author, at, page: asked } => {
-            let [limit, cursor] = page(&asked);
+        State::Datasets { tags, author, at, prove, page: asked } => {
+            let client = Client::of(context)?;
+            let (author, [limit, cursor]) = (cell_id(&client, author)?, page(&asked));
             let what = [("tags", tags.into()), ("author", author.into()), ("at", at.into()), limit, cursor];
-            show("state.datasets", fields(what))
+            if prove {
+                return context.output.bare(&client.call("state.find_datasets", fields(what))?);
+            }
+            context.output.value(&client.call("state.datasets", fields(what))?)
         }
         State::Prove { key, at } => {
             let proof =
@@ -195,7 +199,15 @@ fn verify_state(
     root: Option<String>,
     genesis: Option<std::path::PathBuf>,
 ) -> Result<ExitCode, Problem> {
-    let proof: StateProof = parse_file(file, "state.bad_proof")?;
+    let proof: Value = parse_file(file, "state.bad_proof")?;
+    if proof.get("items").is_some() && root.is_none() {
+        let proven: ProvenDatasets = of_value(proof, file)?;
+        let machine = ::state::StateMachine::new(genesis_of(context, genesis)?.into(), modules());
+        ::state::verify_datasets(&proven, &machine)?;
+        let items: Vec<Value> = proven.items.iter().map(|proven| json!(proven.dataset)).collect();
+        return context.output.value(&json!({ "valid": true, "items": items, "next": null }));
+    }
+    let proof: StateProof = of_value(proof, file)?;
     let trusted = match root {
         Some(root) => {
             ::state::verify_key_proof(&proof.proof)?;
@@ -238,6 +250,14 @@ fn parse_file<T: serde::de::DeserializeOwned>(file: &str, code: &'static str) ->
     })
 }
 
+fn of_value<T: serde::de::DeserializeOwned>(value: Value, file: &str) -> Result<T, Problem> {
+    serde_json::from_value(value).map_err(|error| {
+        let cause = format!("{file} holds no such proof: {error}");
+        Problem::new(ProblemKind::Invalid, "state.bad_proof", cause)
+            .hint("give the file what the command printed with --output json")
+    })
+}
+
 fn tx(context: &Context, command: Tx) -> Result<ExitCode, Problem> {
     let show =
         |action: &str, params: Value| context.output.value(&Client::of(context)?.call(action, params)?);
@@ -268,6 +288,7 @@ fn tx(context: &Context, command: Tx) -> Result<ExitCode, Problem> {
             context.output.value(&answer)?;
             Ok(if answer["status"] == "rejected" { ExitCode::from(1) } else { ExitCode::SUCCESS })
         }
+        Tx::SubmitAll { file, wait, wait_ms } => bulk::submit(context, &file, wait.as_deref(), wait_ms),
         Tx::Sign { module, call, args, nonce, terms } => {
             let args = json_argument(&args, "the arguments")?;
             let keyring = crate::keys::open(&context.dir, context.passphrase()?.as_deref())?;

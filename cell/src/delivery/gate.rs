@@ -1,4 +1,4 @@
-//! Into the inbox: batches of other cells. What is asked of journals goes on to `replication`.
+//! Into the inbox: batches of other cells. What is asked of journals goes on to `replication`, of data to `data`.
 
 use std::sync::{Arc, Weak};
 
@@ -12,6 +12,7 @@ use protocol::{CellId, MessageId, Problem, ProblemKind, codec};
 
 use super::wire::{BATCH_MAX, Batch, BatchAnswer, Hello, VERSION};
 use crate::actor::now_ms;
+use crate::data;
 use crate::gossip;
 use crate::network::{Counters, Inbound, Lane};
 use crate::node::World;
@@ -41,7 +42,8 @@ impl Inbound for Gate {
                     codec::encode(&replication::serve(&world, from, &bytes).await)
                 }
                 (Lane::Events, Some(world)) => gossip::serve_blocks(&world, &bytes).await,
-                (Lane::Events, None) => Vec::new(),
+                (Lane::Data, Some(world)) => data::serve(&world, from, &bytes).await,
+                (Lane::Events | Lane::Data, None) => Vec::new(),
                 (Lane::Journals, None) => codec::encode(&replication::Reply::Refused { problem: stopping() }),
             }
         })

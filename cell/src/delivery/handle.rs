@@ -10,15 +10,15 @@ use std::time::Duration;
 use message::body::{self, Body};
 use protocol::consensus::{SubmitRequest, TxStatus};
 use protocol::identity::{ChallengeRequest, OpenSessionRequest};
-use protocol::message::{AuthBody, Message, MessageType, ReplyBody};
+use protocol::message::{AuthBody, FindBody, Message, MessageType, PostBody, ReplyBody};
 use protocol::messages::SettleRequest;
 use protocol::transaction::Transaction;
 use protocol::{Access, Caller, Hash, MessageId, Problem, ProblemKind};
 use serde_json::{Value, json};
 
 use crate::bus::CallContext;
-use crate::fronts::{Outgoing, post};
-use crate::node::World;
+use crate::fronts::{Outgoing, find_datasets, post};
+use crate::node::{World, blocking};
 
 /// How long an EXEC may run here.
 const EXEC_MAX: Duration = Duration::from_secs(10);
@@ -90,11 +90,10 @@ async fn carry_out(world: &Arc<World>, message: &Message) -> Result<Option<Reply
             "a post is public: it cannot be sealed",
         )
         .hint("send it without sealing")),
-        Body::Post(post) => {
-            let content_hash = Hash::of(post.content.to_string().as_bytes());
-            Ok(Some(Reply::of(&ReplyBody::Result(
-                json!({ "id": message.id(), "content_hash": content_hash }),
-            ))))
+        Body::Post(post) => publish(world, message, *post).await.map(Some),
+        Body::Find(FindBody { datasets }) => {
+            let found = find_datasets(world, datasets).await?;
+            Ok(Some(Reply::of(&ReplyBody::Result(serde_json::to_value(found).unwrap_or_default()))))
         }
         Body::Query(query) => {
             let page = world.bus.internal().message().posts(query).await?;
@@ -146,7 +145,43 @@ async fn auth(world: &Arc<World>, message: &Message, step: AuthBody) -> Result<O
     }
 }
 
+/// A post; one that the network is to know is kept, and its registration goes into the order.
+async fn publish(world: &Arc<World>, message: &Message, post: PostBody) -> Result<Reply, Problem> {
+    let data = post.data();
+    let content_hash = Hash::of(&data);
+    let mut told = json!({ "id": message.id(), "content_hash": content_hash });
+    let Some(registration) = post.registration else { return Ok(Reply::of(&ReplyBody::Result(told))) };
+    if registration.sender != message.sender || !registers(&registration, &content_hash, data.len()) {
+        let cause = "the transaction does not register the content of the post for its sender";
+        return Err(Problem::new(ProblemKind::Invalid, "message.bad_registration", cause)
+            .hint(r#"let the cell make it: {"content":…,"tags":[…],"register":true}"#));
+    }
+    let may_tx = world.admission(&message.sender).await?.may.contains(&MessageType::Tx);
+    if message.sender != world.cell && !may_tx {
+        return Err(message::Refusal::NotAllowed { kind: MessageType::Tx }.into());
+    }
+    let store = world.data.clone();
+    blocking(move || store.add(data.as_slice())).await??;
+    if let ReplyBody::Result(outcome) = tx_outcome(world, registration).await? {
+        told["registration"] = outcome;
+    }
+    Ok(Reply::of(&ReplyBody::Result(told)))
+}
+
+/// Whether a transaction registers this very content.
+fn registers(transaction: &Transaction, hash: &Hash, size: usize) -> bool {
+    let args: Value = serde_json::from_str(&transaction.args).unwrap_or_default();
+    transaction.module == "dataset"
+        && transaction.call == "register"
+        && args["hash"] == hash.to_string()
+        && args["size"] == size
+}
+
 async fn tx(world: &Arc<World>, transaction: Transaction) -> Result<Reply, Problem> {
+    tx_outcome(world, transaction).await.map(|outcome| Reply::of(&outcome))
+}
+
+async fn tx_outcome(world: &Arc<World>, transaction: Transaction) -> Result<ReplyBody, Problem> {
     let request = SubmitRequest {
         intent: None,
         transaction: Some(transaction),
@@ -154,7 +189,7 @@ async fn tx(world: &Arc<World>, transaction: Transaction) -> Result<Reply, Probl
         wait_ms: Some(TX_WAIT_MS),
     };
     let view = world.bus.internal().consensus().submit(request).await?;
-    Ok(Reply::of(&ReplyBody::Result(json!({
+    Ok(ReplyBody::Result(json!({
         "id": view.id, "status": view.status, "block": view.block, "root": view.root, "problem": view.problem,
-    }))))
+    })))
 }

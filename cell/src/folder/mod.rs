@@ -6,6 +6,7 @@
 //! DIR/genesis.json     the network
 //! DIR/admin.token      the first admin token, 0600
 //! DIR/journals/NAME/   the six journals
+//! DIR/data/HASH        data of data sets, named by its BLAKE3 hash
 //! DIR/views/           RocksDB; made anew by `cell rebuild`
 //! DIR/run/             lock, process id and HTTP address of the running cell
 //! ```
@@ -234,6 +235,11 @@ impl Folder {
     /// Copies of other cells' journals.
     pub fn replicas(&self) -> PathBuf {
         self.dir.join("replicas")
+    }
+
+    /// The data of data sets.
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
     }
 
     /// The views.

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use protocol::consensus::{
-    AdmitRequest, GRAPH_ROUNDS, GRAPH_ROUNDS_MAX, GetGossip, GossipView, Graph, GraphRequest, GraphView,
-    MemberView, NextNonceRequest, Submit, SubmitRequest, TakingView, TxRef, TxStatus, TxView,
+    AdmitAllRequest, AdmitRequest, GRAPH_ROUNDS, GRAPH_ROUNDS_MAX, GetGossip, GossipView, Graph,
+    GraphRequest, GraphView, MemberView, NextNonceRequest, SUBMIT_ALL_MAX, Submit, SubmitAll,
+    SubmitAllRequest, SubmitRequest, Submitted, SubmittedAll, TakingView, TxRef, TxStatus, TxView,
 };
 use protocol::genesis::Member;
 use protocol::gossip::ForkProof;
 use protocol::shared::{Empty, ListRequest};
 use protocol::state::RootRequest;
 use protocol::transaction::{Intent, Transaction};
-use protocol::{BlockIndex, CellId, Problem, ProblemKind};
+use protocol::{BlockIndex, CellId, Problem, ProblemKind, TxId, signing};
 use tokio::time::Instant;
 
 use super::{front, not_draining};
@@ -27,6 +28,9 @@ pub(super) fn install(world: &Arc<World>) {
         world,
         |world, context, request| async move { submit(&world, &context, request).await },
     );
+    front::<SubmitAll, _, _>(world, |world, context, request| async move {
+        submit_all(&world, &context, request).await
+    });
     front::<Graph, _, _>(world, |world, _, request| async move { graph(&world, request).await });
     front::<GetGossip, _, _>(world, |world, _, _| async move { gossip(&world).await });
 }
@@ -58,6 +62,53 @@ pub(super) async fn submit(
         }
     };
     await_status(world, view, wait, deadline, &mut grown).await
+}
+
+/// Takes in what was signed elsewhere, signatures checked as one; each transaction has its own outcome.
+async fn submit_all(
+    world: &Arc<World>,
+    context: &CallContext,
+    request: SubmitAllRequest,
+) -> Result<SubmittedAll, Problem> {
+    let SubmitAllRequest { mut transactions, wait, wait_ms } = request;
+    not_draining(world)?;
+    may_order(world)?;
+    if !(1..=SUBMIT_ALL_MAX).contains(&transactions.len()) {
+        let cause = format!("{} transactions at once", transactions.len());
+        return Err(Problem::new(ProblemKind::Invalid, "consensus.bad_request", cause)
+            .hint(format!("submit 1 to {SUBMIT_ALL_MAX} of them together")));
+    }
+    let deadline = context.wait_until(wait_ms.unwrap_or(WAIT_MS)).into();
+    let mut grown = world.feed.changes();
+    let ids: Vec<TxId> = transactions.iter().map(Transaction::id).collect();
+    let (checked, hold) = crate::node::blocking(move || {
+        let hold = signing::verify_all(&transactions.iter().map(Transaction::to_check).collect::<Vec<_>>());
+        let mut holds = hold.iter().copied();
+        transactions.retain(|_| holds.next() == Some(true));
+        (transactions, hold)
+    })
+    .await?;
+    let admitted = match checked.is_empty() {
+        true => Vec::new(),
+        false => {
+            let request = AdmitAllRequest { transactions: checked };
+            world.bus.internal().consensus().admit_all(request).await?.items
+        }
+    };
+    let mut admitted = admitted.into_iter();
+    let refused = |id| Submitted { id, status: None, block: None, problem: Some(bad_signature()) };
+    let mut items: Vec<Submitted> = ids
+        .into_iter()
+        .zip(hold)
+        .filter_map(|(id, holds)| if holds { admitted.next() } else { Some(refused(id)) })
+        .collect();
+    let wait = wait.unwrap_or(TxStatus::Accepted);
+    for item in items.iter_mut().filter(|item| item.status.is_some_and(|status| status < wait)) {
+        let view = world.bus.internal().consensus().tx(TxRef { id: item.id }).await?;
+        let view = await_status(world, view, wait, deadline, &mut grown).await?;
+        (item.status, item.block, item.problem) = (Some(view.status), view.block, view.problem);
+    }
+    Ok(SubmittedAll { items })
 }
 
 /// Whether what is submitted can come into the order: if not, it is refused with the reason, and reads go on.
@@ -111,14 +162,14 @@ pub(super) async fn sign(world: &Arc<World>, intent: &Intent) -> Result<Transact
 
 async fn admit(world: &Arc<World>, transaction: Transaction) -> Result<TxView, Problem> {
     if !transaction.signature_holds() {
-        return Err(Problem::new(
-            ProblemKind::Invalid,
-            "consensus.bad_signature",
-            "the signature is not the sender's",
-        )
-        .hint("sign the transaction with the key of its sender: cell tx sign"));
+        return Err(bad_signature());
     }
     world.bus.internal().consensus().admit(AdmitRequest { transaction }).await
+}
+
+fn bad_signature() -> Problem {
+    Problem::new(ProblemKind::Invalid, "consensus.bad_signature", "the signature is not the sender's")
+        .hint("sign the transaction with the key of its sender: cell tx sign")
 }
 
 async fn await_status(

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use machine::module::Module;
 use protocol::identity::Contact;
-use protocol::message::{BODY_BYTES_MAX, LIFETIME_MS_MAX, Message, MessageType, TxBody};
+use protocol::message::{BODY_BYTES_MAX, LIFETIME_MS_MAX, Message, MessageType, PostBody, TxBody};
 use protocol::messages::{
     Direction, EnqueueRequest, Get, MessageRef, MessageView, Send, SendAnswer, SendRequest, SharedRequest,
     Status, Wait,
@@ -11,7 +12,7 @@ use protocol::messages::{
 use protocol::signing::Signature;
 use protocol::transaction::{Intent, Transaction};
 use protocol::{CellId, GenesisHash, MessageId, Problem, ProblemKind};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{front, not_draining};
@@ -53,6 +54,9 @@ async fn send(
     let body = match request.kind {
         MessageType::Tx if request.in_reply_to.is_none() => {
             sign_intent(world, &to, contact.as_deref(), request.body).await?
+        }
+        MessageType::Post if request.body["register"] == true => {
+            register(world, &to, contact.as_deref(), request.body).await?
         }
         _ => request.body,
     };
@@ -122,21 +126,48 @@ async fn sign_intent(
         return Ok(body);
     }
     let intent: Intent = serde_json::from_value(body).map_err(|error| bad(error.to_string()))?;
-    let genesis = if *to == world.cell {
+    let transaction = sign_for(world, genesis_of(world, to, contact)?, &intent).await?;
+    serde_json::to_value(TxBody::Signed { transaction }).map_err(|error| bad(error.to_string()))
+}
+
+/// Keeps what is to be posted, and signs what registers it on the receiver's network as a data set of this cell's.
+async fn register(
+    world: &Arc<World>,
+    to: &CellId,
+    contact: Option<&Contact>,
+    body: Value,
+) -> Result<Value, Problem> {
+    let bad = |error: serde_json::Error| {
+        let cause = format!("not a body of a POST message: {error}");
+        Problem::new(ProblemKind::Invalid, "message.bad_body", cause)
+            .hint(r#"one looks like {"content":{"title":"first"},"tags":["news"],"register":true}"#)
+    };
+    let mut post: PostBody = serde_json::from_value(body).map_err(bad)?;
+    let data = post.data();
+    let args = json!({ "hash": protocol::Hash::of(&data), "size": data.len(), "tags": post.tags });
+    Module::check(&state::dataset::Dataset, "register", &args)?;
+    let intent =
+        Intent { module: "dataset".to_owned(), call: "register".to_owned(), args, ..Intent::default() };
+    let genesis = genesis_of(world, to, contact)?;
+    let store = world.data.clone();
+    crate::node::blocking(move || store.add(data.as_slice())).await??;
+    post.register = false;
+    post.registration = Some(sign_for(world, genesis, &intent).await?);
+    serde_json::to_value(post).map_err(bad)
+}
+
+/// The receiver's network.
+fn genesis_of(world: &World, to: &CellId, contact: Option<&Contact>) -> Result<GenesisHash, Problem> {
+    let known = if *to == world.cell {
         Some(world.genesis.hash())
     } else {
         contact.and_then(|contact| contact.genesis)
     };
-    let Some(genesis) = genesis else {
-        return Err(Problem::new(
-            ProblemKind::Unavailable,
-            "message.genesis_unknown",
-            format!("the network of {to} is not known yet: it is learnt when the two connect"),
-        )
-        .hint("send it again once cell peers shows the connection"));
-    };
-    let transaction = sign_for(world, genesis, &intent).await?;
-    serde_json::to_value(TxBody::Signed { transaction }).map_err(|error| bad(error.to_string()))
+    known.ok_or_else(|| {
+        let cause = format!("the network of {to} is not known yet: it is learnt when the two connect");
+        Problem::new(ProblemKind::Unavailable, "message.genesis_unknown", cause)
+            .hint("send it again once cell peers shows the connection")
+    })
 }
 
 /// On this cell's own network the next nonce is known; on another's the time serves: nonces only have

@@ -18,6 +18,7 @@ use crate::bus::CallContext;
 use crate::node::World;
 
 pub(crate) use message::{Outgoing, post};
+pub(crate) use state::find as find_datasets;
 
 /// Tells the bus how every front action is carried out.
 pub fn install(world: &Arc<World>) {

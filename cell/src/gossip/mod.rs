@@ -58,6 +58,7 @@ pub use members::Members;
 pub use part::start;
 pub use pool::Pool;
 pub use seat::fill_pool;
+pub use wire::Frame;
 
 /// Frames and notices that wait for the driver.
 const INBOX_MAX: usize = 1_024;

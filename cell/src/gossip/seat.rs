@@ -177,11 +177,7 @@ impl Host for Seat {
             return Err(Problem::new(ProblemKind::Invalid, "event.foreign_word", cause));
         }
         beacon::check(event, &payload)?;
-        let transactions = payload.transactions.iter().map(|transaction| Signed {
-            signer: transaction.sender,
-            bytes: transaction.signed_text(),
-            signature: transaction.signature,
-        });
+        let transactions = payload.transactions.iter().map(Transaction::to_check);
         let words = payload.attestations.iter().map(|word| Signed {
             signer: word.member,
             bytes: word.signed_text(&genesis),

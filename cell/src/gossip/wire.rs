@@ -8,7 +8,7 @@ use protocol::{BlockIndex, Hash, Problem};
 
 /// What is pushed.
 #[derive(Debug, Encode, Decode)]
-pub(super) enum Frame {
+pub enum Frame {
     /// Events that were just made, as `protocol::gossip::EventBytes`.
     #[n(0)]
     Events {

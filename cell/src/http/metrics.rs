@@ -73,6 +73,7 @@ impl Collector for Collected {
             ("busy", &counters.refused_busy),
             ("connection", &counters.refused_connections),
             ("forged", &counters.refused_forged),
+            ("events", &counters.refused_events),
             ("journals", &counters.refused_journals),
             ("message", &counters.refused_messages),
         ] {

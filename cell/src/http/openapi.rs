@@ -40,6 +40,7 @@ pub(super) fn page() -> String {
         generator.subschema_for::<protocol::message::TxBody>(),
         generator.subschema_for::<protocol::message::PostBody>(),
         generator.subschema_for::<protocol::message::QueryBody>(),
+        generator.subschema_for::<protocol::message::FindBody>(),
         generator.subschema_for::<protocol::message::ExecBody>(),
         generator.subschema_for::<protocol::message::ReplyBody>(),
     ] {

@@ -128,7 +128,7 @@ async fn keep_open(
         // What is seldom asked gets its stream when it is.
         let first = match lane {
             Lane::Cells => None,
-            Lane::Journals | Lane::Events => match requests.recv().await {
+            Lane::Journals | Lane::Events | Lane::Data => match requests.recv().await {
                 Some(first) => Some(first),
                 None => return,
             },

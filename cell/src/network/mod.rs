@@ -45,10 +45,12 @@ pub enum Lane {
     Journals,
     /// Events of the hashgraph, and final blocks.
     Events,
+    /// The data of data sets.
+    Data,
 }
 
 impl Lane {
-    const ALL: [Self; 3] = [Self::Cells, Self::Journals, Self::Events];
+    const ALL: [Self; 4] = [Self::Cells, Self::Journals, Self::Events, Self::Data];
 
     /// Its name on the wire.
     const fn protocol(self) -> StreamProtocol {
@@ -56,6 +58,7 @@ impl Lane {
             Self::Cells => StreamProtocol::new("/celluler/cell/1"),
             Self::Journals => StreamProtocol::new("/celluler/journal/1"),
             Self::Events => StreamProtocol::new("/celluler/events/1"),
+            Self::Data => StreamProtocol::new("/celluler/data/1"),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
 use libp2p::core::upgrade::Version;
@@ -97,7 +98,8 @@ pub(super) async fn run(
             let streams = swarm.behaviour_mut().streams.new_control().accept(lane.protocol());
             streams.map_err(|error| cannot_start(&error))
         };
-        let streams = (accept(Lane::Cells)?, accept(Lane::Journals)?, accept(Lane::Events)?);
+        let streams = Lane::ALL.map(|lane| accept(lane).map(|streams| (lane, streams)));
+        let streams: Vec<_> = streams.into_iter().collect::<Result<_, _>>()?;
         listen(&mut swarm, &side.settings, &shared).await?;
         Ok::<_, Problem>((swarm, streams))
     };
@@ -112,18 +114,14 @@ pub(super) async fn run(
         return;
     }
     let side = Arc::new(side);
-    let serve = |streams, lane| calls::serve(streams, lane, Arc::clone(&side));
-    let mut serving = std::pin::pin!(serve(streams.0, Lane::Cells));
-    let mut serving_journals = std::pin::pin!(serve(streams.1, Lane::Journals));
-    let mut serving_events = std::pin::pin!(serve(streams.2, Lane::Events));
+    let serve = |(lane, streams)| calls::serve(streams, lane, Arc::clone(&side));
+    let mut serving: FuturesUnordered<_> = streams.into_iter().map(serve).collect();
     let mut this = EventLoop { swarm, side, shared, changed, kept: BTreeMap::new(), met: HashMap::new() };
     loop {
         let redial = this.next_redial();
         tokio::select! {
             event = this.swarm.select_next_some() => this.on_event(event),
-            () = &mut serving => return,
-            () = &mut serving_journals => return,
-            () = &mut serving_events => return,
+            _ = serving.next() => return,
             command = inbox.recv() => match command {
                 Some(Command::Stop { done }) => {
                     this.shared.pipes().clear();

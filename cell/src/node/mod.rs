@@ -30,7 +30,7 @@ use crate::gossip;
 use crate::http::{self, Server};
 use crate::keys;
 use crate::network::{Network, NetworkSettings};
-use crate::replication::{self, Copies};
+use crate::replication;
 use crate::settings::Settings;
 use crate::store::Store;
 use launch::{Launch, Supervisor};
@@ -88,8 +88,8 @@ impl Node {
         let edge = Edge::start(settings.network.threads)?;
         let limits = BusLimits { in_flight_max: settings.service.in_flight_max, ..BusLimits::default() };
         let (bus, feed) = (Bus::new(limits), Feed::default());
-        let copies = Copies::new(folder.replicas());
-        let world = Arc::new(World::new(bus, feed, keyring, genesis, settings, edge.handle(), copies));
+        let world = Arc::new(World::new(bus, feed, keyring, genesis, settings, edge.handle(), &folder));
+        world.data.tidy();
         let (faults, reports) = mpsc::channel(FAULTS_MAX);
         let mut supervisor = Supervisor::new(reports, Arc::clone(&world));
         let server = match start_rooms(&folder, &store, &world, &mut supervisor, &faults).await {

@@ -15,8 +15,10 @@ use tokio::sync::watch;
 
 use crate::actor::Gauges;
 use crate::bus::Bus;
+use crate::data::Store;
 use crate::delivery::{Links, Waiters};
 use crate::feed::Feed;
+use crate::folder::Folder;
 use crate::gossip;
 use crate::keys::{Keyring, Signer};
 use crate::network::Network;
@@ -115,6 +117,8 @@ pub struct World {
     pub links: Links,
     /// Copies of other cells' journals.
     pub copies: Copies,
+    /// Data that lies here.
+    pub data: Store,
     /// Who waits for a receipt or a reply.
     pub waiters: Waiters,
     /// Set while the cell takes no new work.
@@ -152,7 +156,7 @@ impl World {
         genesis: Arc<Genesis>,
         settings: Settings,
         edge: tokio::runtime::Handle,
-        copies: Copies,
+        folder: &Folder,
     ) -> Self {
         Self {
             bus,
@@ -162,10 +166,11 @@ impl World {
             signer: Signer::default(),
             members: RwLock::new(Arc::new(gossip::Members::new(genesis.member_set()))),
             genesis,
+            data: Store::new(folder.data(), settings.data.bytes_max),
             settings,
             edge,
             links: Links::default(),
-            copies,
+            copies: Copies::new(folder.replicas()),
             waiters: Waiters::default(),
             draining: AtomicBool::new(false),
             stop: watch::Sender::new(false),

@@ -37,6 +37,7 @@ const DOCS: &[(&str, &str)] = &[
         "From how many blocks behind on a checkpoint is taken instead of blocks.",
     ),
     ("state.keep_blocks", "How many of the newest blocks' states can be read and proven; 0 keeps all."),
+    ("data.bytes_max", "Bytes of all data sets whose data is kept here."),
     ("identity.trust_half_life_days", "Trust falls by half in so many days without contact."),
     ("identity.shared_min", "Shared messages before trust counts."),
     ("identity.session_ttl_s", "How long a session lives."),

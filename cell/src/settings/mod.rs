@@ -40,6 +40,8 @@ pub struct Settings {
     pub consensus: Consensus,
     /// The replicated state.
     pub state: State,
+    /// The data of data sets.
+    pub data: Data,
     /// Services.
     pub service: Service,
     /// Journals.
@@ -148,6 +150,14 @@ pub struct State {
     pub keep_blocks: u64,
 }
 
+/// `[data]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Data {
+    /// Bytes of all data that is kept here.
+    pub bytes_max: u64,
+}
+
 /// `[service]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -187,6 +197,12 @@ pub struct Log {
     pub filter: String,
     /// `text` or `json`.
     pub format: String,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self { bytes_max: 10 * 1024 * 1024 * 1024 }
+    }
 }
 
 impl Default for CellSettings {

@@ -16,6 +16,8 @@ use crate::transaction::{Intent, Transaction};
 pub const GRAPH_ROUNDS: u64 = 8;
 /// The most rounds of the graph that are shown.
 pub const GRAPH_ROUNDS_MAX: u64 = 64;
+/// The most transactions that are submitted together.
+pub const SUBMIT_ALL_MAX: usize = 1_000;
 /// The most events that are shown; of more, those of the newest rounds.
 pub const GRAPH_EVENTS_MAX: usize = 4_096;
 
@@ -57,6 +59,48 @@ words! {
         /// The longest wait, in milliseconds; 10 000 unless told, 60 000 at most.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub wait_ms: Option<u64>,
+    }
+
+    /// Transactions that were signed elsewhere, to submit together.
+    #[serde(deny_unknown_fields)]
+    pub struct SubmitAllRequest {
+        /// The transactions, at most [`SUBMIT_ALL_MAX`]; those of one sender in the order of their nonces.
+        pub transactions: Vec<Transaction>,
+        /// How far to wait for all of them before answering; `accepted` unless told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub wait: Option<TxStatus>,
+        /// The longest wait, in milliseconds; 10 000 unless told, 60 000 at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub wait_ms: Option<u64>,
+    }
+
+    /// What became of one of them.
+    #[derive(Eq)]
+    pub struct Submitted {
+        /// Its id.
+        pub id: TxId,
+        /// How far it has come; nothing if it was not taken in.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub status: Option<TxStatus>,
+        /// The block it is in.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub block: Option<BlockIndex>,
+        /// Why it was not taken in, or was rejected.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub problem: Option<Problem>,
+    }
+
+    /// What became of transactions that were submitted together.
+    #[derive(Eq)]
+    pub struct SubmittedAll {
+        /// One each, in the order of the request.
+        pub items: Vec<Submitted>,
+    }
+
+    /// Checked transactions to take in together.
+    pub struct AdmitAllRequest {
+        /// The transactions; their signatures were checked.
+        pub transactions: Vec<Transaction>,
     }
 
     /// A checked transaction to take in.
@@ -508,6 +552,8 @@ crate::actions! {
     machine {
         /// Takes in a transaction; the same one again gives the same answer.
         Admit admit(AdmitRequest) -> TxView, Command, Internal;
+        /// Takes in transactions, each as if it came alone after those before it.
+        AdmitAll admit_all(AdmitAllRequest) -> SubmittedAll, Command, Internal;
         /// Makes events of the hashgraph durable.
         Record record(RecordRequest) -> Empty, Command, Internal;
         /// Takes what decided rounds have received into blocks.
@@ -560,6 +606,8 @@ crate::actions! {
     front {
         /// Signs (if need be), checks and submits a transaction.
         Submit submit(SubmitRequest) -> TxView, Command, Write;
+        /// Checks and submits transactions that were signed elsewhere, many at once; each has an outcome of its own.
+        SubmitAll submit_all(SubmitAllRequest) -> SubmittedAll, Command, Write;
         /// The last rounds of the hashgraph: events, witnesses, fame.
         Graph graph(GraphRequest) -> GraphView, Query, Read;
         /// How consensus goes here: rounds, blocks, events, members, quorum.

@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
-use super::shared::{Empty, Page};
+use super::shared::{Empty, ListRequest, Page};
 use crate::amount::Amount;
 use crate::block::{Block, BlockProof};
 use crate::id::{BlockHash, BlockIndex, CellId, Hash, StateRoot};
@@ -116,6 +116,108 @@ words! {
         pub registered_ms: u64,
         /// The block it was read at; null before the first.
         pub index: Option<BlockIndex>,
+    }
+
+    /// A data set, and the proof of its record.
+    #[derive(Eq)]
+    #[serde(deny_unknown_fields)]
+    pub struct ProvenDataset {
+        /// The data set.
+        pub dataset: DatasetView,
+        /// That its record is so, under the root that the block attests.
+        pub proof: KeyProof,
+    }
+
+    /// Data sets with their proofs, and the block that attests the root of all of them: checkable offline by the genesis. That there are no others
+    /// is not proven.
+    #[serde(deny_unknown_fields)]
+    pub struct ProvenDatasets {
+        /// One page of them.
+        pub items: Vec<ProvenDataset>,
+        /// The cursor of the next page.
+        pub next: Option<String>,
+        /// The block; null before the first.
+        pub block: Option<BlockProof>,
+    }
+
+    /// Which data to take from other cells.
+    #[serde(deny_unknown_fields)]
+    pub struct FetchRequest {
+        /// Its BLAKE3 hash.
+        pub hash: Hash,
+        /// From this cell alone, by its id or a contact's name; from whoever is connected and has it, unless told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub from: Option<String>,
+        /// The longest wait, in milliseconds; 60 000 unless told, and at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub wait_ms: Option<u64>,
+    }
+
+    /// Data that lies here now.
+    #[derive(Eq)]
+    pub struct Fetched {
+        /// Its hash.
+        pub hash: Hash,
+        /// Its size, in bytes.
+        pub size: u64,
+        /// Who gave parts of it; none if it was here already.
+        pub from: Vec<CellId>,
+    }
+
+    /// Data that lies here.
+    #[derive(Copy, Eq)]
+    pub struct DataView {
+        /// Its BLAKE3 hash.
+        pub hash: Hash,
+        /// Its size, in bytes.
+        pub size: u64,
+    }
+
+    /// Names data.
+    #[derive(Copy, Eq)]
+    #[serde(deny_unknown_fields)]
+    pub struct DataRef {
+        /// Its BLAKE3 hash.
+        pub hash: Hash,
+    }
+
+    /// Data to keep here.
+    #[derive(Eq)]
+    #[serde(deny_unknown_fields)]
+    pub struct KeepRequest {
+        /// The data, in hex. More than one request can carry is added by `cell data add`.
+        #[serde(with = "hex::serde")]
+        #[schemars(with = "String")]
+        pub content: Vec<u8>,
+    }
+
+    /// Which part of the data that lies here.
+    #[derive(Copy, Eq)]
+    #[serde(deny_unknown_fields)]
+    pub struct ReadRequest {
+        /// The data's BLAKE3 hash.
+        pub hash: Hash,
+        /// From this byte on; from the first unless told.
+        #[serde(default)]
+        pub offset: u64,
+        /// At most so many bytes; a mebibyte unless told, and at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub length: Option<u64>,
+    }
+
+    /// Part of some data, checked against its hash.
+    #[derive(Eq)]
+    pub struct DataPart {
+        /// The data's hash.
+        pub hash: Hash,
+        /// The size of all of it, in bytes.
+        pub size: u64,
+        /// Where the part begins.
+        pub offset: u64,
+        /// The bytes, in hex; fewer than asked for at the end.
+        #[serde(with = "hex::serde")]
+        #[schemars(with = "String")]
+        pub content: Vec<u8>,
     }
 
     /// Which key's history, newest first.
@@ -429,5 +531,17 @@ crate::actions! {
     front {
         /// A proof that a key has its value (or none), checkable offline.
         Prove prove(GetRequest) -> StateProof, Query, Read;
+        /// Data sets by tags, author and size, each with a proof, checkable offline.
+        FindDatasets find_datasets(DatasetsRequest) -> ProvenDatasets, Query, Read;
+        /// Takes the data of a hash from connected cells that have it, each part checked.
+        Fetch fetch(FetchRequest) -> Fetched, Command, Write;
+        /// Keeps data here, for whoever may have it.
+        Keep keep(KeepRequest) -> DataView, Command, Write;
+        /// Gives data up that lies here.
+        Discard discard(DataRef) -> DataView, Command, Write;
+        /// The data that lies here, by hash.
+        Kept kept(ListRequest) -> Page<DataView>, Query, Read;
+        /// Part of the data that lies here.
+        ReadData read(ReadRequest) -> DataPart, Query, Read;
     }
 }

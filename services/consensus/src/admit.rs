@@ -1,12 +1,13 @@
 //! Taking transactions in.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use machine::{At, Read, Write, answer, commit, refuse};
-use protocol::Problem;
-use protocol::consensus::{Answer, TxLife, TxStatus, TxView, Waiting};
+use machine::{At, Fault, Read, Write, answer, commit, refuse};
+use protocol::consensus::{Answer, Submitted, SubmittedAll, TxLife, TxStatus, TxView, Waiting};
 use protocol::fees::due;
 use protocol::transaction::{ARGS_BYTES_MAX, NAME_BYTES_MAX, Transaction};
+use protocol::{CellId, Problem, TxId};
 
 use crate::tables::{BY_INDEX, Head, NONCES, TXS, TxRow, WAITING};
 use crate::{ConsensusMachine, Decided, Effect, Record, Refusal, query};
@@ -26,19 +27,8 @@ pub(crate) fn admit(
     if let Some(row) = TXS.get(view, &id)? {
         return answer(Answer::Admit(query::view_of(view, id, row)?));
     }
-    if let Err(problem) = check(machine, &transaction) {
+    if let Err(problem) = Door::new(view)?.open(machine, view, &transaction)? {
         return refuse(problem);
-    }
-    let last = NONCES.get(view, &transaction.sender)?.unwrap_or(0);
-    if transaction.nonce <= last {
-        return refuse(Refusal::NonceUsed { nonce: transaction.nonce, last });
-    }
-    let head = Head::read(view)?;
-    if let Some(index) = head.diverged {
-        return refuse(Refusal::Diverged { index });
-    }
-    if head.waiting >= WAITING_MAX {
-        return refuse(Refusal::Full);
     }
     let accepted = TxView {
         id,
@@ -50,6 +40,80 @@ pub(crate) fn admit(
         transaction: transaction.clone(),
     };
     commit(vec![Record::Accepted { transaction }], Answer::Admit(accepted))
+}
+
+pub(crate) fn admit_all(
+    machine: &ConsensusMachine,
+    view: &dyn Read,
+    transactions: Vec<Transaction>,
+) -> Decided {
+    let mut door = Door::new(view)?;
+    let mut items: Vec<Submitted> = Vec::with_capacity(transactions.len());
+    let (mut records, mut taken) = (Vec::new(), BTreeSet::new());
+    for transaction in transactions {
+        let id = transaction.id();
+        let known = TXS.get(view, &id)?.map(|row| query::view_of(view, id, row)).transpose()?;
+        items.push(match known {
+            Some(TxView { status, block, problem, .. }) => {
+                Submitted { id, status: Some(status), block, problem }
+            }
+            None if taken.contains(&id) => accepted(id),
+            None => match door.open(machine, view, &transaction)? {
+                Ok(()) => {
+                    taken.insert(id);
+                    records.push(Record::Accepted { transaction });
+                    accepted(id)
+                }
+                Err(problem) => Submitted { id, status: None, block: None, problem: Some(problem) },
+            },
+        });
+    }
+    let answered = Answer::AdmitAll(SubmittedAll { items });
+    if records.is_empty() { answer(answered) } else { commit(records, answered) }
+}
+
+const fn accepted(id: TxId) -> Submitted {
+    Submitted { id, status: Some(TxStatus::Accepted), block: None, problem: None }
+}
+
+/// What stands between a new transaction and those that wait, with what has come in by the same request.
+struct Door {
+    head: Head,
+    nonces: BTreeMap<CellId, u64>,
+}
+
+impl Door {
+    fn new(view: &dyn Read) -> Result<Self, Fault> {
+        Ok(Self { head: Head::read(view)?, nonces: BTreeMap::new() })
+    }
+
+    fn open(
+        &mut self,
+        machine: &ConsensusMachine,
+        view: &dyn Read,
+        transaction: &Transaction,
+    ) -> Result<Result<(), Problem>, Fault> {
+        if let Err(problem) = check(machine, transaction) {
+            return Ok(Err(problem));
+        }
+        let Transaction { sender, nonce, .. } = *transaction;
+        let last = match self.nonces.get(&sender) {
+            Some(last) => *last,
+            None => NONCES.get(view, &sender)?.unwrap_or(0),
+        };
+        if nonce <= last {
+            return Ok(Err(Refusal::NonceUsed { nonce, last }.into()));
+        }
+        if let Some(index) = self.head.diverged {
+            return Ok(Err(Refusal::Diverged { index }.into()));
+        }
+        if self.head.waiting >= WAITING_MAX {
+            return Ok(Err(Refusal::Full.into()));
+        }
+        self.head.waiting += 1;
+        self.nonces.insert(sender, nonce);
+        Ok(Ok(()))
+    }
 }
 
 /// What a transaction has to be, whoever brings it. A function of the transaction and of the rules in force alone, so that all members

@@ -129,6 +129,7 @@ impl Machine for ConsensusMachine {
     fn decide(&self, view: &dyn Read, context: &Context, request: Request) -> Decided {
         match request {
             Request::Admit(asked) => admit::admit(self, view, context.now_ms, asked.transaction),
+            Request::AdmitAll(asked) => admit::admit_all(self, view, asked.transactions),
             Request::Record(asked) => order::record(view, asked),
             Request::Order(asked) => order::order(self, view, asked),
             Request::Executed(asked) => finality::executed(self, view, asked),

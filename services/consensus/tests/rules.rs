@@ -8,7 +8,8 @@ use consensus::{EXECUTION_LAG_BLOCKS_MAX, Effect, Record, WAITING_MAX};
 use kit::*;
 use proptest::prelude::*;
 use protocol::consensus::{
-    Answer, ConsensusStatus, EvidenceView, MembersRequest, NextNonceRequest, RecordRequest, Request, TxStatus,
+    AdmitAllRequest, Answer, ConsensusStatus, EvidenceView, MembersRequest, NextNonceRequest, RecordRequest,
+    Request, Submitted, SubmittedAll, TxStatus,
 };
 use protocol::gossip::{ForkProof, SignedEvent};
 use protocol::shared::{Empty, ListRequest};
@@ -62,6 +63,40 @@ fn the_same_transaction_is_taken_in_once_and_an_older_nonce_not_at_all() {
     run(&mut bench, effects);
     assert_eq!(admit(&mut bench, tx(5)).expect("still the same").status, TxStatus::Finalised);
     assert_eq!(admit(&mut bench, tx(5)).expect("and again").block, Some(BlockIndex(0)));
+}
+
+#[test]
+fn of_many_at_once_each_has_the_outcome_it_would_have_alone() {
+    let mut bench = bench();
+    admit(&mut bench, tx(2)).expect("admits");
+    let bad = changed(|tx| (tx.nonce, tx.call) = (9, "get".into()));
+    let transactions = vec![tx(2), tx(5), bad, tx(4), tx(5), tx(6)];
+    let all = bench.ask(Request::AdmitAll(AdmitAllRequest { transactions }));
+    let Ok(Answer::AdmitAll(SubmittedAll { items })) = all else { panic!("{all:?}") };
+    let outcome = |item: &Submitted| match &item.problem {
+        None => format!("{:?}", item.status.expect("it is known")),
+        Some(problem) => problem.code.to_string(),
+    };
+    let outcomes: Vec<String> = items.iter().map(outcome).collect();
+    let accepted = "Accepted";
+    assert_eq!(
+        outcomes,
+        [accepted, accepted, "kv.unknown_call", "consensus.nonce_used", accepted, accepted],
+        "one that is here, new ones, one that no module takes, an older one, one that came twice"
+    );
+    assert_eq!(bench.journal.len(), 3, "what is new is journaled, once");
+    assert_eq!(next_nonce(&mut bench), 7);
+}
+
+#[test]
+fn many_at_once_do_not_come_in_beyond_the_bound() {
+    let mut bench = bench();
+    let transactions: Vec<Transaction> = (1..=WAITING_MAX + 2).map(tx).collect();
+    let all = bench.ask(Request::AdmitAll(AdmitAllRequest { transactions }));
+    let Ok(Answer::AdmitAll(SubmittedAll { items })) = all else { panic!("{all:?}") };
+    let refused: Vec<&Submitted> = items.iter().filter(|item| item.problem.is_some()).collect();
+    assert_eq!(refused.len(), 2);
+    assert_eq!(refused[0].problem.as_ref().expect("why").code, "consensus.busy");
 }
 
 #[test]

@@ -4,8 +4,8 @@
 //! CHAT; every step of an AUTH exchange but its request answers the step before.
 
 use protocol::message::{
-    AuthBody, BODY_BYTES_MAX, ChatBody, ExecBody, Message, MessageType, PROOF_ITEMS_MAX, PostBody, QueryBody,
-    ReplyBody,
+    AuthBody, BODY_BYTES_MAX, ChatBody, ExecBody, FindBody, Message, MessageType, PROOF_ITEMS_MAX, PostBody,
+    QueryBody, ReplyBody,
 };
 use protocol::transaction::Transaction;
 use protocol::{Problem, ProblemKind};
@@ -31,9 +31,11 @@ pub enum Body {
     /// A transaction for the receiver's consensus. Its signature is not checked here.
     Tx(Box<Transaction>),
     /// Content to publish.
-    Post(PostBody),
+    Post(Box<PostBody>),
     /// Which posts to show.
     Query(QueryBody),
+    /// Which data sets of the network to show.
+    Find(FindBody),
     /// An action to run.
     Exec(ExecBody),
     /// What came of a TX, POST, QUERY or EXEC.
@@ -69,7 +71,7 @@ pub fn parse(kind: MessageType, is_reply: bool, bytes: &[u8]) -> Result<Body, Re
         _ if is_reply => read(kind, bytes).map(Body::Reply),
         MessageType::Tx => read::<Signed>(kind, bytes).map(|signed| Body::Tx(Box::new(signed.transaction))),
         MessageType::Post => post(bytes),
-        MessageType::Query => read(kind, bytes).map(Body::Query),
+        MessageType::Query => query(bytes),
         MessageType::Exec => read(kind, bytes).map(Body::Exec),
     }
 }
@@ -102,12 +104,22 @@ fn auth(is_reply: bool, bytes: &[u8]) -> Result<Body, Refusal> {
     }
 }
 
+/// A query names data sets, or asks for posts.
+fn query(bytes: &[u8]) -> Result<Body, Refusal> {
+    let kind = MessageType::Query;
+    let value: serde_json::Value = read(kind, bytes)?;
+    if value.get("datasets").is_some() {
+        return read(kind, bytes).map(Body::Find);
+    }
+    read(kind, bytes).map(Body::Query)
+}
+
 fn post(bytes: &[u8]) -> Result<Body, Refusal> {
     let post: PostBody = read(MessageType::Post, bytes)?;
     if post.tags.len() > TAGS_MAX || post.tags.iter().any(|tag| tag.is_empty() || tag.len() > TAG_BYTES_MAX) {
         return Err(bad(MessageType::Post, "at most 16 tags, of 1 to 64 bytes each"));
     }
-    Ok(Body::Post(post))
+    Ok(Body::Post(Box::new(post)))
 }
 
 fn read<T: DeserializeOwned>(kind: MessageType, bytes: &[u8]) -> Result<T, Refusal> {

@@ -11,7 +11,7 @@
 //! Invariant: after every block a `#TAG/HASH` is there exactly if the record of the hash names the tag.
 //! It is checked by what the block changed, so by induction it holds for all.
 //!
-//! Absent: the data, and any word on whether it is what its tags say.
+//! Absent: the data, which cells keep and give each other by its hash (`cell::data`), and any word on whether it is what its tags say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,8 +19,8 @@ use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
 use machine::{Fault, Read, answer, refuse};
 use protocol::genesis::Genesis;
 use protocol::shared::{Page, page_limit};
-use protocol::state::{Answer, DatasetView, DatasetsRequest};
-use protocol::{CellId, Hash, Problem, ProblemKind};
+use protocol::state::{Answer, DatasetView, DatasetsRequest, KeyProof};
+use protocol::{BlockIndex, CellId, Hash, Problem, ProblemKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -37,6 +37,16 @@ const LOOKS_MAX: usize = 10_000;
 /// How much of an error's words a receipt keeps, in characters.
 const CAUSE_CHARS_MAX: usize = 200;
 
+/// The module's name.
+const NAME: &str = "dataset";
+
+/// Whether a key's proof is that of a data set's record, and says the same.
+pub(crate) fn is_record(dataset: &DatasetView, proof: &KeyProof) -> bool {
+    let value = proof.value.as_ref().and_then(|value| hex::decode(value).ok());
+    let entry = value.and_then(|value| Entry::read(&value).ok());
+    proof.key == dataset.key && entry.is_some_and(|entry| entry.view(dataset.hash, proof.index) == *dataset)
+}
+
 /// What is kept of a data set. The fields stand in the order of their names: so does the JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
@@ -49,6 +59,11 @@ struct Entry {
 impl Entry {
     fn read(bytes: &[u8]) -> Result<Self, Fault> {
         serde_json::from_slice(bytes).map_err(|error| Fault(format!("a data set is no record: {error}")))
+    }
+
+    fn view(self, hash: Hash, index: Option<BlockIndex>) -> DatasetView {
+        let Self { author, registered_ms, size, tags } = self;
+        DatasetView { key: format!("{NAME}/{hash}"), hash, author, size, tags, registered_ms, index }
     }
 
     fn write(&self) -> Result<Vec<u8>, Fault> {
@@ -90,7 +105,7 @@ pub struct Dataset;
 
 impl Module for Dataset {
     fn name(&self) -> &'static str {
-        "dataset"
+        NAME
     }
 
     fn genesis(&self, _: &Genesis, _: &mut dyn ModuleState) {}
@@ -306,11 +321,7 @@ pub(crate) fn list(view: &dyn Read, head: &Head, asked: &DatasetsRequest) -> Dec
         };
         last = Some(hash.clone());
         if fits(&entry, asked) {
-            let Entry { author, registered_ms, size, tags } = entry;
-            let hash: Hash = hash.parse()?;
-            let key = format!("dataset/{hash}");
-            let index = query::block_of(version);
-            page.items.push(DatasetView { key, hash, author, size, tags, registered_ms, index });
+            page.items.push(entry.view(hash.parse()?, query::block_of(version)));
         }
     }
     answer(Answer::Datasets(page))

@@ -54,7 +54,7 @@ use serde_json::json;
 pub use checkpoint::verify_chunk;
 use generation::{Within, WithinMut};
 pub use light::LightClient;
-pub use proof::{verify_key_proof, verify_key_proof_under, verify_state_proof};
+pub use proof::{verify_datasets, verify_key_proof, verify_key_proof_under, verify_state_proof};
 pub use prune::PRUNE_ROWS_MAX;
 pub use record::{Record, WriteSet};
 use tables::{BASE, BLOCKS, CURRENT, HASHED, HEAD, HISTORY, Head, LIVE, NAMES, STALE, Stale, Superseded};

@@ -2,13 +2,13 @@
 
 use jmt::proof::SparseMerkleProof;
 use jmt::{KeyHash, RootHash};
-use protocol::genesis::Genesis;
-use protocol::state::{KeyProof, StateProof};
-use protocol::{Problem, StateRoot};
+use protocol::block::BlockProof;
+use protocol::state::{KeyProof, ProvenDataset, ProvenDatasets, StateProof};
+use protocol::{BlockIndex, Problem, StateRoot};
 use sha2::Sha256;
 
 use crate::tree::key_hash;
-use crate::{KEY_BYTES_MAX, LightClient, Refusal, StateMachine};
+use crate::{KEY_BYTES_MAX, LightClient, Refusal, StateMachine, dataset};
 
 /// The longest path, in bytes.
 const PATH_BYTES_MAX: usize = 64 * 1024;
@@ -55,6 +55,24 @@ pub fn verify_key_proof_under(proof: &KeyProof, trusted: &StateRoot) -> Result<(
     verify_key_proof(proof)
 }
 
+/// Checks data sets with their proofs against a genesis: each is what the record says that its proof leads to. That there are no others is not
+/// shown.
+///
+/// # Errors
+///
+/// `state.bad_proof`, `block.not_proven` when the block behind the root is not, or `genesis.invalid`.
+pub fn verify_datasets(proven: &ProvenDatasets, machine: &StateMachine) -> Result<(), Problem> {
+    let Some(first) = proven.items.first() else { return Ok(()) };
+    let attested = attested(proven.block.as_ref(), first.proof.index, machine)?;
+    for ProvenDataset { dataset, proof } in &proven.items {
+        verify_key_proof_under(proof, &attested)?;
+        if proof.index != first.proof.index || !dataset::is_record(dataset, proof) {
+            return Err(Refusal::BadProof { why: "a data set is not what its proof proves" }.into());
+        }
+    }
+    Ok(())
+}
+
 /// Checks a proof against a genesis: the root must be attested by more than two thirds of the
 /// members that follow from it, or be the genesis's own where the proof stands before the first block.
 ///
@@ -63,23 +81,27 @@ pub fn verify_key_proof_under(proof: &KeyProof, trusted: &StateRoot) -> Result<(
 /// `state.bad_proof`, `block.not_proven` when the block behind the root is not, or `genesis.invalid`.
 pub fn verify_state_proof(proof: &StateProof, machine: &StateMachine) -> Result<StateRoot, Problem> {
     verify_key_proof(&proof.proof)?;
-    let genesis: &Genesis = &machine.genesis;
-    let attested = match (&proof.block, proof.proof.index) {
-        (Some(block), Some(index)) if block.block.header.index == index => {
-            LightClient::new(genesis)?.block(block)?
-        }
-        (None, None) => match machine.genesis_record() {
-            Ok(crate::Record::Genesis { root, .. }) => root,
-            _ => return Err(Refusal::BadProof { why: "the genesis cannot be executed" }.into()),
-        },
-        _ => {
-            return Err(
-                Refusal::BadProof { why: "it does not come with the block that it stands after" }.into()
-            );
-        }
-    };
+    let attested = attested(proof.block.as_ref(), proof.proof.index, machine)?;
     if attested != proof.proof.root {
         return Err(Refusal::BadProof { why: "the members attest another root" }.into());
     }
     Ok(attested)
+}
+
+/// The root after a block, as its members attest it; that of the genesis before the first.
+fn attested(
+    block: Option<&BlockProof>,
+    index: Option<BlockIndex>,
+    machine: &StateMachine,
+) -> Result<StateRoot, Problem> {
+    match (block, index) {
+        (Some(block), Some(index)) if block.block.header.index == index => {
+            LightClient::new(&machine.genesis)?.block(block)
+        }
+        (None, None) => match machine.genesis_record() {
+            Ok(crate::Record::Genesis { root, .. }) => Ok(root),
+            _ => Err(Refusal::BadProof { why: "the genesis cannot be executed" }.into()),
+        },
+        _ => Err(Refusal::BadProof { why: "it does not come with the block that it stands after" }.into()),
+    }
 }
