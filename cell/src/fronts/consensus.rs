@@ -230,7 +230,7 @@ async fn members(world: &World, status: &GossipStatus) -> Result<(Vec<MemberView
     forked.extend(forked_before(world).await?);
     let (mut members, mut weight_connected) = (Vec::new(), 0);
     for (place, member) in world.members().set().all().iter().enumerate() {
-        let Member { cell, weight } = *member;
+        let Member { cell, weight, .. } = *member;
         let is_here = cell == world.cell;
         let name = if is_here {
             Some(world.settings.cell.name.clone())

@@ -109,10 +109,13 @@ async fn gone_on(world: &Arc<World>) -> Option<Target> {
 /// Follows the network without being a member of it, until it is one.
 pub(super) async fn observe(world: &Arc<World>) -> Result<Ended, Problem> {
     let members = world.members();
-    tracing::info!(members = members.count(), "this cell is no member of its network: it follows its blocks");
+    tracing::info!(
+        members = members.count(),
+        "this cell is no member of its network, or not by the key that it holds: it follows its blocks"
+    );
     loop {
         let now = world.bus.internal().consensus().epoch(Empty {}).await?;
-        if world.members().contains(&world.cell) {
+        if world.is_member() {
             return Ok(Ended::OtherPart);
         }
         match take_over(world, now.progress).await {

@@ -1,6 +1,7 @@
 //! What part this cell has in the present epoch, and how it comes to the next.
 //!
-//! A member of several gossips, the only member orders alone, and whoever is no member follows the blocks. Each of these ends when an epoch begins
+//! A member of several gossips, the only member orders alone, and whoever is no member follows the blocks; so does a member that has not the
+//! key which the set names for it (ADR 0021). Each of these ends when an epoch begins
 //! in which the cell has another part.
 
 use std::collections::BTreeSet;
@@ -58,7 +59,7 @@ async fn take_part(world: &Arc<World>, seat: &Arc<Seat>) -> Result<Ended, Proble
         return Ok(Ended::OtherPart);
     }
     checkpoint::finish(world).await?;
-    if !members.contains(&world.cell) {
+    if !world.is_member() {
         return behind::observe(world).await;
     }
     if members.count() == 1 {

@@ -181,8 +181,9 @@ words! {
     pub struct ExecutedRequest {
         /// The result.
         pub applied: Applied,
-        /// This cell's word.
-        pub attestation: Attestation,
+        /// This cell's word, by the key that the block's members name for it; none of a cell that only follows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub attestation: Option<Attestation>,
     }
 
     /// What other members say of blocks.
@@ -287,7 +288,7 @@ words! {
     pub struct EvidenceView {
         /// Who.
         pub member: CellId,
-        /// Two events that anybody can check.
+        /// Two events that anybody can check who knows the members of their epoch.
         pub proof: ForkProof,
     }
 

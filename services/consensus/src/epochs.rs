@@ -5,6 +5,8 @@
 //! - The genesis's members are those of the first epoch, and of each after it until a change is recorded.
 //! - A change is recorded between two epochs alone: every block of the epoch before is final here by then, so its last state
 //!   says who comes next. No vote and no word is ever counted by two sets.
+//! - Words that are kept when a change is recorded are dropped: they were checked by the keys of the set before, and none of them is for
+//!   a block before.
 //! - With a change its proof is kept: a client that trusts the genesis alone learns each set from the one before.
 
 use machine::{Fault, Read, Write, answer, commit, refuse};
@@ -14,7 +16,7 @@ use protocol::members::{Handoff, MemberSet};
 use protocol::shared::Empty;
 
 use crate::tables::{self, EPOCHS, EpochRow, Head};
-use crate::{ConsensusMachine, Decided, Record, Refusal};
+use crate::{ConsensusMachine, Decided, Record, Refusal, finality};
 
 /// The members that an epoch has or, where it has not begun here, would have without another change.
 pub(crate) fn members_of(
@@ -82,7 +84,8 @@ pub(crate) fn take_epoch(
     epoch: u64,
     members: &MemberSet,
     handoff: &Handoff,
-) {
+) -> Result<(), Fault> {
     head.enter(epoch, head.ordered);
     EPOCHS.put(view, &epoch, &EpochRow { members: members.clone(), handoff: handoff.clone() });
+    finality::drop_words(view, None)
 }

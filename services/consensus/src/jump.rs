@@ -19,9 +19,9 @@ use protocol::shared::Empty;
 use protocol::{CellId, Problem, TxId};
 
 use crate::tables::{
-    self, BLOCKS, BlockRow, EPOCHS, EpochRow, Head, NONCES, ORDERED_NONCES, REFUSED, WAITING, WORDS,
+    self, BLOCKS, BlockRow, EPOCHS, EpochRow, Head, NONCES, ORDERED_NONCES, REFUSED, WAITING,
 };
-use crate::{ConsensusMachine, Decided, Record, Refusal, order};
+use crate::{ConsensusMachine, Decided, Record, Refusal, finality, order};
 
 /// Senders in one record.
 const NONCES_MAX: usize = 10_000;
@@ -84,6 +84,7 @@ pub(crate) fn take_jump(
 ) -> Result<(), Fault> {
     let BlockProof { block, attestations, handoffs } = proof;
     let index = block.header.index.0;
+    let is_other_epoch = block.header.epoch != head.epoch;
     // Its effect is to execute it: there is nothing to execute.
     order::take_block(view, head, at, block)?;
     let row = tables::block(view, index)?;
@@ -105,13 +106,8 @@ pub(crate) fn take_jump(
     }
     (head.executed, head.finalised) = (index + 1, index + 1);
     (head.diverged, head.rejoins) = (None, None);
-    let words: Vec<_> = WORDS.scan(view, &(), None, false).map(|row| row.map(|(key, _)| key)).collect();
-    for key in words {
-        let key = key?;
-        if key.0 <= index {
-            WORDS.delete(view, &key);
-        }
-    }
+    // In another epoch, others may be members, by other keys.
+    finality::drop_words(view, Some(index).filter(|_| !is_other_epoch))?;
     forget_overtaken(view, head)
 }
 

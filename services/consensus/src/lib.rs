@@ -74,7 +74,7 @@ protocol::refusals! {
         NotNextEvent { first: u64, next: u64 } => Conflict, "consensus.not_next_event",
             ("event {first} is not the next one to record, {next} is"), "record events in order";
         BadAttestation => Invalid, "consensus.bad_attestation",
-            ("the attestation is not this cell's for this block"), "attest the block that was ordered";
+            ("the attestation is not this cell's for this block, by the key that its epoch's members name"), "attest the block that was ordered";
         BadReceipts => Invalid, "consensus.bad_receipts",
             ("the receipts are not those of the block's transactions"), "execute the block that was ordered";
         Diverged { index: u64 } => Conflict, "consensus.diverged",
@@ -171,7 +171,7 @@ impl Machine for ConsensusMachine {
             }
             Record::LeftOut { items } => order::leave_out(view, &mut head, items)?,
             Record::Executed { applied, attestation } => {
-                effects.push(finality::take_result(view, &mut head, at, applied, attestation)?);
+                effects.extend(finality::take_result(view, &mut head, at, applied, attestation.as_ref())?);
             }
             Record::Attested { attestations } => finality::take_words(view, attestations),
             Record::Finalised { index, attestations, .. } => {
@@ -186,7 +186,7 @@ impl Machine for ConsensusMachine {
             Record::Jumped { proof } => jump::take_jump(view, &mut head, at, proof)?,
             Record::Rejoins { index } => head.rejoins = Some(index.0),
             Record::Epoch { epoch, members, handoff } => {
-                epochs::take_epoch(view, &mut head, *epoch, members, handoff);
+                epochs::take_epoch(view, &mut head, *epoch, members, handoff)?;
             }
         }
         HEAD.put(view, &(), &head);
@@ -222,11 +222,12 @@ impl Machine for ConsensusMachine {
 /// Evidence is of members alone, one proof each: so it is bounded.
 fn accuse(machine: &ConsensusMachine, view: &dyn Read, proof: ForkProof) -> Decided {
     let member = proof.one.creator;
-    let is_member = epochs::members_of(machine, view, proof.one.epoch)?.contains(&member);
-    if !is_member || EVIDENCE.get(view, &member)?.is_some() {
+    let signer = epochs::members_of(machine, view, proof.one.epoch)?.signer_of(&member);
+    let Some(signer) = signer else { return answer(Answer::Accuse(Empty {})) };
+    if EVIDENCE.get(view, &member)?.is_some() {
         return answer(Answer::Accuse(Empty {}));
     }
-    if let Err(problem) = proof.check(&machine.genesis.hash()) {
+    if let Err(problem) = proof.check(&machine.genesis.hash(), &signer) {
         return refuse(problem);
     }
     commit(vec![Record::Forked { proof }], Answer::Accuse(Empty {}))

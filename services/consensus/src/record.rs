@@ -68,9 +68,9 @@ pub enum Record {
         /// What it came to.
         #[n(0)]
         applied: Applied,
-        /// This cell's word for it.
+        /// This cell's word for it; none of a cell that only follows.
         #[n(1)]
-        attestation: Attestation,
+        attestation: Option<Attestation>,
     },
     /// Other members gave their word for blocks.
     #[n(6)]

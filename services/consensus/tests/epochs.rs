@@ -18,7 +18,7 @@ use protocol::{BlockIndex, CellId, Problem};
 use serde_json::{Value, json};
 
 fn set(cells: &[u8]) -> MemberSet {
-    MemberSet::new(cells.iter().map(|number| Member { cell: cell(*number), weight: 1 }).collect())
+    MemberSet::new(cells.iter().map(|number| Member::new(cell(*number), 1)).collect())
 }
 
 /// What State would say: the set stands under the root of a block.
@@ -170,7 +170,8 @@ fn call(keys: &mut Keys, sender: u8, call: &str, args: Value) -> Outcome {
 }
 
 fn at(keys: &mut Keys, time_ms: u64, sender: u8, call: &str, args: Value) -> Outcome {
-    let context = TxContext { genesis: four().hash(), sender: cell(sender), time_ms, index: BlockIndex(0) };
+    let context =
+        TxContext { genesis: four().hash(), sender: cell(sender), time_ms, index: BlockIndex(0), epoch: 0 };
     let before = keys.0.clone();
     let outcome = consensus::members::Members.execute(&context, call, &args, keys).expect("no fault");
     if outcome.is_err() {

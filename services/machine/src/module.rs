@@ -19,6 +19,8 @@ pub struct TxContext {
     pub time_ms: u64,
     /// The block.
     pub index: BlockIndex,
+    /// The epoch of the hashgraph that ordered it.
+    pub epoch: u64,
 }
 
 /// The replicated state, as a module sees it: its own keys only, without the module's name.

@@ -142,6 +142,7 @@ impl<'a> Rules<'a> {
             sender: transaction.sender,
             time_ms: header.time_ms,
             index: header.index,
+            epoch: header.epoch,
         }
     }
 

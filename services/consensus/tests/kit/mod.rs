@@ -62,7 +62,7 @@ pub(crate) fn genesis() -> Genesis {
 
 /// A network of cells 1, 2, … with these weights.
 pub(crate) fn network(weights: &[u64]) -> Genesis {
-    let members = (1..).zip(weights).map(|(number, weight)| Member { cell: cell(number), weight: *weight });
+    let members = (1..).zip(weights).map(|(number, weight)| Member::new(cell(number), *weight));
     Genesis { members: members.collect(), ..genesis() }
 }
 
@@ -159,7 +159,7 @@ pub(crate) fn result(block: &Block, member: u8, ok: bool, number: u8) -> Execute
         .collect();
     ExecutedRequest {
         applied: Applied { index: block.header.index, root: root(number), receipts },
-        attestation: word(block, member, number),
+        attestation: Some(word(block, member, number)),
     }
 }
 
