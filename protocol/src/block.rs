@@ -16,9 +16,6 @@ use crate::signing::{Signature, Signed, SignedText};
 use crate::transaction::Transaction;
 use crate::{Problem, merkle};
 
-/// The version of the rules blocks are executed under: modules, tree, fees.
-pub const RULES_VERSION: u64 = 1;
-
 /// A block's header.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize, JsonSchema)]
 pub struct BlockHeader {
@@ -40,7 +37,7 @@ pub struct BlockHeader {
     /// Hash of the member set that ordered it.
     #[n(5)]
     pub members: Hash,
-    /// The rules version it is executed under.
+    /// The version of the [rules](crate::rules) it is executed under.
     #[n(6)]
     pub rules: u64,
     /// The epoch of the hashgraph that ordered it.

@@ -27,6 +27,7 @@ pub mod merkle;
 pub mod message;
 pub mod problem;
 pub mod receipt;
+pub mod rules;
 pub mod service;
 pub mod signing;
 pub mod transaction;

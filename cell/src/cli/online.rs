@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::args::{Block, Command, Consensus, Identity, Market, Message, Page, Peers, State, Token, Tx};
 use super::client::Client;
 use super::{Context, json_argument, text_argument, unhealthy, write_file};
-use crate::folder::{modules, read_genesis};
+use crate::folder::{read_genesis, rules};
 
 pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Problem> {
     let call = |action: &str, params: Value| Client::of(context)?.call(action, params);
@@ -209,7 +209,7 @@ fn verify_state(
         }
         None => {
             let genesis = genesis_of(context, genesis)?;
-            let machine = ::state::StateMachine::new(genesis.into(), modules());
+            let machine = ::state::StateMachine::new(genesis.into(), rules());
             ::state::verify_state_proof(&proof, &machine)?
         }
     };

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::{front, not_draining};
 use crate::bus::CallContext;
+use crate::folder::rules;
 use crate::gossip::{GossipStatus, Handle};
 use crate::node::World;
 
@@ -65,6 +66,9 @@ fn may_order(world: &World) -> Result<(), Problem> {
     let refuse = |kind, code: &'static str, cause: &'static str, hint: &'static str| {
         Err(Problem::new(kind, code, cause).hint(hint))
     };
+    if let Some(problem) = world.stuck().filter(|problem| problem.code == "consensus.upgrade_required") {
+        return Err(problem);
+    }
     if !world.is_member() {
         let hint = "submit it to a member: cell consensus members lists them";
         return refuse(
@@ -117,6 +121,14 @@ async fn admit(world: &Arc<World>, transaction: Transaction) -> Result<TxView, P
             "the signature is not the sender's",
         )
         .hint("sign the transaction with the key of its sender: cell tx sign"));
+    }
+    // Others' votes are theirs: whether their build has it only they know.
+    let votes_for =
+        ::consensus::members::activates(&transaction).filter(|_| transaction.sender == world.cell);
+    if let Some(version) = votes_for.filter(|version| !rules().versions().contains(version)) {
+        let cause = format!("this cell's build does not have version {version} of the rules");
+        return Err(Problem::new(ProblemKind::Conflict, "consensus.unknown_rules", cause)
+            .hint("install a build that has it first: a cell cannot execute what it votes for otherwise"));
     }
     world.bus.internal().consensus().admit(AdmitRequest { transaction }).await
 }

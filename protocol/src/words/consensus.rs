@@ -209,7 +209,7 @@ words! {
         pub finalised: u64,
     }
 
-    /// An epoch begins with other members than the one before, all of whose blocks are final here.
+    /// An epoch begins with other members or rules than the one before, all of whose blocks are final here.
     pub struct EnterRequest {
         /// Which.
         pub epoch: u64,
@@ -217,6 +217,8 @@ words! {
         pub members: MemberSet,
         /// That the state names them after the last block.
         pub proof: KeyProof,
+        /// What the state holds after it under [`RULES_KEY`](crate::rules::RULES_KEY), if anything.
+        pub rules: KeyProof,
     }
 
     /// A final block whose state is here, taken from others.
@@ -253,6 +255,8 @@ words! {
         pub progress: Progress,
         /// Its members.
         pub members: MemberSet,
+        /// The version of the rules that its blocks are executed under.
+        pub rules: u64,
         /// Whether this cell has diverged and is to go on from what the others have.
         pub rejoins: bool,
     }
@@ -304,6 +308,8 @@ words! {
         pub finalised: Option<BlockIndex>,
         /// The epoch of the hashgraph.
         pub epoch: u64,
+        /// The version of the rules that its blocks are executed under.
+        pub rules: u64,
         /// The last round of it that filled a block.
         pub round: u64,
         /// Why this cell's state is not the network's, if it is not.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use machine::module::Module;
 use machine::{At, Read, Write, answer, commit, refuse};
 use protocol::Problem;
 use protocol::consensus::{Answer, TxLife, TxStatus, TxView, Waiting};
@@ -26,14 +27,18 @@ pub(crate) fn admit(
     if let Some(row) = TXS.get(view, &id)? {
         return answer(Answer::Admit(query::view_of(view, id, row)?));
     }
-    if let Err(problem) = check(machine, &transaction) {
+    let head = Head::read(view)?;
+    let modules = match machine.modules(&head) {
+        Ok(modules) => modules,
+        Err(refusal) => return refuse(refusal),
+    };
+    if let Err(problem) = check(machine, modules, &transaction) {
         return refuse(problem);
     }
     let last = NONCES.get(view, &transaction.sender)?.unwrap_or(0);
     if transaction.nonce <= last {
         return refuse(Refusal::NonceUsed { nonce: transaction.nonce, last });
     }
-    let head = Head::read(view)?;
     if let Some(index) = head.diverged {
         return refuse(Refusal::Diverged { index });
     }
@@ -54,7 +59,11 @@ pub(crate) fn admit(
 
 /// What a transaction has to be, whoever brings it. A function of the transaction and of the rules in force alone, so that all members
 /// say the same.
-pub(crate) fn check(machine: &ConsensusMachine, transaction: &Transaction) -> Result<(), Problem> {
+pub(crate) fn check(
+    machine: &ConsensusMachine,
+    modules: &[Arc<dyn Module>],
+    transaction: &Transaction,
+) -> Result<(), Problem> {
     if transaction.genesis != machine.genesis.hash() {
         return Err(Refusal::WrongNetwork.into());
     }
@@ -76,7 +85,7 @@ pub(crate) fn check(machine: &ConsensusMachine, transaction: &Transaction) -> Re
     }
     let args = serde_json::from_str(&transaction.args)
         .map_err(|_| Refusal::BadShape { why: "the arguments are not JSON" })?;
-    let Some(module) = machine.modules.iter().find(|module| module.name() == transaction.module) else {
+    let Some(module) = modules.iter().find(|module| module.name() == transaction.module) else {
         return Err(Refusal::UnknownModule { module: transaction.module.clone() }.into());
     };
     module.check(&transaction.call, &args)

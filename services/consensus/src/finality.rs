@@ -116,6 +116,10 @@ pub(crate) fn adopt(machine: &ConsensusMachine, view: &dyn Read, asked: AdoptReq
             return refuse(Refusal::OtherBlock { index });
         } else if header.members != epochs::members_of(machine, view, header.epoch)?.hash() {
             return refuse(Refusal::BadMembers);
+        } else if header.rules != head.rules() {
+            return refuse(Refusal::BadRules);
+        } else if let Err(refusal) = machine.modules(&head) {
+            return refuse(refusal);
         } else {
             head.ordered += 1;
             head.last_hash = header.hash();

@@ -14,6 +14,8 @@
 //!   (DESIGN §9, rule 6), not the order.
 //! - Members change between epochs, as the state says once all blocks of an epoch are final (`epochs`); who they become is voted on by
 //!   transactions of the module [`members`].
+//! - Rules change with the epoch as members do. Of an epoch whose version this build lacks it records nothing, orders nothing and takes nothing over:
+//!   all that is refused as `consensus.upgrade_required`, and what was before can still be read (ADR 0022).
 
 mod admit;
 pub mod beacon;
@@ -31,7 +33,7 @@ mod tables;
 
 use std::sync::Arc;
 
-use machine::module::Module;
+use machine::module::{Module, RuleSets};
 use machine::{At, Context, DecisionOf, Fault, Machine, Owed, Read, Write, answer, commit, refuse};
 use protocol::block::{Attestation, Block};
 use protocol::consensus::{Answer, Request, Waiting, Words};
@@ -85,6 +87,11 @@ protocol::refusals! {
             ("epoch {epoch} has begun here with other members"), "a third of the members or more are faulty, or this journal is of another network";
         EpochOpen { epoch: u64 } => Conflict, "consensus.epoch_open",
             ("blocks of epoch {epoch} are not final yet"), "begin the next one when they are";
+        UpgradeRequired { rules: u64 } => Unavailable, "consensus.upgrade_required",
+            ("the network executes under version {rules} of the rules, which this build does not have"),
+            "install a newer version and start the cell again: it goes on where it stands";
+        BadRules => Invalid, "consensus.bad_rules",
+            ("the version of the rules is not the one that the state names after the last block"), "take it from the state: cell state get members/rules";
         BadMembers => Invalid, "consensus.bad_members",
             ("the members are not those that the state names after the last block"), "take them from the state: cell state get members/set";
         OtherBlock { index: u64 } => Conflict, "consensus.other_block",
@@ -115,8 +122,16 @@ pub enum Effect {
 pub struct ConsensusMachine {
     /// The network.
     pub genesis: Arc<Genesis>,
-    /// The modules whose checks a transaction has to pass.
-    pub modules: Arc<[Arc<dyn Module>]>,
+    /// The versions of the rules that this build has, with the modules whose checks a transaction has to pass.
+    pub rules: RuleSets,
+}
+
+impl ConsensusMachine {
+    /// The modules of the rules in force.
+    fn modules(&self, head: &Head) -> Result<&[Arc<dyn Module>], Refusal> {
+        let rules = head.rules();
+        self.rules.modules(rules).ok_or(Refusal::UpgradeRequired { rules })
+    }
 }
 
 type Decided = Result<DecisionOf<ConsensusMachine>, Fault>;
@@ -129,7 +144,7 @@ impl Machine for ConsensusMachine {
     fn decide(&self, view: &dyn Read, context: &Context, request: Request) -> Decided {
         match request {
             Request::Admit(asked) => admit::admit(self, view, context.now_ms, asked.transaction),
-            Request::Record(asked) => order::record(view, asked),
+            Request::Record(asked) => order::record(self, view, asked),
             Request::Order(asked) => order::order(self, view, asked),
             Request::Executed(asked) => finality::executed(self, view, asked),
             Request::Attested(asked) => finality::attested(self, view, asked),
@@ -185,8 +200,9 @@ impl Machine for ConsensusMachine {
             Record::Nonces { items } => jump::take_nonces(view, items)?,
             Record::Jumped { proof } => jump::take_jump(view, &mut head, at, proof)?,
             Record::Rejoins { index } => head.rejoins = Some(index.0),
-            Record::Epoch { epoch, members, handoff } => {
+            Record::Epoch { epoch, members, handoff, rules } => {
                 epochs::take_epoch(view, &mut head, *epoch, members, handoff)?;
+                head.rules = *rules;
             }
         }
         HEAD.put(view, &(), &head);

@@ -12,6 +12,7 @@ use protocol::block::Block;
 use protocol::consensus::{Answer, EnterRequest, MembersRequest, Request};
 use protocol::genesis::Member;
 use protocol::members::{MemberSet, SET_KEY};
+use protocol::rules::RULES_KEY;
 use protocol::shared::Empty;
 use protocol::state::KeyProof;
 use protocol::{BlockIndex, CellId, Problem};
@@ -32,8 +33,14 @@ fn proof(block: u64, number: u8, members: &MemberSet) -> KeyProof {
     }
 }
 
+/// That no version of the rules was activated, under the same root.
+fn no_rules(proof: &KeyProof) -> KeyProof {
+    KeyProof { key: RULES_KEY.to_owned(), value: None, ..proof.clone() }
+}
+
 fn enter(bench: &mut Cell, epoch: u64, members: &MemberSet, proof: KeyProof) -> Result<(), Problem> {
-    bench.ask(Request::Enter(EnterRequest { epoch, members: members.clone(), proof })).map(|answer| {
+    let rules = no_rules(&proof);
+    bench.ask(Request::Enter(EnterRequest { epoch, members: members.clone(), proof, rules })).map(|answer| {
         match answer {
             Answer::Enter(Empty {}) => bench.take_effects().clear(),
             other => panic!("{other:?}"),

@@ -13,6 +13,7 @@ use protocol::consensus::{EnterRequest, ExecutedRequest, Request};
 use protocol::genesis::Member;
 use protocol::gossip::{ForkProof, SignedEvent};
 use protocol::members::{MemberSet, SET_KEY, prove_key};
+use protocol::rules::RULES_KEY;
 use protocol::signing::Signature;
 use protocol::state::KeyProof;
 use protocol::transaction::{Intent, Transaction};
@@ -243,7 +244,9 @@ fn enter(bench: &mut Cell, epoch: u64, members: &MemberSet, block: u64) {
         root: root(7),
         path: String::new(),
     };
-    bench.ask(Request::Enter(EnterRequest { epoch, members: members.clone(), proof })).expect("enters");
+    let rules = KeyProof { key: RULES_KEY.to_owned(), value: None, ..proof.clone() };
+    let request = EnterRequest { epoch, members: members.clone(), proof, rules };
+    bench.ask(Request::Enter(request)).expect("enters");
     bench.take_effects();
 }
 

@@ -270,6 +270,7 @@ fn the_status_says_where_consensus_stands() {
         ordered: None,
         finalised: None,
         epoch: 0,
+        rules: 1,
         round: 0,
         diverged: None,
         pending: 0,

@@ -10,15 +10,19 @@
 //! - `accuse {proof}`: the proof that a member has forked, by anybody. It is evicted at once.
 //! - `rotate {key, proof}`: a member signs its events and words with another key than its cell's own, from the next epoch on
 //!   (ADR 0021). `proof` is the new key's signature, [`prove_key`](protocol::members::prove_key).
+//! - `activate {rules}`: a member's vote that the network executes under the next version of the rules (ADR 0022).
 //!
 //! Votes count once members of more than two thirds of the weight have given theirs, by the weights that hold then. The last member
 //! stays.
 //!
 //! Keys: `set` holds the members as JSON, as the genesis names them; `joins` and `evictions` what is voted on, with the
-//! voters; `address/DID` where a member listens, as far as it said; `keys/DID` the keys that a member had before. A change is in `set` with its block, and takes effect with the next
+//! voters; `address/DID` where a member listens, as far as it said; `keys/DID` the keys that a member had before;
+//! `rules` the version of the rules from the next epoch on, as [`Activated`](protocol::rules::Activated), and `activation` who votes for the
+//! one after. A change is in `set` with its block, and takes effect with the next
 //! epoch: [`asks_for_change`] says which transactions end one.
 
 mod keys;
+mod rules;
 
 use std::collections::BTreeMap;
 
@@ -30,6 +34,8 @@ use protocol::gossip::ForkProof;
 use protocol::members::MemberSet;
 use protocol::transaction::Transaction;
 use protocol::{CellId, Problem, ProblemKind};
+use rules::Activate;
+pub use rules::activates;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -97,6 +103,7 @@ enum Call {
     Evict(Evict),
     Accuse(Box<ForkProof>),
     Rotate(Rotate),
+    Activate(u64),
 }
 
 /// A request to join, as the state holds it.
@@ -111,7 +118,7 @@ struct Request {
 type Requests = BTreeMap<CellId, Request>;
 type Evictions = BTreeMap<CellId, Vec<CellId>>;
 
-/// Whether a transaction may change the members of the next epoch: one of a member's, as far as can be told without running it.
+/// Whether a transaction may change the members or the rules of the next epoch: one of a member's, as far as can be told without running it.
 pub fn asks_for_change(transaction: &Transaction, is_member: bool) -> bool {
     is_member && transaction.module == NAME && transaction.call != "join"
 }
@@ -148,11 +155,15 @@ impl Module for Members {
             Call::Leave => remove(context, state, &mut set, &sender)?,
             Call::Evict(evict) => vote_against(context, state, &mut set, &evict.cell)?,
             Call::Accuse(proof) => accuse(context, state, &mut set, &proof)?,
+            Call::Activate(asked) => rules::activate(context, state, &set, asked)?,
             Call::Rotate(asked) => keys::rotate(context, state, &mut set, &asked)?,
         })
     }
 
     fn check_invariants(&self, changes: &[Change]) -> Result<(), String> {
+        if let Some(change) = changes.iter().find(|change| change.key == "rules") {
+            rules::check(change.before.as_deref(), change.after.as_deref())?;
+        }
         let Some(change) = changes.iter().find(|change| change.key == "set") else { return Ok(()) };
         let set = change.after.as_ref().ok_or("the members are gone")?;
         let set: Vec<Member> = serde_json::from_slice(set).map_err(|error| error.to_string())?;
@@ -335,7 +346,7 @@ fn parse(call: &str, args: &Value) -> Result<Call, Problem> {
             let error: String = error.to_string().chars().take(CAUSE_CHARS_MAX).collect();
             let cause = format!("not arguments of this call: {error}");
             Problem::new(ProblemKind::Invalid, "members.bad_args", cause).hint(
-                r#"join takes {"weight":1,"addresses":[…]}, accept {"cell","weight"}, leave {}, evict {"cell"}, accuse {"proof"}, rotate {"key","proof"}"#,
+                r#"join takes {"weight":1,"addresses":[…]}, accept {"cell","weight"}, leave {}, evict {"cell"}, accuse {"proof"}, rotate {"key","proof"}, activate {"rules"}"#,
             )
         })
     }
@@ -346,11 +357,12 @@ fn parse(call: &str, args: &Value) -> Result<Call, Problem> {
         "evict" => Call::Evict(of(args)?),
         "accuse" => Call::Accuse(Box::new(of::<Accuse>(args)?.proof)),
         "rotate" => Call::Rotate(of(args)?),
+        "activate" => Call::Activate(of::<Activate>(args)?.rules),
         _ => {
             let shown: String = call.chars().take(40).collect();
             let cause = format!("members has no call {shown:?}");
             return Err(Problem::new(ProblemKind::NotFound, "members.unknown_call", cause)
-                .hint("one of join, accept, leave, evict, accuse, rotate"));
+                .hint("one of join, accept, leave, evict, accuse, rotate, activate"));
         }
     };
     if let Call::Join(Join { weight, .. }) | Call::Accept(Accept { weight, .. }) = &call

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use consensus::{ConsensusMachine, Effect, Record};
 use ed25519_dalek::SigningKey;
-use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
+use machine::module::{Change, Module, ModuleState, Outcome, RuleSets, TxContext};
 use machine::testing::Bench;
 use machine::{Entry, Fault};
 use protocol::block::{Attestation, Block};
@@ -22,12 +22,12 @@ use protocol::{BlockIndex, CellId, Problem, ProblemKind, StateRoot, signing};
 
 pub(crate) type Cell = Bench<ConsensusMachine>;
 
-/// A module with one call, `put`, that takes anything.
-struct Anything;
+/// A module of this name with one call, `put`, that takes anything.
+struct Anything(&'static str);
 
 impl Module for Anything {
     fn name(&self) -> &'static str {
-        "kv"
+        self.0
     }
     fn genesis(&self, _: &Genesis, _: &mut dyn ModuleState) {}
     fn check(&self, call: &str, _: &serde_json::Value) -> Outcome {
@@ -73,7 +73,16 @@ pub(crate) fn four() -> Genesis {
 
 /// A cell of a network.
 pub(crate) fn bench_of(genesis: Genesis) -> Cell {
-    Bench::new(ConsensusMachine { genesis: Arc::new(genesis), modules: Arc::new([Arc::new(Anything)]) })
+    Bench::new(machine_of(genesis))
+}
+
+pub(crate) fn machine_of(genesis: Genesis) -> ConsensusMachine {
+    ConsensusMachine { genesis: Arc::new(genesis), rules: RuleSets::first(modules(&["kv"])) }
+}
+
+/// Modules of these names.
+pub(crate) fn modules(names: &[&'static str]) -> Vec<Arc<dyn Module>> {
+    names.iter().map(|name| Arc::new(Anything(name)) as Arc<dyn Module>).collect()
 }
 
 pub(crate) fn bench() -> Cell {
