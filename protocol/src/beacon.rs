@@ -121,9 +121,9 @@ impl Dealing {
         self
     }
 
-    /// Whether the signature is the dealer's, on this network.
-    pub fn signature_holds(&self, genesis: &GenesisHash) -> bool {
-        signing::verify(&self.dealer, &self.signed_text(genesis), &self.signature)
+    /// Whether the signature is the dealer's, on this network; `signer` is the dealer's in the epoch.
+    pub fn signature_holds(&self, genesis: &GenesisHash, signer: &CellId) -> bool {
+        signing::verify(signer, &self.signed_text(genesis), &self.signature)
     }
 }
 
@@ -178,9 +178,9 @@ impl Opening {
         self
     }
 
-    /// Whether the signature is the member's, on this network.
-    pub fn signature_holds(&self, genesis: &GenesisHash) -> bool {
-        signing::verify(&self.member, &self.signed_text(genesis), &self.signature)
+    /// Whether the signature is the member's, on this network; `signer` is the member's in the epoch.
+    pub fn signature_holds(&self, genesis: &GenesisHash, signer: &CellId) -> bool {
+        signing::verify(signer, &self.signed_text(genesis), &self.signature)
     }
 }
 
@@ -247,7 +247,8 @@ mod tests {
     #[test]
     fn every_field_is_signed() {
         let genesis = GenesisHash::ZERO;
-        assert!(dealing().signature_holds(&genesis) && opening().signature_holds(&genesis));
+        let signer = signing::cell_id(&key());
+        assert!(dealing().signature_holds(&genesis, &signer) && opening().signature_holds(&genesis, &signer));
         let elements = Elements::new(vec![[8; 32]]).expect("few");
         let other = signing::cell_id(&SigningKey::from_bytes(&[8; 32]));
         for changed in [
@@ -258,7 +259,7 @@ mod tests {
             Dealing { challenge: [9; 32], ..dealing() },
             Dealing { responses: elements.clone(), ..dealing() },
         ] {
-            assert!(!changed.signature_holds(&genesis), "{changed:?}");
+            assert!(!changed.signature_holds(&genesis, &signer), "{changed:?}");
             assert_ne!(changed.id(&genesis), dealing().id(&genesis));
         }
         for changed in [
@@ -270,9 +271,11 @@ mod tests {
             Opening { challenge: [9; 32], ..opening() },
             Opening { response: [9; 32], ..opening() },
         ] {
-            assert!(!changed.signature_holds(&genesis), "{changed:?}");
+            assert!(!changed.signature_holds(&genesis, &signer), "{changed:?}");
         }
         let elsewhere = GenesisHash::from_bytes([1; 32]);
-        assert!(!dealing().signature_holds(&elsewhere) && !opening().signature_holds(&elsewhere));
+        assert!(!dealing().signature_holds(&elsewhere, &signer));
+        assert!(!opening().signature_holds(&elsewhere, &signer));
+        assert!(!dealing().signature_holds(&genesis, &other) && !opening().signature_holds(&genesis, &other));
     }
 }

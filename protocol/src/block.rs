@@ -12,12 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::beacon::Drawn;
 use crate::id::{BlockHash, BlockIndex, CellId, GenesisHash, Hash, StateRoot, TxId};
 use crate::members::{Handoff, MemberSet, not_proven};
-use crate::signing::{Signature, SignedText};
+use crate::signing::{Signature, Signed, SignedText};
 use crate::transaction::Transaction;
 use crate::{Problem, merkle};
-
-/// The version of the rules blocks are executed under: modules, tree, fees.
-pub const RULES_VERSION: u64 = 1;
 
 /// A block's header.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize, JsonSchema)]
@@ -40,7 +37,7 @@ pub struct BlockHeader {
     /// Hash of the member set that ordered it.
     #[n(5)]
     pub members: Hash,
-    /// The rules version it is executed under.
+    /// The version of the [rules](crate::rules) it is executed under.
     #[n(6)]
     pub rules: u64,
     /// The epoch of the hashgraph that ordered it.
@@ -118,10 +115,20 @@ pub struct Attestation {
 }
 
 impl Attestation {
-    /// A member's word for what a block came to.
+    /// The word of a member that signs with its cell's own key, for what a block came to.
     pub fn sign(key: &ed25519_dalek::SigningKey, header: &BlockHeader, root: StateRoot) -> Self {
+        Self::sign_as(crate::signing::cell_id(key), key, header, root)
+    }
+
+    /// A member's word for what a block came to, by the key that its set names for it.
+    pub fn sign_as(
+        member: CellId,
+        key: &ed25519_dalek::SigningKey,
+        header: &BlockHeader,
+        root: StateRoot,
+    ) -> Self {
         let mut attestation = Self {
-            member: crate::signing::cell_id(key),
+            member,
             index: header.index,
             block: header.hash(),
             root,
@@ -142,14 +149,21 @@ impl Attestation {
             .finish()
     }
 
-    /// Whether the signature is the member's, on this network.
-    pub fn signature_holds(&self, genesis: &GenesisHash) -> bool {
-        crate::signing::verify(&self.member, &self.signed_text(genesis), &self.signature)
+    /// What is to be checked about the signature, on this network; `signer` is the member's in the block's epoch.
+    pub fn to_check(&self, genesis: &GenesisHash, signer: CellId) -> Signed {
+        Signed { signer, bytes: self.signed_text(genesis), signature: self.signature }
     }
 
-    /// Whether it is the member's word for this very block.
-    pub fn holds_for(&self, header: &BlockHeader) -> bool {
-        self.index == header.index && self.block == header.hash() && self.signature_holds(&header.genesis)
+    /// Whether the signature is the member's, on this network; `signer` is the member's in the block's epoch.
+    pub fn signature_holds(&self, genesis: &GenesisHash, signer: &CellId) -> bool {
+        crate::signing::verify(signer, &self.signed_text(genesis), &self.signature)
+    }
+
+    /// Whether it is the member's word for this very block; `signer` is the member's in the block's epoch.
+    pub fn holds_for(&self, header: &BlockHeader, signer: &CellId) -> bool {
+        self.index == header.index
+            && self.block == header.hash()
+            && self.signature_holds(&header.genesis, signer)
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::amount::Amount;
 use crate::fees::FeeRules;
-use crate::id::{CellId, GenesisHash, Hash};
+use crate::id::{CellId, GenesisHash, Hash, MemberKey};
 use crate::members::MemberSet;
 
 /// PRANA in a network's genesis, whole units.
@@ -28,6 +28,22 @@ pub struct Member {
     /// Its weight, at least 1 and at most 1 000 000.
     #[n(1)]
     pub weight: u64,
+    /// The key of its events, attestations and words for the beacon; the cell's own unless told.
+    #[n(2)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<MemberKey>,
+}
+
+impl Member {
+    /// A member that signs with its cell's own key.
+    pub const fn new(cell: CellId, weight: u64) -> Self {
+        Self { cell, weight, key: None }
+    }
+
+    /// The public key that its events, attestations and words for the beacon are checked by, as signatures name signers.
+    pub fn signer(&self) -> CellId {
+        self.key.map_or(self.cell, |key| CellId::from_bytes(*key.as_bytes()))
+    }
 }
 
 /// One account's first balance.
@@ -78,7 +94,7 @@ impl Genesis {
         Self {
             name: name.to_owned(),
             created_ms,
-            members: vec![Member { cell, weight: 1 }],
+            members: vec![Member::new(cell, 1)],
             allocations: vec![Allocation { cell, amount: Amount::from_prana(SUPPLY_PRANA) }],
             epoch_rounds: None,
             beacon_rounds: None,
@@ -97,7 +113,7 @@ impl Genesis {
         Self {
             name: name.to_owned(),
             created_ms,
-            members: cells.iter().map(|cell| Member { cell: *cell, weight: 1 }).collect(),
+            members: cells.iter().map(|cell| Member::new(*cell, 1)).collect(),
             allocations: cells.iter().enumerate().map(allocation).collect(),
             epoch_rounds: None,
             beacon_rounds: None,
@@ -168,6 +184,9 @@ impl Genesis {
             || !once(self.allocations.iter().map(|entry| entry.cell).collect())
         {
             return fail("a cell is named twice".to_owned());
+        }
+        if let Some(why) = self.member_set().bad_key() {
+            return fail(why);
         }
         match self.supply() {
             Some(_) => Ok(()),

@@ -5,7 +5,8 @@
 //! hash of that text, so it stands for all of its ancestors.
 //!
 //! An event in bytes is its [`SignedEvent`], which proves who made it and on what, and its payload. A fork is proven by two
-//! signed events alone.
+//! signed events, and by the key that their creator had in their epoch: that of the epoch's members
+//! ([`signer_of`](crate::members::MemberSet::signer_of)), or what the module `members` remembers of it.
 
 use minicbor::{Decode, Encode};
 use schemars::JsonSchema;
@@ -68,16 +69,16 @@ impl SignedEvent {
         Hash::of(&self.signed_text(genesis))
     }
 
-    /// Id, and what is to be checked about the signature.
-    pub fn to_check(&self, genesis: &GenesisHash) -> (Hash, Signed) {
+    /// Id, and what is to be checked about the signature; `signer` is the creator's in its epoch.
+    pub fn to_check(&self, genesis: &GenesisHash, signer: CellId) -> (Hash, Signed) {
         let bytes = self.signed_text(genesis);
         let id = Hash::of(&bytes);
-        (id, Signed { signer: self.creator, bytes, signature: self.signature })
+        (id, Signed { signer, bytes, signature: self.signature })
     }
 
-    /// Whether the signature is the creator's, on this network.
-    pub fn signature_holds(&self, genesis: &GenesisHash) -> bool {
-        crate::signing::verify(&self.creator, &self.signed_text(genesis), &self.signature)
+    /// Whether the signature is the creator's, on this network; `signer` is the creator's in its epoch.
+    pub fn signature_holds(&self, genesis: &GenesisHash, signer: &CellId) -> bool {
+        crate::signing::verify(signer, &self.signed_text(genesis), &self.signature)
     }
 
     /// Signs an event: everything else is filled in already.
@@ -148,12 +149,13 @@ pub struct ForkProof {
 }
 
 impl ForkProof {
-    /// Checks the proof with nothing but the network's genesis hash, and gives the member that forked.
+    /// Checks the proof with the network's genesis hash and the public key that the accused had in the epoch of its events, and gives the
+    /// member that forked. Another key proves nothing: whoever has stolen one that was given up forks for nobody in later epochs.
     ///
     /// # Errors
     ///
     /// `fork.not_proven` with the reason.
-    pub fn check(&self, genesis: &GenesisHash) -> Result<CellId, Problem> {
+    pub fn check(&self, genesis: &GenesisHash, signer: &CellId) -> Result<CellId, Problem> {
         let Self { one, other } = self;
         let fail = |why: &str| {
             Err(Problem::new(ProblemKind::Invalid, "fork.not_proven", why)
@@ -165,7 +167,7 @@ impl ForkProof {
         if one.id(genesis) == other.id(genesis) {
             return fail("the two events are one");
         }
-        if !one.signature_holds(genesis) || !other.signature_holds(genesis) {
+        if !one.signature_holds(genesis, signer) || !other.signature_holds(genesis, signer) {
             return fail("a signature does not hold");
         }
         Ok(one.creator)
@@ -195,7 +197,10 @@ mod tests {
     #[test]
     fn two_signed_events_on_one_parent_prove_a_fork_and_nothing_less_does() {
         let genesis = GenesisHash::ZERO;
-        let check = |one: SignedEvent, other: SignedEvent| ForkProof { one, other }.check(&genesis);
+        let check = |one: SignedEvent, other: SignedEvent| {
+            let signer = one.creator;
+            ForkProof { one, other }.check(&genesis, &signer)
+        };
         assert_eq!(check(event(1, 5), event(1, 6)), Ok(event(1, 5).creator));
         let refused = |one: SignedEvent, other: SignedEvent| {
             assert_eq!(check(one, other).expect_err("no fork").code, "fork.not_proven");
@@ -206,7 +211,9 @@ mod tests {
         refused(event(1, 5), SignedEvent { self_parent: None, ..event(1, 6) });
         refused(event(1, 5), SignedEvent { epoch: 2, ..event(1, 6) });
         let elsewhere = GenesisHash::from_bytes([1; 32]);
-        assert!(ForkProof { one: event(1, 5), other: event(1, 6) }.check(&elsewhere).is_err());
+        let proof = ForkProof { one: event(1, 5), other: event(1, 6) };
+        assert!(proof.check(&elsewhere, &proof.one.creator).is_err());
+        assert!(proof.check(&genesis, &event(2, 5).creator).is_err(), "by another key");
     }
 
     #[test]

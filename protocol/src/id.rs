@@ -198,6 +198,10 @@ hash_id!(
     /// The Merkle root of the replicated state after a block.
     StateRoot
 );
+hash_id!(
+    /// An ed25519 public key that a member has beside its cell's own ([`crate::genesis::Member::key`]).
+    MemberKey
+);
 
 impl Hash {
     /// The BLAKE3 hash of `bytes`.

@@ -27,6 +27,7 @@ pub mod merkle;
 pub mod message;
 pub mod problem;
 pub mod receipt;
+pub mod rules;
 pub mod service;
 pub mod signing;
 pub mod transaction;
@@ -35,7 +36,7 @@ mod words;
 pub use action::{Access, Action, ActionInfo, Caller, Handler, Kind, MachineAction, ServiceWords, Visitor};
 pub use amount::Amount;
 pub use event::Event;
-pub use id::{BlockHash, BlockIndex, CellId, GenesisHash, Hash, MessageId, StateRoot, TxId};
+pub use id::{BlockHash, BlockIndex, CellId, GenesisHash, Hash, MemberKey, MessageId, StateRoot, TxId};
 pub use problem::{Problem, ProblemKind};
 pub use service::Service;
 /// The actions, requests and answers of the Message service.

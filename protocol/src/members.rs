@@ -3,14 +3,23 @@
 //! A set is chosen by the replicated state: its key [`SET_KEY`] holds, as JSON, the members that the next epoch begins with. So
 //! whoever trusts one set can learn the next without trusting anybody else: the old members attest a state root,
 //! and a Merkle path leads from that root to the new set. That is a [`Handoff`]; a chain of them begins at the genesis.
+//!
+//! A member's events, attestations and words for the beacon are signed with the key that the set names for it, in the epochs of that set:
+//! the cell's own, or one that it has rotated to (ADR 0021). No key stands for two members: [`MemberSet::bad_key`].
+//!
+//! The text by which a new key says whose it is: `"celluler/member-key/1\0" || genesis || cell || key`.
 
+use std::collections::BTreeSet;
+
+use ed25519_dalek::SigningKey;
 use minicbor::{Decode, Encode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::block::{Attestation, BlockHeader};
 use crate::genesis::Member;
-use crate::id::{CellId, Hash, StateRoot};
+use crate::id::{CellId, GenesisHash, Hash, MemberKey, StateRoot};
+use crate::signing::{self, Signature, SignedText};
 use crate::state::KeyProof;
 use crate::{Problem, ProblemKind, codec};
 
@@ -51,6 +60,26 @@ impl MemberSet {
         cells.sort_unstable();
         cells.dedup();
         cells.iter().map(|cell| self.weight_of(cell)).sum()
+    }
+
+    /// The public key that a member's events, attestations and words for the beacon are checked by; none of a stranger's.
+    pub fn signer_of(&self, cell: &CellId) -> Option<CellId> {
+        self.0.iter().find(|member| member.cell == *cell).map(Member::signer)
+    }
+
+    /// What is wrong with the keys, if something is: one that nobody can sign with, or that stands for two.
+    pub fn bad_key(&self) -> Option<String> {
+        let mut taken: BTreeSet<CellId> = self.0.iter().map(|member| member.cell).collect();
+        for member in &self.0 {
+            let Some(key) = member.key else { continue };
+            if !signing::is_key(&member.signer()) {
+                return Some(format!("{key} is no key"));
+            }
+            if !taken.insert(member.signer()) {
+                return Some(format!("the key {key} stands for two, or is a cell's own"));
+            }
+        }
+        None
     }
 
     /// Whether a cell is one of them.
@@ -110,7 +139,10 @@ impl MemberSet {
         };
         let mut members = Vec::with_capacity(attestations.len());
         for attestation in attestations {
-            if attestation.root != root || !attestation.holds_for(header) {
+            let signer = self.signer_of(&attestation.member);
+            if attestation.root != root
+                || !signer.is_some_and(|signer| attestation.holds_for(header, &signer))
+            {
                 return fail("an attestation does not hold");
             }
             members.push(attestation.member);
@@ -120,6 +152,32 @@ impl MemberSet {
         }
         Ok(root)
     }
+}
+
+impl FromIterator<(CellId, u64)> for MemberSet {
+    /// Members by weight, each with its cell's own key.
+    fn from_iter<I: IntoIterator<Item = (CellId, u64)>>(members: I) -> Self {
+        Self(members.into_iter().map(|(cell, weight)| Member::new(cell, weight)).collect())
+    }
+}
+
+/// A member's new key says whose it is: so nobody can name one that is not theirs.
+pub fn prove_key(key: &SigningKey, genesis: &GenesisHash, cell: &CellId) -> Signature {
+    let public = MemberKey::from_bytes(key.verifying_key().to_bytes());
+    signing::sign(key, &key_text(genesis, cell, &public))
+}
+
+/// Whether a key has said that it is a cell's.
+pub fn key_is_proven(key: &MemberKey, proof: &Signature, genesis: &GenesisHash, cell: &CellId) -> bool {
+    signing::verify(&CellId::from_bytes(*key.as_bytes()), &key_text(genesis, cell, key), proof)
+}
+
+fn key_text(genesis: &GenesisHash, cell: &CellId, key: &MemberKey) -> Vec<u8> {
+    SignedText::new("celluler/member-key/1")
+        .bytes32(genesis.as_bytes())
+        .bytes32(cell.as_bytes())
+        .bytes32(key.as_bytes())
+        .finish()
 }
 
 /// How a set of members follows from the one before: the last block that the old ones ordered, their words for it, and the new set in

@@ -81,10 +81,15 @@ pub fn verify(signer: &CellId, bytes: &[u8], signature: &Signature) -> bool {
         .is_ok_and(|key| key.verify_strict(bytes, &Ed25519Signature::from_bytes(&signature.0)).is_ok())
 }
 
+/// Whether a public key is one that signatures can hold by: a curve point, and not of small order.
+pub fn is_key(signer: &CellId) -> bool {
+    VerifyingKey::from_bytes(signer.as_bytes()).is_ok_and(|key| !key.is_weak())
+}
+
 /// One signature to check: who is said to have signed what.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Signed {
-    /// The signer.
+    /// The signer's public key: a cell's, or a member's ([`crate::genesis::Member::signer`]).
     pub signer: CellId,
     /// What was signed, with its domain tag.
     pub bytes: Vec<u8>,

@@ -13,15 +13,16 @@ use minicbor::{Decode, Encode};
 use protocol::beacon::{Dealing, Elements, Opening};
 use protocol::block::{Attestation, Block, BlockHeader, BlockProof};
 use protocol::fees::FeeRules;
-use protocol::genesis::Genesis;
+use protocol::genesis::{Genesis, Member};
 use protocol::gossip::{EventBytes, ForkProof, Payload, SignedEvent};
+use protocol::members::{MemberSet, key_is_proven, prove_key};
 use protocol::message::{Message, MessageType, Together};
 use protocol::receipt::{Receipt, ReceiptHead, batch_root};
 use protocol::signing::{self, Signature};
 use protocol::transaction::{Intent, Lane, Transaction, TxReceipt};
 use protocol::{
-    Amount, BlockHash, BlockIndex, CellId, GenesisHash, Hash, MessageId, Problem, ProblemKind, StateRoot,
-    codec,
+    Amount, BlockHash, BlockIndex, CellId, GenesisHash, Hash, MemberKey, MessageId, Problem, ProblemKind,
+    StateRoot, codec,
 };
 use serde_json::json;
 
@@ -194,6 +195,11 @@ fn opening() -> Opening {
     opening.sign(&key(), &GenesisHash::from_bytes([6; 32]))
 }
 
+fn member_with_key() -> Member {
+    let key = MemberKey::from_bytes(SigningKey::from_bytes(&[3; 32]).verifying_key().to_bytes());
+    Member { key: Some(key), ..Member::new(cell(), 5) }
+}
+
 fn problem() -> Problem {
     Problem::new(ProblemKind::Denied, "message.not_allowed", "no").hint("ask")
 }
@@ -242,6 +248,7 @@ fn encodings_are_as_they_ever_were() {
     golden.check("block-proof", &block());
     golden.check("block-hash", &block().block.header.hash());
     golden.check("problem", &problem());
+    let genesis_with_key = Genesis { members: vec![member_with_key()], ..genesis(None) };
     let (genesis, event) = (GenesisHash::from_bytes([7; 32]), event(1_790_000_000_000_000));
     golden.check("attestation", &block().attestations[0]);
     golden.check("payload", &payload());
@@ -253,6 +260,12 @@ fn encodings_are_as_they_ever_were() {
     golden.check("dealing", &dealing());
     golden.check("dealing-id", &dealing().id(&GenesisHash::from_bytes([6; 32])));
     golden.check("opening", &opening());
+    golden.check("member-with-key", &member_with_key());
+    golden.check("genesis-with-key", &genesis_with_key);
+    let set = MemberSet::new(vec![member_with_key(), Member::new(CellId::from_bytes([2; 32]), 3)]);
+    golden.check("member-set-hash", &set.hash());
+    golden.check("member-set-in-state", &minicbor::bytes::ByteVec::from(set.to_state()));
+    golden.check("key-proof", &prove_key(&SigningKey::from_bytes(&[3; 32]), &genesis, &cell()));
     if golden.added.is_empty() {
         return;
     }
@@ -268,13 +281,17 @@ fn signed_values_hold_on_their_network_alone() {
     let (here, elsewhere) = (GenesisHash::from_bytes([7; 32]), GenesisHash::ZERO);
     let (event, word) = (event(1_790_000_000_000_000), &block().attestations[0]);
     assert_eq!(EventBytes::read(&codec::encode(&event)), Ok(event.clone()));
-    assert!(event.event.signature_holds(&here) && !event.event.signature_holds(&elsewhere));
-    assert!(first_event().signature_holds(&here) && !first_event().signature_holds(&elsewhere));
-    assert!(word.signature_holds(&here) && !word.signature_holds(&elsewhere));
-    assert!(word.holds_for(&block().block.header));
-    assert_eq!(fork().check(&here), Ok(cell()));
-    fork().check(&elsewhere).expect_err("another network");
-    let (id, signed) = event.event.to_check(&here);
+    let (cell, other) = (cell(), CellId::from_bytes([2; 32]));
+    for (genesis, signer, holds) in [(&here, &cell, true), (&elsewhere, &cell, false), (&here, &other, false)]
+    {
+        assert_eq!(event.event.signature_holds(genesis, signer), holds);
+        assert_eq!(first_event().signature_holds(genesis, signer), holds);
+        assert_eq!(word.signature_holds(genesis, signer), holds);
+        assert_eq!(fork().check(genesis, signer).is_ok(), holds);
+    }
+    assert!(word.holds_for(&block().block.header, &cell));
+    assert!(!word.holds_for(&block().block.header, &other));
+    let (id, signed) = event.event.to_check(&here, cell);
     assert_eq!((id, signing::verify_all(&[signed])), (event.event.id(&here), vec![true]));
 }
 
@@ -314,7 +331,7 @@ fn every_field_is_covered_by_what_is_signed() {
         let mut changed = event.clone();
         change(&mut changed);
         assert_ne!(changed.id(&genesis), event.id(&genesis), "change {place} of an event");
-        assert!(!changed.signature_holds(&genesis), "change {place} of an event");
+        assert!(!changed.signature_holds(&genesis, &cell()), "change {place} of an event");
     }
     let zeros = SignedEvent { self_parent: Some(Hash::ZERO), ..first_event() };
     assert_ne!(zeros.id(&genesis), first_event().id(&genesis), "no parent is not a parent of zeros");
@@ -327,8 +344,27 @@ fn every_field_is_covered_by_what_is_signed() {
     for (place, change) in changes.iter().enumerate() {
         let mut changed = block().attestations[0].clone();
         change(&mut changed);
-        assert!(!changed.signature_holds(&genesis), "field {place} of a word");
+        assert!(!changed.signature_holds(&genesis, &cell()), "field {place} of a word");
     }
+}
+
+/// A member without a key of its own is as it ever was, and a key says whose it is for one network and one cell.
+#[test]
+fn a_members_key_is_named_only_where_there_is_one() {
+    let plain = Member::new(cell(), 5);
+    assert_eq!(codec::encode(&plain), codec::encode(&(cell(), 5u64)));
+    assert_eq!(serde_json::to_value(&plain).expect("JSON"), json!({ "cell": cell(), "weight": 5 }));
+    assert_eq!(plain.signer(), cell());
+    let (new, here) = (SigningKey::from_bytes(&[3; 32]), GenesisHash::from_bytes([7; 32]));
+    assert_eq!(member_with_key().signer(), signing::cell_id(&new));
+    let set = MemberSet::new(vec![member_with_key()]);
+    assert_eq!(MemberSet::from_state(&set.to_state()), Ok(set));
+    let key = member_with_key().key.expect("it has one");
+    let (proof, other) = (prove_key(&new, &here, &cell()), CellId::from_bytes([2; 32]));
+    assert!(key_is_proven(&key, &proof, &here, &cell()));
+    assert!(!key_is_proven(&key, &proof, &here, &other));
+    assert!(!key_is_proven(&key, &proof, &GenesisHash::ZERO, &cell()));
+    assert!(!key_is_proven(&MemberKey::from_bytes(*cell().as_bytes()), &proof, &here, &cell()));
 }
 
 /// A transaction without terms signs what it ever signed, whatever a genesis without fees is asked for.

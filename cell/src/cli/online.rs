@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::args::{Block, Command, Consensus, Identity, Market, Message, Page, Peers, State, Token, Tx};
 use super::client::Client;
 use super::{Context, bulk, json_argument, text_argument, unhealthy, write_file};
-use crate::folder::{modules, read_genesis};
+use crate::folder::{read_genesis, rules};
 
 pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Problem> {
     let call = |action: &str, params: Value| Client::of(context)?.call(action, params);
@@ -202,7 +202,7 @@ fn verify_state(
     let proof: Value = parse_file(file, "state.bad_proof")?;
     if proof.get("items").is_some() && root.is_none() {
         let proven: ProvenDatasets = of_value(proof, file)?;
-        let machine = ::state::StateMachine::new(genesis_of(context, genesis)?.into(), modules());
+        let machine = ::state::StateMachine::new(genesis_of(context, genesis)?.into(), rules());
         ::state::verify_datasets(&proven, &machine)?;
         let items: Vec<Value> = proven.items.iter().map(|proven| json!(proven.dataset)).collect();
         return context.output.value(&json!({ "valid": true, "items": items, "next": null }));
@@ -221,7 +221,7 @@ fn verify_state(
         }
         None => {
             let genesis = genesis_of(context, genesis)?;
-            let machine = ::state::StateMachine::new(genesis.into(), modules());
+            let machine = ::state::StateMachine::new(genesis.into(), rules());
             ::state::verify_state_proof(&proof, &machine)?
         }
     };

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use journal::{Backend, Disk, Journal};
-use machine::module::Module;
+use machine::module::{Module, RuleSets};
 use protocol::genesis::Genesis;
 use protocol::nucleus::{CreateTokenRequest, JournalKey, Manifest};
 use protocol::shared::Empty;
@@ -70,14 +70,15 @@ pub struct InitReport {
     pub peer_port: u16,
 }
 
-/// The modules of the rules in force.
-pub fn modules() -> Arc<[Arc<dyn Module>]> {
-    Arc::new([
+/// The versions of the rules that this build has.
+pub fn rules() -> RuleSets {
+    let first: Vec<Arc<dyn Module>> = vec![
         Arc::new(state::kv::Kv),
         Arc::new(state::dataset::Dataset),
         Arc::new(market::prana::Prana),
         Arc::new(consensus::members::Members),
-    ])
+    ];
+    RuleSets::first(first)
 }
 
 /// Makes a cell. The folder is put together beside its place and moved there whole, so that a cut-short
@@ -191,7 +192,7 @@ fn first_records(
     let first = CreateTokenRequest { name: FIRST_TOKEN.to_owned(), role: Access::Admin, ttl_s: None };
     let answer = nucleus.ask(protocol::nucleus::Request::CreateToken(first))?;
     nucleus.close()?;
-    let machine = state::StateMachine::new(Arc::new(genesis.clone()), modules());
+    let machine = state::StateMachine::new(Arc::new(genesis.clone()), rules());
     let mut state = Offline::open(machine, dir, keyring)?;
     state.ask(protocol::state::Request::Initialise(Empty {}))?;
     state.close()?;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::{front, not_draining};
 use crate::bus::CallContext;
+use crate::folder::rules;
 use crate::gossip::{GossipStatus, Handle};
 use crate::node::World;
 
@@ -116,6 +117,9 @@ fn may_order(world: &World) -> Result<(), Problem> {
     let refuse = |kind, code: &'static str, cause: &'static str, hint: &'static str| {
         Err(Problem::new(kind, code, cause).hint(hint))
     };
+    if let Some(problem) = world.stuck().filter(|problem| problem.code == "consensus.upgrade_required") {
+        return Err(problem);
+    }
     if !world.is_member() {
         let hint = "submit it to a member: cell consensus members lists them";
         return refuse(
@@ -163,6 +167,14 @@ pub(super) async fn sign(world: &Arc<World>, intent: &Intent) -> Result<Transact
 async fn admit(world: &Arc<World>, transaction: Transaction) -> Result<TxView, Problem> {
     if !transaction.signature_holds() {
         return Err(bad_signature());
+    }
+    // Others' votes are theirs: whether their build has it only they know.
+    let votes_for =
+        ::consensus::members::activates(&transaction).filter(|_| transaction.sender == world.cell);
+    if let Some(version) = votes_for.filter(|version| !rules().versions().contains(version)) {
+        let cause = format!("this cell's build does not have version {version} of the rules");
+        return Err(Problem::new(ProblemKind::Conflict, "consensus.unknown_rules", cause)
+            .hint("install a build that has it first: a cell cannot execute what it votes for otherwise"));
     }
     world.bus.internal().consensus().admit(AdmitRequest { transaction }).await
 }
@@ -281,7 +293,7 @@ async fn members(world: &World, status: &GossipStatus) -> Result<(Vec<MemberView
     forked.extend(forked_before(world).await?);
     let (mut members, mut weight_connected) = (Vec::new(), 0);
     for (place, member) in world.members().set().all().iter().enumerate() {
-        let Member { cell, weight } = *member;
+        let Member { cell, weight, .. } = *member;
         let is_here = cell == world.cell;
         let name = if is_here {
             Some(world.settings.cell.name.clone())

@@ -83,6 +83,9 @@ async fn readiness(world: &Arc<World>, services: &[ServiceStatus]) -> Readiness 
     if services.iter().any(|service| service.health != Health::Running) {
         return Readiness::Starting;
     }
+    if let Some(problem) = world.stuck().filter(|problem| problem.code == "consensus.upgrade_required") {
+        return Readiness::Suspended { why: problem.to_string() };
+    }
     let members = world.members();
     let has_others = members.set().all().iter().any(|member| member.cell != world.cell);
     if has_others && world.network().connected() == 0 {

@@ -32,6 +32,8 @@ pub(super) async fn run(world: &Arc<World>) -> Result<Ended, Problem> {
             if *members.set() != epoch.members {
                 return Ok(Ended::OtherPart);
             }
+            // With other rules, another epoch has begun.
+            epoch = bus.consensus().epoch(Empty {}).await?;
             may_change = false;
         }
         let transactions = world.pool.take(BLOCK_BYTES_MAX).transactions;

@@ -43,9 +43,7 @@ impl Draws {
     /// An epoch begins.
     pub(super) fn begin(&self, genesis: &Genesis, epoch: u64, members: &Members, cell: CellId) {
         let Some(every_rounds) = genesis.beacon_rounds else { return };
-        let weights: Vec<(CellId, u64)> =
-            members.set().all().iter().map(|member| (member.cell, member.weight)).collect();
-        *self.part() = match Holders::new(genesis.hash(), epoch, &weights) {
+        *self.part() = match Holders::new(genesis.hash(), epoch, members.set()) {
             Ok(holders) => Some(Part {
                 epoch,
                 beacon: Beacon::new(holders, every_rounds),

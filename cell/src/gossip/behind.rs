@@ -11,6 +11,7 @@ use std::time::Duration;
 use protocol::block::{BlockHeader, BlockProof};
 use protocol::consensus::{AdoptRequest, BlockRef, EpochView, Progress};
 use protocol::members::{MemberSet, SET_KEY};
+use protocol::rules::{RULES_KEY, version_in};
 use protocol::shared::Empty;
 use protocol::state::GetRequest;
 use protocol::{BlockIndex, CellId, Problem, ProblemKind, codec};
@@ -49,6 +50,12 @@ pub(super) async fn catch_up(world: Arc<World>, target: Target) {
                     Ok(members) => {
                         if let Some(gossip) = world.gossip() {
                             gossip.tell(Input::CaughtUp(target, progress, members)).await;
+                        }
+                        return;
+                    }
+                    Err(problem) if problem.code == "consensus.upgrade_required" => {
+                        if let Some(gossip) = world.gossip() {
+                            gossip.tell(Input::Anew).await;
                         }
                         return;
                     }
@@ -109,10 +116,13 @@ async fn gone_on(world: &Arc<World>) -> Option<Target> {
 /// Follows the network without being a member of it, until it is one.
 pub(super) async fn observe(world: &Arc<World>) -> Result<Ended, Problem> {
     let members = world.members();
-    tracing::info!(members = members.count(), "this cell is no member of its network: it follows its blocks");
+    tracing::info!(
+        members = members.count(),
+        "this cell is no member of its network, or not by the key that it holds: it follows its blocks"
+    );
     loop {
         let now = world.bus.internal().consensus().epoch(Empty {}).await?;
-        if world.members().contains(&world.cell) {
+        if world.is_member() || part::lacks(now.rules) {
             return Ok(Ended::OtherPart);
         }
         match take_over(world, now.progress).await {
@@ -132,11 +142,12 @@ pub(super) async fn observe(world: &Arc<World>) -> Result<Ended, Problem> {
     }
 }
 
-/// The epoch that the members say to be in, if it begins where this cell stands with another set than its own: its blocks before are
+/// The epoch that the members say to be in, if it begins where this cell stands with another set or other rules than its own: its blocks before are
 /// all final here.
 async fn next_target(world: &Arc<World>, now: &EpochView) -> Option<Target> {
     let Progress { ordered, finalised, .. } = now.progress;
-    if finalised < ordered || named(world).await.is_none_or(|named| named == now.members) {
+    let present = (now.members.clone(), now.rules);
+    if finalised < ordered || named(world).await.is_none_or(|named| named == present) {
         return None;
     }
     let is_next = |target: &Target| target.epoch > now.epoch && target.base == finalised;
@@ -156,11 +167,17 @@ async fn believed(world: &World, finalised: u64) -> Vec<Target> {
     believed.map(|(target, _)| target).collect()
 }
 
-/// The members that the state here names.
-async fn named(world: &World) -> Option<MemberSet> {
-    let key = SET_KEY.to_owned();
-    let found = world.bus.internal().state().get(GetRequest { key, at: None }).await.ok()?;
-    MemberSet::from_state(found.value?.as_bytes()).ok()
+/// The members that the state here names, and the version of the rules.
+async fn named(world: &World) -> Option<(MemberSet, u64)> {
+    let (members, rules) = (value_of(world, SET_KEY).await??, value_of(world, RULES_KEY).await?);
+    let rules = version_in(rules.as_ref().map(String::as_bytes)).ok()?;
+    Some((MemberSet::from_state(members.as_bytes()).ok()?, rules))
+}
+
+/// What the state holds under a key, if it can be asked.
+async fn value_of(world: &World, key: &str) -> Option<Option<String>> {
+    let asked = GetRequest { key: key.to_owned(), at: None };
+    world.bus.internal().state().get(asked).await.ok().map(|found| found.value)
 }
 
 async fn progress(world: &World) -> Result<Progress, Problem> {
@@ -236,7 +253,10 @@ async fn take_from(world: &World, cell: CellId, before: Progress) -> Result<Step
     };
     // Those of the next members are checked once the state here names them.
     let present = world.bus.internal().consensus().epoch(Empty {}).await?;
-    let of_present = |proof: &BlockProof| proof.block.header.members == present.members.hash();
+    let of_present = |proof: &BlockProof| {
+        let header = &proof.block.header;
+        (header.members, header.rules) == (present.members.hash(), present.rules)
+    };
     let known = proofs.iter().take_while(|proof| of_present(proof)).count();
     let next = proofs.get(known).map(|proof| proof.block.header.clone());
     proofs.truncate(known);

@@ -138,7 +138,9 @@ impl Checker {
             if event.event.epoch != epoch {
                 return Err(malformed("an event of another epoch than its frame's"));
             }
-            let (id, signed) = event.event.to_check(&self.genesis);
+            let signer = members.set().signer_of(&event.event.creator);
+            let signer = signer.ok_or_else(|| malformed("an event of a stranger"))?;
+            let (id, signed) = event.event.to_check(&self.genesis, signer);
             let id = EventId(*id.as_bytes());
             let contents = if self.checked.get(&id).is_none() {
                 to_check.push(signed);

@@ -60,7 +60,8 @@ pub struct Start {
 pub enum Ended {
     /// Nobody holds its handle any more.
     Stopped,
-    /// This cell has another part now: an epoch has begun in which it is no member, or the only one, or it stands elsewhere.
+    /// This cell has another part now: an epoch has begun in which it is no member, or not by the key that it holds, or the only one, or it
+    /// stands elsewhere.
     OtherPart,
 }
 
@@ -645,7 +646,8 @@ impl Driver {
     /// Begins an epoch; gives the one before, if this cell gossips in it.
     fn begin_epoch(&mut self, epoch: u64, base: u64, members: Arc<Members>) -> Option<Previous> {
         tracing::info!(epoch, base, members = members.count(), "an epoch begins");
-        let Some(me) = members.place(&self.cell).filter(|_| members.count() > 1) else {
+        let may_sign = members.count() > 1 && self.host.signs_in(&members);
+        let Some(me) = members.place(&self.cell).filter(|_| may_sign) else {
             self.ended = true;
             return None;
         };

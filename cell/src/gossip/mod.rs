@@ -103,8 +103,10 @@ pub trait Host: Send + Sync + 'static {
     fn look(&self, event: &EventBytes, members: &Members) -> Contents;
     /// An event came whose contents hold, its own included.
     fn heard(&self, payload: &[u8]);
-    /// Signs.
+    /// Signs as a member.
     fn sign(&self, text: &[u8]) -> protocol::signing::Signature;
+    /// Whether what it signs is this cell's by the key that these members name for it.
+    fn signs_in(&self, members: &Members) -> bool;
     /// Makes events durable. `first` counts those of the epoch before them.
     fn record(&self, epoch: u64, first: u64, events: Vec<Vec<u8>>)
     -> BoxFuture<'static, Result<(), Problem>>;

@@ -1,6 +1,7 @@
 //! What part this cell has in the present epoch, and how it comes to the next.
 //!
-//! A member of several gossips, the only member orders alone, and whoever is no member follows the blocks. Each of these ends when an epoch begins
+//! A member of several gossips, the only member orders alone, and whoever is no member follows the blocks; so does a member that has not the
+//! key which the set names for it (ADR 0021). Each of these ends when an epoch begins
 //! in which the cell has another part.
 
 use std::collections::BTreeSet;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use protocol::consensus::EnterRequest;
 use protocol::members::{MemberSet, SET_KEY};
+use protocol::rules::{RULES_KEY, version_in};
 use protocol::shared::Empty;
 use protocol::state::GetRequest;
 use protocol::transaction::Transaction;
@@ -17,10 +19,14 @@ use protocol::{BlockIndex, CellId, Problem, TxId};
 use super::driver::{Driver, Ended, Start};
 use super::seat::{self, Seat, fill_pool};
 use super::{GossipSettings, Host, Input, Members, alone, behind, checkpoint, pool};
+use crate::folder;
 use crate::node::World;
 
 /// The pause before what failed begins anew.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
+
+/// How often a cell that is suspended says so: what else stands in the way is told in the same place.
+const SUSPENDED_PAUSE: Duration = Duration::from_secs(1);
 
 /// Starts what orders transactions in this cell, or follows their order.
 pub fn start(world: &Arc<World>) {
@@ -58,7 +64,10 @@ async fn take_part(world: &Arc<World>, seat: &Arc<Seat>) -> Result<Ended, Proble
         return Ok(Ended::OtherPart);
     }
     checkpoint::finish(world).await?;
-    if !members.contains(&world.cell) {
+    if lacks(epoch.rules) {
+        return suspended(world, epoch.rules).await;
+    }
+    if !world.is_member() {
         return behind::observe(world).await;
     }
     if members.count() == 1 {
@@ -68,6 +77,26 @@ async fn take_part(world: &Arc<World>, seat: &Arc<Seat>) -> Result<Ended, Proble
     let ended = gossip(world, &members, seat).await;
     watching.abort();
     ended
+}
+
+/// Whether this build lacks a version of the rules.
+pub(super) fn lacks(rules: u64) -> bool {
+    !folder::rules().versions().contains(&rules)
+}
+
+/// What this cell waits for whose build lacks the rules of the epoch.
+fn upgrade_required(rules: u64) -> Problem {
+    consensus::Refusal::UpgradeRequired { rules }.into()
+}
+
+/// Nothing is ordered, executed or taken over until another build is started. What was before can be read.
+async fn suspended(world: &World, rules: u64) -> Result<Ended, Problem> {
+    let problem = upgrade_required(rules);
+    tracing::error!(%problem, "this cell has no part in the epoch");
+    loop {
+        world.set_stuck(Some(problem.clone()));
+        tokio::time::sleep(SUSPENDED_PAUSE).await;
+    }
 }
 
 /// Gossips with the other members.
@@ -112,21 +141,34 @@ async fn watch_peers(world: Arc<World>, handle: super::Handle) {
 }
 
 /// The members of an epoch that begins with the next block: those that the state names now, every block before being final here. If they are
-/// others than before, that is journaled.
+/// others than before, or the rules are, that is journaled.
+///
+/// # Errors
+///
+/// `consensus.upgrade_required` where this build lacks the rules of the epoch, which has begun here then.
 pub(super) async fn next_epoch(world: &World, epoch: u64) -> Result<Arc<Members>, Problem> {
     let bus = world.bus.internal();
     let before = bus.consensus().epoch(Empty {}).await?;
     let at = before.progress.ordered.checked_sub(1).map(BlockIndex);
     let asked = GetRequest { key: SET_KEY.to_owned(), at };
     let proof = bus.state().prove_key(asked).await?;
+    let asked = GetRequest { key: RULES_KEY.to_owned(), at };
+    let rules = bus.state().prove_key(asked).await?;
+    let version = match &rules.value {
+        Some(value) => version_in(Some(&hex::decode(value).unwrap_or_default()))?,
+        None => version_in(None)?,
+    };
     let named = proof.value.as_ref().and_then(|value| hex::decode(value).ok());
     // A network whose rules know no such key keeps its members.
     let members = match named {
         Some(value) => MemberSet::from_state(&value)?,
         None => before.members.clone(),
     };
-    if members != before.members {
-        bus.consensus().enter(EnterRequest { epoch, members: members.clone(), proof }).await?;
+    if members != before.members || version != before.rules {
+        bus.consensus().enter(EnterRequest { epoch, members: members.clone(), proof, rules }).await?;
+    }
+    if lacks(version) {
+        return Err(upgrade_required(version));
     }
     let members = Arc::new(Members::new(members));
     world.set_members(Arc::clone(&members));

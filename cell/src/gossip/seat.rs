@@ -153,7 +153,7 @@ impl Host for Seat {
 
     fn next_payload(&self, bytes_max: usize) -> (Vec<u8>, Contents) {
         let Ok(world) = self.world() else { return (Vec::new(), Contents { orders: false, changes: false }) };
-        let (dealings, openings) = self.draws.say(world.keyring.signing_key(), world.pool.has_to_say(true));
+        let (dealings, openings) = self.draws.say(world.member_key(), world.pool.has_to_say(true));
         let (dealings, openings) = (Some(dealings), Some(openings));
         let room = bytes_max.saturating_sub(codec::encode(&(&dealings, &openings)).len());
         let mut payload = world.pool.take(room);
@@ -178,11 +178,8 @@ impl Host for Seat {
         }
         beacon::check(event, &payload)?;
         let transactions = payload.transactions.iter().map(Transaction::to_check);
-        let words = payload.attestations.iter().map(|word| Signed {
-            signer: word.member,
-            bytes: word.signed_text(&genesis),
-            signature: word.signature,
-        });
+        let signer = members.set().signer_of(&event.event.creator).unwrap_or(event.event.creator);
+        let words = payload.attestations.iter().map(|word| word.to_check(&genesis, signer));
         let to_check: Vec<Signed> = transactions.chain(words).collect();
         if signing::verify_all(&to_check).contains(&false) {
             let cause = "a signature in what an event carries does not hold";
@@ -208,7 +205,11 @@ impl Host for Seat {
     }
 
     fn sign(&self, text: &[u8]) -> Signature {
-        self.world().map_or(Signature::from_bytes([0; 64]), |world| world.keyring.sign(text))
+        self.world().map_or(Signature::from_bytes([0; 64]), |world| signing::sign(world.member_key(), text))
+    }
+
+    fn signs_in(&self, members: &Members) -> bool {
+        self.world().is_ok_and(|world| world.signs_in(members.set()))
     }
 
     fn record(

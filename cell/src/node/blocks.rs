@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::block::{Attestation, Block};
-use protocol::consensus::{BlockRef, ExecutedRequest};
+use protocol::consensus::{BlockRef, EpochView, ExecutedRequest};
 use protocol::market::ObserveBlockRequest;
 use protocol::shared::Empty;
 use protocol::state::{Applied, ApplyRequest, PruneRequest, RootRequest};
@@ -133,7 +133,8 @@ async fn execute_open(world: &World) -> Result<(), Problem> {
 /// Executes a block, enters the statement, and gives this cell's word for the root.
 async fn execute(world: &World, block: &Block) -> Result<(), Problem> {
     let bus = world.bus.internal();
-    let executed = bus.consensus().epoch(Empty {}).await?.progress.executed;
+    let EpochView { members, progress, .. } = bus.consensus().epoch(Empty {}).await?;
+    let executed = progress.executed;
     if block.header.index.0 < executed {
         return Ok(());
     }
@@ -148,7 +149,9 @@ async fn execute(world: &World, block: &Block) -> Result<(), Problem> {
         }
         applied => applied?,
     };
-    let attestation = Attestation::sign(world.keyring.signing_key(), &block.header, applied.root);
+    // Who only follows gives no word. A block that is executed here is of the present members.
+    let word = || Attestation::sign_as(world.cell, world.member_key(), &block.header, applied.root);
+    let attestation = world.signs_in(&members).then(word);
     // The statement first: once the block is executed nothing of it is owed any more.
     observe(world, block, &applied).await?;
     bus.consensus().executed(ExecutedRequest { applied, attestation }).await?;

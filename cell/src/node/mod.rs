@@ -257,7 +257,7 @@ async fn start_services(
                 let (nothing, _) = effect_queue();
                 let machine = state::StateMachine {
                     workers: Arc::new(Threads::all()),
-                    ..state::StateMachine::new(Arc::clone(&world.genesis), folder::modules())
+                    ..state::StateMachine::new(Arc::clone(&world.genesis), folder::rules())
                 };
                 supervisor.start(Launch::new(machine, nothing, place)).await?;
                 world.bus.internal().state().initialise(Empty {}).await?;
@@ -267,7 +267,7 @@ async fn start_services(
                 supervisor.consensus = Some(effects);
                 let machine = consensus::ConsensusMachine {
                     genesis: Arc::clone(&world.genesis),
-                    modules: folder::modules(),
+                    rules: folder::rules(),
                 };
                 supervisor.start(Launch::new(machine, sender, place)).await?;
             }

@@ -61,10 +61,10 @@ pub fn rebuild(
             Service::Identity => {
                 fold(identity::IdentityMachine { cell, settings: identity::Settings::default() }, place)?
             }
-            Service::State => fold(state::StateMachine::new(Arc::clone(&genesis), folder::modules()), place)?,
+            Service::State => fold(state::StateMachine::new(Arc::clone(&genesis), folder::rules()), place)?,
             Service::Consensus => {
                 let machine =
-                    consensus::ConsensusMachine { genesis: Arc::clone(&genesis), modules: folder::modules() };
+                    consensus::ConsensusMachine { genesis: Arc::clone(&genesis), rules: folder::rules() };
                 fold(machine, place)?
             }
             Service::Market => fold(market::MarketMachine { cell }, place)?,
@@ -74,7 +74,7 @@ pub fn rebuild(
     }
     progress(total, total);
     store.flush()?;
-    let machine = state::StateMachine::new(genesis, folder::modules());
+    let machine = state::StateMachine::new(genesis, folder::rules());
     let root = root_of(&machine, &store)?;
     drop(store);
     let rejoins = rejoin(dir, &keyring, &machine)?;
@@ -84,8 +84,8 @@ pub fn rebuild(
 /// One that has diverged comes to the same root again, however often it folds its journals: it is to go on from what the others have.
 fn rejoin(dir: &Path, keyring: &Keyring, state: &state::StateMachine) -> Result<bool, Problem> {
     use protocol::consensus::{Answer, Request};
-    let modules = Arc::clone(&state.modules);
-    let machine = consensus::ConsensusMachine { genesis: Arc::clone(&state.genesis), modules };
+    let rules = state.rules.clone();
+    let machine = consensus::ConsensusMachine { genesis: Arc::clone(&state.genesis), rules };
     let mut consensus = Offline::open(machine, dir, keyring)?;
     consensus.ask(Request::Rejoin(Empty {}))?;
     let rejoins =

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
+use ed25519_dalek::SigningKey;
 use protocol::genesis::Genesis;
 use protocol::identity::{Admission, AdmissionRequest, Contact, Who};
+use protocol::members::MemberSet;
 use protocol::message::PROOF_ITEMS_MAX;
 use protocol::messages::SharedRequest;
 use protocol::nucleus::{Health, ServiceStatus};
-use protocol::{CellId, MessageId, Problem, Service};
+use protocol::{CellId, MessageId, Problem, Service, signing};
 use tokio::sync::watch;
 
 use crate::actor::Gauges;
@@ -244,9 +246,19 @@ impl World {
         *self.members.write().unwrap_or_else(PoisonError::into_inner) = members;
     }
 
-    /// Whether this cell is a member of the present epoch.
+    /// The key that this cell signs events, attestations and words for the beacon with, as a member (ADR 0021).
+    pub fn member_key(&self) -> &SigningKey {
+        self.keyring.signing_key()
+    }
+
+    /// Whether a set names this cell with the key that it holds: else it only follows, and signs nothing as a member.
+    pub fn signs_in(&self, members: &MemberSet) -> bool {
+        members.signer_of(&self.cell) == Some(signing::cell_id(self.member_key()))
+    }
+
+    /// Whether this cell takes part in the present epoch: it is a member, by the key that it holds.
     pub fn is_member(&self) -> bool {
-        self.members().contains(&self.cell)
+        self.signs_in(self.members().set())
     }
 
     /// The checkpoint that is being taken: its block, how many of its keys are here, and how many it is said to have.

@@ -225,8 +225,9 @@ words! {
     pub struct ExecutedRequest {
         /// The result.
         pub applied: Applied,
-        /// This cell's word.
-        pub attestation: Attestation,
+        /// This cell's word, by the key that the block's members name for it; none of a cell that only follows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub attestation: Option<Attestation>,
     }
 
     /// What other members say of blocks.
@@ -252,7 +253,7 @@ words! {
         pub finalised: u64,
     }
 
-    /// An epoch begins with other members than the one before, all of whose blocks are final here.
+    /// An epoch begins with other members or rules than the one before, all of whose blocks are final here.
     pub struct EnterRequest {
         /// Which.
         pub epoch: u64,
@@ -260,6 +261,8 @@ words! {
         pub members: MemberSet,
         /// That the state names them after the last block.
         pub proof: KeyProof,
+        /// What the state holds after it under [`RULES_KEY`](crate::rules::RULES_KEY), if anything.
+        pub rules: KeyProof,
     }
 
     /// A final block whose state is here, taken from others.
@@ -296,6 +299,8 @@ words! {
         pub progress: Progress,
         /// Its members.
         pub members: MemberSet,
+        /// The version of the rules that its blocks are executed under.
+        pub rules: u64,
         /// Whether this cell has diverged and is to go on from what the others have.
         pub rejoins: bool,
     }
@@ -331,7 +336,7 @@ words! {
     pub struct EvidenceView {
         /// Who.
         pub member: CellId,
-        /// Two events that anybody can check.
+        /// Two events that anybody can check who knows the members of their epoch.
         pub proof: ForkProof,
     }
 
@@ -347,6 +352,8 @@ words! {
         pub finalised: Option<BlockIndex>,
         /// The epoch of the hashgraph.
         pub epoch: u64,
+        /// The version of the rules that its blocks are executed under.
+        pub rules: u64,
         /// The last round of it that filled a block.
         pub round: u64,
         /// Why this cell's state is not the network's, if it is not.

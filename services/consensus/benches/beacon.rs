@@ -10,7 +10,7 @@ use protocol::{GenesisHash, signing};
 fn draw(criterion: &mut Criterion) {
     for members in [4u8, 16, 64] {
         let keys: Vec<SigningKey> = (1..=members).map(|seed| SigningKey::from_bytes(&[seed; 32])).collect();
-        let cells: Vec<_> = keys.iter().map(|key| (signing::cell_id(key), 1)).collect();
+        let cells = keys.iter().map(|key| (signing::cell_id(key), 1)).collect();
         let holders = Holders::new(GenesisHash::ZERO, 1, &cells).expect("few members");
         let made = |key: &SigningKey| deal(&holders, key, 1, &key.to_bytes()).expect("a member deals");
         let dealers = usize::from(members) / 3 + 1;

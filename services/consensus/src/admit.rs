@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use machine::module::Module;
 use machine::{At, Fault, Read, Write, answer, commit, refuse};
 use protocol::consensus::{Answer, Submitted, SubmittedAll, TxLife, TxStatus, TxView, Waiting};
 use protocol::fees::due;
@@ -93,7 +94,11 @@ impl Door {
         view: &dyn Read,
         transaction: &Transaction,
     ) -> Result<Result<(), Problem>, Fault> {
-        if let Err(problem) = check(machine, transaction) {
+        let modules = match machine.modules(&self.head) {
+            Ok(modules) => modules,
+            Err(refusal) => return Ok(Err(refusal.into())),
+        };
+        if let Err(problem) = check(machine, modules, transaction) {
             return Ok(Err(problem));
         }
         let Transaction { sender, nonce, .. } = *transaction;
@@ -118,7 +123,11 @@ impl Door {
 
 /// What a transaction has to be, whoever brings it. A function of the transaction and of the rules in force alone, so that all members
 /// say the same.
-pub(crate) fn check(machine: &ConsensusMachine, transaction: &Transaction) -> Result<(), Problem> {
+pub(crate) fn check(
+    machine: &ConsensusMachine,
+    modules: &[Arc<dyn Module>],
+    transaction: &Transaction,
+) -> Result<(), Problem> {
     if transaction.genesis != machine.genesis.hash() {
         return Err(Refusal::WrongNetwork.into());
     }
@@ -140,7 +149,7 @@ pub(crate) fn check(machine: &ConsensusMachine, transaction: &Transaction) -> Re
     }
     let args = serde_json::from_str(&transaction.args)
         .map_err(|_| Refusal::BadShape { why: "the arguments are not JSON" })?;
-    let Some(module) = machine.modules.iter().find(|module| module.name() == transaction.module) else {
+    let Some(module) = modules.iter().find(|module| module.name() == transaction.module) else {
         return Err(Refusal::UnknownModule { module: transaction.module.clone() }.into());
     };
     module.check(&transaction.call, &args)

@@ -1,20 +1,26 @@
-//! The members of each epoch.
+//! The members of each epoch, and the version of the rules.
 //!
 //! Rules:
 //!
 //! - The genesis's members are those of the first epoch, and of each after it until a change is recorded.
+//! - The version of the rules is handed on the same way: a change of it is recorded as a change of members is, though they may stay. It
+//!   stands in the head, since nothing is ordered in an epoch that is over.
 //! - A change is recorded between two epochs alone: every block of the epoch before is final here by then, so its last state
 //!   says who comes next. No vote and no word is ever counted by two sets.
+//! - Words that are kept when a change is recorded are dropped: they were checked by the keys of the set before, and none of them is for
+//!   a block before.
 //! - With a change its proof is kept: a client that trusts the genesis alone learns each set from the one before.
 
 use machine::{Fault, Read, Write, answer, commit, refuse};
 use protocol::consensus::{Answer, EnterRequest};
 use protocol::genesis::MEMBERS_MAX;
-use protocol::members::{Handoff, MemberSet};
+use protocol::members::{Handoff, MemberSet, SET_KEY};
+use protocol::rules::{FIRST, RULES_KEY, version_in};
 use protocol::shared::Empty;
+use protocol::state::KeyProof;
 
 use crate::tables::{self, EPOCHS, EpochRow, Head};
-use crate::{ConsensusMachine, Decided, Record, Refusal};
+use crate::{ConsensusMachine, Decided, Record, Refusal, finality};
 
 /// The members that an epoch has or, where it has not begun here, would have without another change.
 pub(crate) fn members_of(
@@ -48,14 +54,17 @@ pub(crate) fn handoffs(view: &dyn Read, epoch: u64) -> Result<Vec<Handoff>, Faul
 }
 
 pub(crate) fn enter(machine: &ConsensusMachine, view: &dyn Read, asked: EnterRequest) -> Decided {
-    let EnterRequest { epoch, members, proof } = asked;
+    let EnterRequest { epoch, members, proof, rules } = asked;
     let head = Head::read(view)?;
     if let Some(index) = head.diverged {
         return refuse(Refusal::Diverged { index });
     }
-    let present = members_of(machine, view, head.epoch)?;
-    if epoch <= head.epoch || members == present {
-        return if members == present {
+    let Some(version) = version_of(&rules).filter(|version| *version >= head.rules()) else {
+        return refuse(Refusal::BadRules);
+    };
+    let is_present = members == members_of(machine, view, head.epoch)? && version == head.rules();
+    if epoch <= head.epoch || is_present {
+        return if is_present {
             answer(Answer::Enter(Empty {}))
         } else {
             refuse(Refusal::EpochBegun { epoch })
@@ -65,15 +74,26 @@ pub(crate) fn enter(machine: &ConsensusMachine, view: &dyn Read, asked: EnterReq
         return refuse(Refusal::EpochOpen { epoch: head.epoch });
     }
     let last = tables::block(view, head.ordered - 1)?;
-    let is_proven = Some(proof.root) == last.root
-        && proof.index == Some(last.header.index)
-        && proof.key == protocol::members::SET_KEY
-        && proof.value == Some(hex::encode(members.to_state()));
-    if !is_proven || !(1..=MEMBERS_MAX).contains(&members.all().len()) {
+    let stands = |proof: &KeyProof, key: &str| {
+        Some(proof.root) == last.root && proof.index == Some(last.header.index) && proof.key == key
+    };
+    let named = Some(hex::encode(members.to_state()));
+    let are_members = stands(&proof, SET_KEY) && proof.value == named;
+    if !are_members || !(1..=MEMBERS_MAX).contains(&members.all().len()) {
         return refuse(Refusal::BadMembers);
     }
+    if !stands(&rules, RULES_KEY) {
+        return refuse(Refusal::BadRules);
+    }
     let handoff = Handoff { header: last.header, attestations: last.attestations, proof };
-    commit(vec![Record::Epoch { epoch, members, handoff }], Answer::Enter(Empty {}))
+    let rules = Some(version).filter(|version| *version != FIRST);
+    commit(vec![Record::Epoch { epoch, members, handoff, rules }], Answer::Enter(Empty {}))
+}
+
+/// The version of the rules that the state names.
+fn version_of(proof: &KeyProof) -> Option<u64> {
+    let value = proof.value.as_ref().map(hex::decode).transpose().ok()?;
+    version_in(value.as_deref()).ok()
 }
 
 pub(crate) fn take_epoch(
@@ -82,7 +102,8 @@ pub(crate) fn take_epoch(
     epoch: u64,
     members: &MemberSet,
     handoff: &Handoff,
-) {
+) -> Result<(), Fault> {
     head.enter(epoch, head.ordered);
     EPOCHS.put(view, &epoch, &EpochRow { members: members.clone(), handoff: handoff.clone() });
+    finality::drop_words(view, None)
 }

@@ -2,7 +2,8 @@
 //!
 //! Rules:
 //!
-//! - Blocks are executed in order; each result is journaled with this cell's word for it before anybody hears of either.
+//! - Blocks are executed in order; each result is journaled with this cell's word for it before anybody hears of either. A cell that only
+//!   follows gives none: one that is no member, or that has not the key which the members name for it.
 //! - Members' words are kept from when they come, however early, for [`AHEAD_BLOCKS_MAX`] blocks ahead; a member's first
 //!   word for a block counts. This cell's own is kept with its result, and is no news when it comes back.
 //! - The next block is final once members of more than two thirds of the weight gave their word for its hash and for the root
@@ -45,8 +46,13 @@ pub(crate) fn executed(machine: &ConsensusMachine, view: &dyn Read, asked: Execu
     if index != head.executed {
         return refuse(Refusal::NotNext { index });
     }
-    if attestation.root != applied.root || !attestation.holds_for(&row.header) {
-        return refuse(Refusal::BadAttestation);
+    if let Some(word) = &attestation {
+        // A stranger's makes nothing final.
+        let members = epochs::members_of(machine, view, row.header.epoch)?;
+        let signer = members.signer_of(&word.member).unwrap_or(word.member);
+        if word.root != applied.root || !word.holds_for(&row.header, &signer) {
+            return refuse(Refusal::BadAttestation);
+        }
     }
     let mut receipts = applied.receipts.iter();
     for place in CONTENTS.scan(view, &index, None, false) {
@@ -60,7 +66,8 @@ pub(crate) fn executed(machine: &ConsensusMachine, view: &dyn Read, asked: Execu
         return refuse(Refusal::BadReceipts);
     }
     let head = Head { executed: index + 1, ..head };
-    let closing = closing(machine, view, &head, std::slice::from_ref(&attestation))?;
+    let came_to = Some((index, applied.root));
+    let closing = closing(machine, view, &head, came_to, attestation.as_slice())?;
     let answered = Answer::Executed(after(&head, &closing).progress());
     let mut records = vec![Record::Executed { applied, attestation }];
     records.extend(closing);
@@ -73,7 +80,7 @@ pub(crate) fn attested(machine: &ConsensusMachine, view: &dyn Read, asked: Attes
     if attestations.is_empty() || head.diverged.is_some() {
         return answer(Answer::Attested(head.progress()));
     }
-    let closing = closing(machine, view, &head, &attestations)?;
+    let closing = closing(machine, view, &head, None, &attestations)?;
     let answered = Answer::Attested(after(&head, &closing).progress());
     let mut records = vec![Record::Attested { attestations }];
     records.extend(closing);
@@ -109,6 +116,10 @@ pub(crate) fn adopt(machine: &ConsensusMachine, view: &dyn Read, asked: AdoptReq
             return refuse(Refusal::OtherBlock { index });
         } else if header.members != epochs::members_of(machine, view, header.epoch)?.hash() {
             return refuse(Refusal::BadMembers);
+        } else if header.rules != head.rules() {
+            return refuse(Refusal::BadRules);
+        } else if let Err(refusal) = machine.modules(&head) {
+            return refuse(refusal);
         } else {
             head.ordered += 1;
             head.last_hash = header.hash();
@@ -117,7 +128,7 @@ pub(crate) fn adopt(machine: &ConsensusMachine, view: &dyn Read, asked: AdoptReq
         attestations.extend(proof.attestations);
     }
     let attestations = news(machine, view, &head, attestations, Heard::Proven)?;
-    let closing = closing(machine, view, &head, &attestations)?;
+    let closing = closing(machine, view, &head, None, &attestations)?;
     let answered = Answer::Adopt(after(&head, &closing).progress());
     let mut records: Vec<Record> = taken.into_iter().map(|block| Record::Ordered { block }).collect();
     if !attestations.is_empty() {
@@ -170,11 +181,12 @@ fn is_news(view: &dyn Read, head: &Head, word: &Attestation, heard: Heard) -> Re
     Ok(known.is_none() && !(is_executed && is_own(tables::block(view, word.index.0)?)))
 }
 
-/// What follows for the next blocks from what is known, and from what is about to be.
+/// What follows for the next blocks from what is known, and from what is about to be: the root of a block that is executed now, and words.
 fn closing(
     machine: &ConsensusMachine,
     view: &dyn Read,
     head: &Head,
+    came_to: Option<(u64, StateRoot)>,
     more: &[Attestation],
 ) -> Result<Vec<Record>, Fault> {
     let mut records = Vec::new();
@@ -190,9 +202,8 @@ fn closing(
         if let Some(own) = &row.own {
             words.entry(own.member).or_insert_with(|| own.clone());
         }
-        // Where it is being executed now, this cell's word is the first of `more`.
-        let own = row.root.or_else(|| more.iter().find(|word| word.index.0 == index).map(|word| word.root));
-        let Some(root) = own else { break };
+        let executed_now = came_to.filter(|(of, _)| *of == index).map(|(_, root)| root);
+        let Some(root) = row.root.or(executed_now) else { break };
         let members = epochs::members_at(machine, view, head, index)?;
         match verdict(&members, row.header.hash(), words.into_values()) {
             Some((agreed, attestations)) if agreed == root => {
@@ -234,11 +245,11 @@ pub(crate) fn take_result(
     head: &mut Head,
     at: At,
     applied: &Applied,
-    attestation: &Attestation,
-) -> Result<Effect, Fault> {
+    attestation: Option<&Attestation>,
+) -> Result<Option<Effect>, Fault> {
     let index = applied.index.0;
     let row = tables::block(view, index)?;
-    let own = Some(attestation.clone());
+    let own = attestation.cloned();
     let applied_ms = Some(at.time_ms);
     BLOCKS.put(view, &index, &BlockRow { root: Some(applied.root), own, applied_ms, ..row });
     for receipt in &applied.receipts {
@@ -247,7 +258,19 @@ pub(crate) fn take_result(
         }
     }
     head.executed = index + 1;
-    Ok(Effect::Attest(Box::new(attestation.clone())))
+    Ok(attestation.map(|word| Effect::Attest(Box::new(word.clone()))))
+}
+
+/// Drops the words that are kept: those up to a block, or all.
+pub(crate) fn drop_words(view: &mut dyn Write, through: Option<u64>) -> Result<(), Fault> {
+    let words: Vec<_> = WORDS.scan(view, &(), None, false).map(|row| row.map(|(key, _)| key)).collect();
+    for key in words {
+        let key = key?;
+        if through.is_none_or(|through| key.0 <= through) {
+            WORDS.delete(view, &key);
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn take_words(view: &mut dyn Write, attestations: &[Attestation]) {

@@ -6,6 +6,7 @@
 //! - The block is final and proven, the state under its root is here: whoever asks has checked the one and taken in the other.
 //! - It is beyond every block that was ordered here, so that no block is ordered anew by other rules; and it is the last of its round, so
 //!   that no round is filled in part by somebody who has not its first blocks.
+//! - Its epoch's version of the rules is that of its header, which the members sign. This build may lack it: nothing is executed to get here.
 //! - The last nonce of each sender comes from that state: what the order left out before, it leaves out after.
 //! - Blocks before are not here. What waits here and is overtaken by its sender's nonce has come to an end that is not known here.
 
@@ -15,13 +16,14 @@ use machine::{At, Fault, Read, Write, answer, commit, refuse};
 use protocol::block::BlockProof;
 use protocol::consensus::{Answer, JumpRequest};
 use protocol::members::MemberSet;
+use protocol::rules::FIRST;
 use protocol::shared::Empty;
 use protocol::{CellId, Problem, TxId};
 
 use crate::tables::{
-    self, BLOCKS, BlockRow, EPOCHS, EpochRow, Head, NONCES, ORDERED_NONCES, REFUSED, WAITING, WORDS,
+    self, BLOCKS, BlockRow, EPOCHS, EpochRow, Head, NONCES, ORDERED_NONCES, REFUSED, WAITING,
 };
-use crate::{ConsensusMachine, Decided, Record, Refusal, order};
+use crate::{ConsensusMachine, Decided, Record, Refusal, finality, order};
 
 /// Senders in one record.
 const NONCES_MAX: usize = 10_000;
@@ -84,6 +86,7 @@ pub(crate) fn take_jump(
 ) -> Result<(), Fault> {
     let BlockProof { block, attestations, handoffs } = proof;
     let index = block.header.index.0;
+    let is_other_epoch = block.header.epoch != head.epoch;
     // Its effect is to execute it: there is nothing to execute.
     order::take_block(view, head, at, block)?;
     let row = tables::block(view, index)?;
@@ -105,13 +108,9 @@ pub(crate) fn take_jump(
     }
     (head.executed, head.finalised) = (index + 1, index + 1);
     (head.diverged, head.rejoins) = (None, None);
-    let words: Vec<_> = WORDS.scan(view, &(), None, false).map(|row| row.map(|(key, _)| key)).collect();
-    for key in words {
-        let key = key?;
-        if key.0 <= index {
-            WORDS.delete(view, &key);
-        }
-    }
+    head.rules = Some(block.header.rules).filter(|rules| *rules != FIRST);
+    // In another epoch, others may be members, by other keys.
+    finality::drop_words(view, Some(index).filter(|_| !is_other_epoch))?;
     forget_overtaken(view, head)
 }
 

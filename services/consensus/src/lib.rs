@@ -14,6 +14,8 @@
 //!   (DESIGN §9, rule 6), not the order.
 //! - Members change between epochs, as the state says once all blocks of an epoch are final (`epochs`); who they become is voted on by
 //!   transactions of the module [`members`].
+//! - Rules change with the epoch as members do. Of an epoch whose version this build lacks it records nothing, orders nothing and takes nothing over:
+//!   all that is refused as `consensus.upgrade_required`, and what was before can still be read (ADR 0022).
 
 mod admit;
 pub mod beacon;
@@ -31,7 +33,7 @@ mod tables;
 
 use std::sync::Arc;
 
-use machine::module::Module;
+use machine::module::{Module, RuleSets};
 use machine::{At, Context, DecisionOf, Fault, Machine, Owed, Read, Write, answer, commit, refuse};
 use protocol::block::{Attestation, Block};
 use protocol::consensus::{Answer, Request, Waiting, Words};
@@ -74,7 +76,7 @@ protocol::refusals! {
         NotNextEvent { first: u64, next: u64 } => Conflict, "consensus.not_next_event",
             ("event {first} is not the next one to record, {next} is"), "record events in order";
         BadAttestation => Invalid, "consensus.bad_attestation",
-            ("the attestation is not this cell's for this block"), "attest the block that was ordered";
+            ("the attestation is not this cell's for this block, by the key that its epoch's members name"), "attest the block that was ordered";
         BadReceipts => Invalid, "consensus.bad_receipts",
             ("the receipts are not those of the block's transactions"), "execute the block that was ordered";
         Diverged { index: u64 } => Conflict, "consensus.diverged",
@@ -85,6 +87,11 @@ protocol::refusals! {
             ("epoch {epoch} has begun here with other members"), "a third of the members or more are faulty, or this journal is of another network";
         EpochOpen { epoch: u64 } => Conflict, "consensus.epoch_open",
             ("blocks of epoch {epoch} are not final yet"), "begin the next one when they are";
+        UpgradeRequired { rules: u64 } => Unavailable, "consensus.upgrade_required",
+            ("the network executes under version {rules} of the rules, which this build does not have"),
+            "install a newer version and start the cell again: it goes on where it stands";
+        BadRules => Invalid, "consensus.bad_rules",
+            ("the version of the rules is not the one that the state names after the last block"), "take it from the state: cell state get members/rules";
         BadMembers => Invalid, "consensus.bad_members",
             ("the members are not those that the state names after the last block"), "take them from the state: cell state get members/set";
         OtherBlock { index: u64 } => Conflict, "consensus.other_block",
@@ -115,8 +122,16 @@ pub enum Effect {
 pub struct ConsensusMachine {
     /// The network.
     pub genesis: Arc<Genesis>,
-    /// The modules whose checks a transaction has to pass.
-    pub modules: Arc<[Arc<dyn Module>]>,
+    /// The versions of the rules that this build has, with the modules whose checks a transaction has to pass.
+    pub rules: RuleSets,
+}
+
+impl ConsensusMachine {
+    /// The modules of the rules in force.
+    fn modules(&self, head: &Head) -> Result<&[Arc<dyn Module>], Refusal> {
+        let rules = head.rules();
+        self.rules.modules(rules).ok_or(Refusal::UpgradeRequired { rules })
+    }
 }
 
 type Decided = Result<DecisionOf<ConsensusMachine>, Fault>;
@@ -130,7 +145,7 @@ impl Machine for ConsensusMachine {
         match request {
             Request::Admit(asked) => admit::admit(self, view, context.now_ms, asked.transaction),
             Request::AdmitAll(asked) => admit::admit_all(self, view, asked.transactions),
-            Request::Record(asked) => order::record(view, asked),
+            Request::Record(asked) => order::record(self, view, asked),
             Request::Order(asked) => order::order(self, view, asked),
             Request::Executed(asked) => finality::executed(self, view, asked),
             Request::Attested(asked) => finality::attested(self, view, asked),
@@ -172,7 +187,7 @@ impl Machine for ConsensusMachine {
             }
             Record::LeftOut { items } => order::leave_out(view, &mut head, items)?,
             Record::Executed { applied, attestation } => {
-                effects.push(finality::take_result(view, &mut head, at, applied, attestation)?);
+                effects.extend(finality::take_result(view, &mut head, at, applied, attestation.as_ref())?);
             }
             Record::Attested { attestations } => finality::take_words(view, attestations),
             Record::Finalised { index, attestations, .. } => {
@@ -186,8 +201,9 @@ impl Machine for ConsensusMachine {
             Record::Nonces { items } => jump::take_nonces(view, items)?,
             Record::Jumped { proof } => jump::take_jump(view, &mut head, at, proof)?,
             Record::Rejoins { index } => head.rejoins = Some(index.0),
-            Record::Epoch { epoch, members, handoff } => {
-                epochs::take_epoch(view, &mut head, *epoch, members, handoff);
+            Record::Epoch { epoch, members, handoff, rules } => {
+                epochs::take_epoch(view, &mut head, *epoch, members, handoff)?;
+                head.rules = *rules;
             }
         }
         HEAD.put(view, &(), &head);
@@ -223,11 +239,12 @@ impl Machine for ConsensusMachine {
 /// Evidence is of members alone, one proof each: so it is bounded.
 fn accuse(machine: &ConsensusMachine, view: &dyn Read, proof: ForkProof) -> Decided {
     let member = proof.one.creator;
-    let is_member = epochs::members_of(machine, view, proof.one.epoch)?.contains(&member);
-    if !is_member || EVIDENCE.get(view, &member)?.is_some() {
+    let signer = epochs::members_of(machine, view, proof.one.epoch)?.signer_of(&member);
+    let Some(signer) = signer else { return answer(Answer::Accuse(Empty {})) };
+    if EVIDENCE.get(view, &member)?.is_some() {
         return answer(Answer::Accuse(Empty {}));
     }
-    if let Err(problem) = proof.check(&machine.genesis.hash()) {
+    if let Err(problem) = proof.check(&machine.genesis.hash(), &signer) {
         return refuse(problem);
     }
     commit(vec![Record::Forked { proof }], Answer::Accuse(Empty {}))

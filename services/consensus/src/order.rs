@@ -14,13 +14,15 @@
 //!   only where no other of its round waits. Nonces of a sender have to rise, so none overtakes an earlier one of its sender: it
 //!   takes the place of the slower lane. Elsewhere all lanes are one.
 //! - Blocks' times never go back.
+//! - Blocks carry the version of the rules that their epoch has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use machine::module::Module;
 use machine::{At, Fault, Read, Write, answer, commit, refuse};
 use minicbor::bytes::ByteVec;
-use protocol::block::{Block, BlockHeader, RULES_VERSION};
+use protocol::block::{Block, BlockHeader};
 use protocol::consensus::{Answer, OrderRequest, RecordRequest};
 use protocol::shared::Empty;
 use protocol::transaction::{Lane, Transaction};
@@ -39,8 +41,12 @@ pub const BLOCK_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What a transaction takes beside its names and arguments, in bytes: ids, nonce, signature, framing.
 const TRANSACTION_OVERHEAD_BYTES: usize = 192;
 
-pub(crate) fn record(view: &dyn Read, asked: RecordRequest) -> Decided {
+pub(crate) fn record(machine: &ConsensusMachine, view: &dyn Read, asked: RecordRequest) -> Decided {
     let head = Head::read(view)?;
+    // Whoever cannot execute has no part in the order: nothing that it says can be durable.
+    if let Err(refusal) = machine.modules(&head) {
+        return refuse(refusal);
+    }
     let RecordRequest { epoch, first, events } = asked;
     let next = if epoch > head.epoch { 0 } else { head.events };
     if epoch < head.epoch || first != next {
@@ -58,6 +64,10 @@ pub(crate) fn order(machine: &ConsensusMachine, view: &dyn Read, asked: OrderReq
     if let Some(index) = head.diverged {
         return refuse(Refusal::Diverged { index });
     }
+    let modules = match machine.modules(&head) {
+        Ok(modules) => modules,
+        Err(refusal) => return refuse(refusal),
+    };
     head.enter(asked.epoch, head.ordered);
     let members = epochs::members_of(machine, view, head.epoch)?.hash();
     let (mut judged, mut nonces) = (BTreeSet::new(), BTreeMap::new());
@@ -73,7 +83,7 @@ pub(crate) fn order(machine: &ConsensusMachine, view: &dyn Read, asked: OrderReq
             if !judged.insert(id) {
                 continue;
             }
-            match may_be_ordered(machine, view, &mut nonces, &transaction)? {
+            match may_be_ordered((machine, modules), view, &mut nonces, &transaction)? {
                 Ok(()) => taken.push((lanes.enter(&transaction), transaction)),
                 Err(problem) if waits(view, &id)? => left_out.push((id, problem)),
                 // Among these are those that are in a block: each has used its nonce. If the block is one of this round, that was taken
@@ -99,7 +109,7 @@ pub(crate) fn order(machine: &ConsensusMachine, view: &dyn Read, asked: OrderReq
                 previous: head.last_hash,
                 transactions_root: Block::transactions_root(&transactions),
                 members,
-                rules: RULES_VERSION,
+                rules: head.rules(),
                 epoch: asked.epoch,
                 round: round.round,
                 beacon: head.pending.take(),
@@ -139,7 +149,7 @@ fn is_in_round(view: &dyn Read, id: &TxId, epoch: u64, round: u64) -> Result<boo
 
 /// Why a transaction is left out, or that it is not. `nonces` are the last ones of those that this request has taken so far.
 fn may_be_ordered(
-    machine: &ConsensusMachine,
+    (machine, modules): (&ConsensusMachine, &[Arc<dyn Module>]),
     view: &dyn Read,
     nonces: &mut BTreeMap<CellId, u64>,
     transaction: &Transaction,
@@ -151,7 +161,7 @@ fn may_be_ordered(
     if transaction.nonce <= last {
         return Ok(Err(Refusal::NonceUsed { nonce: transaction.nonce, last }.into()));
     }
-    let checked = admit::check(machine, transaction);
+    let checked = admit::check(machine, modules, transaction);
     if checked.is_ok() {
         nonces.insert(transaction.sender, transaction.nonce);
     }

@@ -175,6 +175,7 @@ pub(crate) fn epoch(machine: &ConsensusMachine, view: &dyn Read) -> Decided {
         progress: head.progress(),
         rejoins: head.rejoins.is_some(),
         members: epochs::members_of(machine, view, head.epoch)?,
+        rules: head.rules(),
     }))
 }
 
@@ -212,6 +213,7 @@ pub(crate) fn status(machine: &ConsensusMachine, view: &dyn Read) -> Decided {
         finalised: head.finalised.checked_sub(1).map(BlockIndex),
         pending: head.waiting,
         epoch: head.epoch,
+        rules: head.rules(),
         round: head.round,
         diverged: head.diverged.map(|index| Problem::from(Refusal::Diverged { index }).cause),
     }))

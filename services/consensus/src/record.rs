@@ -7,6 +7,7 @@ use protocol::beacon::Drawn;
 use protocol::block::{Attestation, Block, BlockProof};
 use protocol::gossip::{EventBytes, ForkProof};
 use protocol::members::{Handoff, MemberSet};
+use protocol::rules::FIRST;
 use protocol::state::Applied;
 use protocol::transaction::Transaction;
 use protocol::{BlockIndex, CellId, Event, Problem, Service, StateRoot, TxId};
@@ -68,9 +69,9 @@ pub enum Record {
         /// What it came to.
         #[n(0)]
         applied: Applied,
-        /// This cell's word for it.
+        /// This cell's word for it; none of a cell that only follows.
         #[n(1)]
-        attestation: Attestation,
+        attestation: Option<Attestation>,
     },
     /// Other members gave their word for blocks.
     #[n(6)]
@@ -99,7 +100,7 @@ pub enum Record {
         #[n(0)]
         proof: ForkProof,
     },
-    /// An epoch begins with other members than the one before.
+    /// An epoch begins with other members or rules than the one before.
     #[n(9)]
     Epoch {
         /// Which.
@@ -111,6 +112,9 @@ pub enum Record {
         /// How they follow from those before.
         #[n(2)]
         handoff: Handoff,
+        /// The version of the rules that it is executed under; the first unless told.
+        #[n(3)]
+        rules: Option<u64>,
     },
     /// The last nonces that some senders have in the state that is begun with.
     #[n(10)]
@@ -193,9 +197,10 @@ impl Record {
                 vec![event("consensus.diverged", json!({ "block": index, "root": root, "attested": theirs }))]
             }
             Self::Forked { proof } => vec![event("consensus.forked", json!({ "member": proof.one.creator }))],
-            Self::Epoch { epoch, members, handoff } => {
-                let base = handoff.header.index.0 + 1;
-                vec![event("consensus.epoch", json!({ "epoch": epoch, "block": base, "members": members }))]
+            Self::Epoch { epoch, members, handoff, rules } => {
+                let (base, rules) = (handoff.header.index.0 + 1, rules.unwrap_or(FIRST));
+                let data = json!({ "epoch": epoch, "block": base, "members": members, "rules": rules });
+                vec![event("consensus.epoch", data)]
             }
             Self::Jumped { proof } => {
                 let header = &proof.block.header;
@@ -251,8 +256,9 @@ impl machine::Record for Record {
                 json!({ "drawn": { "epoch": epoch, "round": round, "draw": drawn.draw, "value": drawn.value } })
             }
             Self::Rejoins { index } => json!({ "rejoins": index }),
-            Self::Epoch { epoch, members, handoff } => {
-                json!({ "epoch": { "epoch": epoch, "members": members, "handoff": handoff } })
+            Self::Epoch { epoch, members, handoff, rules } => {
+                let rules = rules.unwrap_or(FIRST);
+                json!({ "epoch": { "epoch": epoch, "members": members, "handoff": handoff, "rules": rules } })
             }
         }
     }

@@ -8,6 +8,7 @@ use protocol::block::{Attestation, Block, BlockHeader};
 use protocol::consensus::Progress;
 use protocol::gossip::ForkProof;
 use protocol::members::{Handoff, MemberSet};
+use protocol::rules::FIRST;
 use protocol::transaction::Transaction;
 use protocol::{BlockHash, CellId, Hash, Problem, StateRoot, TxId};
 
@@ -48,6 +49,9 @@ pub(crate) struct Head {
     pub(crate) drawn: u64,
     #[n(13)]
     pub(crate) pending: Option<Drawn>,
+    /// The version of the rules of the epoch; the first unless told.
+    #[n(14)]
+    pub(crate) rules: Option<u64>,
 }
 
 impl Head {
@@ -67,8 +71,14 @@ impl Head {
             rejoins: None,
             drawn: 0,
             pending: None,
+            rules: None,
         };
         Ok(HEAD.get(view, &())?.unwrap_or(none))
+    }
+
+    /// The version of the rules that the epoch's blocks are executed under.
+    pub(crate) fn rules(&self) -> u64 {
+        self.rules.unwrap_or(FIRST)
     }
 
     pub(crate) fn progress(&self) -> Progress {

@@ -11,8 +11,10 @@ use consensus::hashgraph::Round;
 use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
 use protocol::beacon::{Dealing, Elements, Opening};
+use protocol::genesis::Member;
+use protocol::members::MemberSet;
 use protocol::signing::{self, Signature};
-use protocol::{CellId, GenesisHash, Hash};
+use protocol::{CellId, GenesisHash, Hash, MemberKey};
 
 const GENESIS: GenesisHash = GenesisHash::ZERO;
 const EPOCH: u64 = 3;
@@ -26,8 +28,7 @@ fn cell(member: usize) -> CellId {
 }
 
 fn holders(weights: &[u64]) -> Holders {
-    let members: Vec<_> =
-        weights.iter().enumerate().map(|(member, weight)| (cell(member), *weight)).collect();
+    let members = weights.iter().enumerate().map(|(member, weight)| (cell(member), *weight)).collect();
     Holders::new(GENESIS, EPOCH, &members).expect("a few members")
 }
 
@@ -126,7 +127,7 @@ fn everything_has_a_part_in_the_value() {
         combine(holders, &sealed, &[opened(holders, &sealed, 2), opened(holders, &sealed, 3)])
             .expect("enough")
     };
-    let members: Vec<_> = (0..4).map(|member| (cell(member), 1)).collect();
+    let members = (0..4).map(|member| (cell(member), 1)).collect();
     let here = holders(&[1; 4]);
     let next_epoch = Holders::new(GENESIS, EPOCH + 1, &members).expect("four");
     let elsewhere = Holders::new(GenesisHash::from_bytes([1; 32]), EPOCH, &members).expect("four");
@@ -224,8 +225,9 @@ fn openings_of_other_dealings_do_not_mix() {
 
 #[test]
 fn members_are_named_once_and_not_too_many() {
-    let new =
-        |members: &[(CellId, u64)]| Holders::new(GENESIS, EPOCH, members).map(|holders| holders.shares());
+    let new = |members: &[(CellId, u64)]| {
+        Holders::new(GENESIS, EPOCH, &members.iter().copied().collect()).map(|holders| holders.shares())
+    };
     assert_eq!(new(&[]), Err(Refusal::NoMembers));
     assert_eq!(new(&[(cell(0), 0)]), Err(Refusal::NoMembers));
     assert_eq!(new(&[(cell(0), 1), (cell(0), 1)]), Err(Refusal::NoMembers));
@@ -240,12 +242,38 @@ fn members_are_named_once_and_not_too_many() {
     assert_eq!(many(257), Err(Refusal::TooManyShares { shares: 257 }));
 }
 
+/// Who has rotated deals and opens by its new key, and by no other; the others' part is as ever.
+#[test]
+fn a_member_deals_and_opens_by_the_key_that_it_has_rotated_to() {
+    let new = key(9);
+    let named = MemberKey::from_bytes(new.verifying_key().to_bytes());
+    let first = Member { key: Some(named), ..Member::new(cell(0), 1) };
+    let others = (1..4).map(|member| Member::new(cell(member), 1));
+    let set = MemberSet::new([first].into_iter().chain(others).collect());
+    let holders = Holders::new(GENESIS, EPOCH, &set).expect("four");
+    assert_eq!(deal(&holders, &key(0), 1, &seed("one")), Err(Refusal::UnknownMember));
+    let dealing = deal(&holders, &new, 1, &seed("one")).expect("a member deals");
+    assert_eq!(dealing.dealer, cell(0));
+    assert!(check_dealing(&holders, &signed(dealing.clone(), 0)).is_err_and(|why| why == Refusal::NotSigned));
+    let dealt_by_it = check_dealing(&holders, &dealing).expect("it holds");
+    let sealed = Sealed::new(&holders, 1, &[dealt_by_it, dealt(&holders, 1, "two")]);
+    assert_eq!(open(&holders, &key(0), &sealed), Err(Refusal::UnknownMember));
+    let opening = open(&holders, &new, &sealed).expect("it holds shares");
+    assert_eq!(opening.member, cell(0));
+    let by_the_old = opening.clone().sign(&key(0), &GENESIS);
+    assert!(check_opening(&holders, &sealed, &by_the_old).is_err_and(|why| why == Refusal::NotSigned));
+    let own = check_opening(&holders, &sealed, &opening).expect("it holds");
+    let value = combine(&holders, &sealed, &[own, opened(&holders, &sealed, 1)]).expect("enough");
+    let theirs = [opened(&holders, &sealed, 2), opened(&holders, &sealed, 3)];
+    assert_eq!(combine(&holders, &sealed, &theirs), Some(value));
+}
+
 /// A key that is no point, or one of small order, holds nothing, and the others go on without it.
 #[test]
 fn a_key_that_is_none_holds_no_share() {
     let weak = [CellId::from_bytes([0; 32]), CellId::from_bytes([2; 32])];
     for weak in weak {
-        let members = [(cell(0), 1), (weak, 1), (cell(1), 1), (cell(2), 1)];
+        let members = [(cell(0), 1), (weak, 1), (cell(1), 1), (cell(2), 1)].into_iter().collect();
         let holders = Holders::new(GENESIS, EPOCH, &members).expect("four");
         if holders.shares() == 4 {
             // It happens to be a point.
@@ -258,8 +286,8 @@ fn a_key_that_is_none_holds_no_share() {
                 .is_some()
         );
     }
-    let holders =
-        Holders::new(GENESIS, EPOCH, &[(CellId::from_bytes([0; 32]), 1), (cell(0), 3)]).expect("two");
+    let members = [(CellId::from_bytes([0; 32]), 1), (cell(0), 3)].into_iter().collect();
+    let holders = Holders::new(GENESIS, EPOCH, &members).expect("two");
     assert_eq!(holders.shares(), 3);
 }
 

@@ -102,7 +102,7 @@ fn key(place: usize) -> SigningKey {
 
 /// Members make so many events each, on all that the others had made before; the last one neither deals nor opens if it withholds.
 fn run(layers: u64, withholds: bool) -> Vec<Member> {
-    let cells: Vec<_> = (0..MEMBERS).map(|place| (signing::cell_id(&key(place)), 1)).collect();
+    let cells = (0..MEMBERS).map(|place| (signing::cell_id(&key(place)), 1)).collect();
     let holders = Holders::new(GenesisHash::ZERO, 0, &cells).expect("four");
     let mut members: Vec<Member> = (0..MEMBERS).map(|place| Member::new(place, holders.clone())).collect();
     let mut said: BTreeMap<EventId, Payload> = BTreeMap::new();

@@ -12,13 +12,14 @@ use protocol::block::Block;
 use protocol::consensus::{Answer, EnterRequest, MembersRequest, Request};
 use protocol::genesis::Member;
 use protocol::members::{MemberSet, SET_KEY};
+use protocol::rules::RULES_KEY;
 use protocol::shared::Empty;
 use protocol::state::KeyProof;
 use protocol::{BlockIndex, CellId, Problem};
 use serde_json::{Value, json};
 
 fn set(cells: &[u8]) -> MemberSet {
-    MemberSet::new(cells.iter().map(|number| Member { cell: cell(*number), weight: 1 }).collect())
+    MemberSet::new(cells.iter().map(|number| Member::new(cell(*number), 1)).collect())
 }
 
 /// What State would say: the set stands under the root of a block.
@@ -32,8 +33,14 @@ fn proof(block: u64, number: u8, members: &MemberSet) -> KeyProof {
     }
 }
 
+/// That no version of the rules was activated, under the same root.
+fn no_rules(proof: &KeyProof) -> KeyProof {
+    KeyProof { key: RULES_KEY.to_owned(), value: None, ..proof.clone() }
+}
+
 fn enter(bench: &mut Cell, epoch: u64, members: &MemberSet, proof: KeyProof) -> Result<(), Problem> {
-    bench.ask(Request::Enter(EnterRequest { epoch, members: members.clone(), proof })).map(|answer| {
+    let rules = no_rules(&proof);
+    bench.ask(Request::Enter(EnterRequest { epoch, members: members.clone(), proof, rules })).map(|answer| {
         match answer {
             Answer::Enter(Empty {}) => bench.take_effects().clear(),
             other => panic!("{other:?}"),
@@ -170,7 +177,8 @@ fn call(keys: &mut Keys, sender: u8, call: &str, args: Value) -> Outcome {
 }
 
 fn at(keys: &mut Keys, time_ms: u64, sender: u8, call: &str, args: Value) -> Outcome {
-    let context = TxContext { genesis: four().hash(), sender: cell(sender), time_ms, index: BlockIndex(0) };
+    let context =
+        TxContext { genesis: four().hash(), sender: cell(sender), time_ms, index: BlockIndex(0), epoch: 0 };
     let before = keys.0.clone();
     let outcome = consensus::members::Members.execute(&context, call, &args, keys).expect("no fault");
     if outcome.is_err() {

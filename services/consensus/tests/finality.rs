@@ -218,9 +218,9 @@ fn a_result_is_of_the_next_block_and_of_all_of_it() {
     };
     let cases = [
         (with(&|it| it.applied.root = root(8)), "consensus.bad_attestation"),
-        (with(&|it| it.attestation.root = root(8)), "consensus.bad_attestation"),
-        (with(&|it| it.attestation = word(&second, 1, 7)), "consensus.bad_attestation"),
-        (with(&|it| it.attestation.member = cell(2)), "consensus.bad_attestation"),
+        (with(&|it| it.attestation.as_mut().expect("a word").root = root(8)), "consensus.bad_attestation"),
+        (with(&|it| it.attestation = Some(word(&second, 1, 7))), "consensus.bad_attestation"),
+        (with(&|it| it.attestation.as_mut().expect("a word").member = cell(2)), "consensus.bad_attestation"),
         (with(&|it| it.applied.receipts.clear()), "consensus.bad_receipts"),
         (with(&|it| it.applied.receipts.truncate(1)), "consensus.bad_receipts"),
         (with(&|it| it.applied.receipts.reverse()), "consensus.bad_receipts"),
@@ -371,7 +371,8 @@ fn a_cell_that_is_contradicted_by_more_than_two_thirds_has_diverged() {
             .collect();
         let [(BlockIndex(1), own, attestations)] = evidence.as_slice() else { panic!("{evidence:?}") };
         assert_eq!((*own, attestations.len()), (root(7), 3));
-        assert!(attestations.iter().all(|word| word.root == root(8) && word.holds_for(&blocks[1].header)));
+        let holds = |word: &Attestation| word.holds_for(&blocks[1].header, &word.member);
+        assert!(attestations.iter().all(|word| word.root == root(8) && holds(word)));
         let event = bench.events.iter().find(|event| event.event == "consensus.diverged").expect("one");
         assert_eq!(event.data, serde_json::json!({ "block": 1, "root": root(7), "attested": root(8) }));
         let length = bench.journal.len();

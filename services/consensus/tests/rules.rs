@@ -305,6 +305,7 @@ fn the_status_says_where_consensus_stands() {
         ordered: None,
         finalised: None,
         epoch: 0,
+        rules: 1,
         round: 0,
         diverged: None,
         pending: 0,
@@ -357,7 +358,7 @@ fn evidence_is_kept_once_a_member_and_anybody_can_check_it() {
     });
     assert_eq!(cursors.len(), 1, "two pages");
     for EvidenceView { member, proof } in &evidence {
-        assert_eq!(proof.check(&four().hash()), Ok(*member));
+        assert_eq!(proof.check(&four().hash(), member), Ok(*member));
     }
     evidence.sort_by_key(|view| (2..=4).position(|number| cell(number) == view.member));
     let proofs: Vec<_> = evidence.into_iter().map(|view| view.proof).collect();

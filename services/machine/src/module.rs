@@ -4,6 +4,10 @@
 //! puts its changes into the same place; if it refuses, none of its changes stand. No floats, no
 //! clock but the block's, no order but the keys'.
 
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use protocol::rules::FIRST;
 use protocol::{Amount, BlockIndex, CellId, GenesisHash, Problem};
 
 use crate::view::Fault;
@@ -19,6 +23,8 @@ pub struct TxContext {
     pub time_ms: u64,
     /// The block.
     pub index: BlockIndex,
+    /// The epoch of the hashgraph that ordered it.
+    pub epoch: u64,
 }
 
 /// The replicated state, as a module sees it: its own keys only, without the module's name.
@@ -102,6 +108,38 @@ pub trait Module: Send + Sync {
     ///
     /// What does not hold; the service stops then.
     fn check_invariants(&self, changes: &[Change]) -> Result<(), String>;
+}
+
+/// The versions of the rules that a build has, each with its modules. What else a version changes (tree, fees, guest runtime) goes by its
+/// number.
+#[derive(Clone)]
+pub struct RuleSets(Arc<[Modules]>);
+
+/// The modules of one version of the rules.
+type Modules = Arc<[Arc<dyn Module>]>;
+
+impl RuleSets {
+    /// The first version alone, with its modules.
+    pub fn first(modules: impl Into<Arc<[Arc<dyn Module>]>>) -> Self {
+        Self(Arc::new([modules.into()]))
+    }
+
+    /// The next version as well, with its modules.
+    #[must_use]
+    pub fn and_next(&self, modules: impl Into<Arc<[Arc<dyn Module>]>>) -> Self {
+        Self(self.0.iter().cloned().chain([modules.into()]).collect())
+    }
+
+    /// The modules of a version; none if the build lacks it.
+    pub fn modules(&self, version: u64) -> Option<&[Arc<dyn Module>]> {
+        let place = usize::try_from(version.checked_sub(FIRST)?).ok()?;
+        self.0.get(place).map(|modules| &**modules)
+    }
+
+    /// The versions that the build has.
+    pub fn versions(&self) -> RangeInclusive<u64> {
+        FIRST..=FIRST + self.0.len() as u64 - 1
+    }
 }
 
 /// A module with accounts that fees are paid out of.

@@ -39,8 +39,13 @@ fn genesis() -> Memory {
 }
 
 fn transfer(state: &mut Memory, from: u8, to: u8, amount: &str) -> Result<(), String> {
-    let context =
-        TxContext { genesis: GenesisHash::ZERO, sender: cell(from), time_ms: 0, index: BlockIndex(0) };
+    let context = TxContext {
+        genesis: GenesisHash::ZERO,
+        sender: cell(from),
+        time_ms: 0,
+        index: BlockIndex(0),
+        epoch: 0,
+    };
     let args = json!({ "to": cell(to), "amount": amount });
     let before = state.clone();
     let outcome =
@@ -131,7 +136,8 @@ fn a_fee_is_taken_to_the_last_atom_and_put_down_where_no_cell_is() {
 
 #[test]
 fn a_transfer_touches_the_two_accounts_and_what_is_none_touches_nothing() {
-    let context = TxContext { genesis: GenesisHash::ZERO, sender: cell(1), time_ms: 0, index: BlockIndex(0) };
+    let context =
+        TxContext { genesis: GenesisHash::ZERO, sender: cell(1), time_ms: 0, index: BlockIndex(0), epoch: 0 };
     let access = |args| Prana.access(&context, "transfer", &args).expect("it is told");
     let accounts = [1, 2].map(|number| Access::Write(cell(number).to_string()));
     assert_eq!(access(json!({ "to": cell(2), "amount": "1" })), accounts);

@@ -40,14 +40,15 @@ pub(crate) fn genesis(genesis: &Genesis, modules: &[Arc<dyn Module>]) -> WriteSe
     WriteSet(writes)
 }
 
-/// Executes a block: its writes, and a receipt for each transaction.
+/// Executes a block by the modules of its rules: its writes, and a receipt for each transaction.
 pub(crate) fn block(
     machine: &StateMachine,
+    modules: &[Arc<dyn Module>],
     view: &dyn Read,
     block: &Block,
 ) -> Result<(WriteSet, Vec<TxReceipt>), Fault> {
-    let fees = Fees::read(view, &machine.genesis, &machine.modules)?;
-    let rules = Rules { modules: &machine.modules, fees, block };
+    let fees = Fees::read(view, &machine.genesis, modules)?;
+    let rules = Rules { modules, fees, block };
     let calls = each(&*machine.workers, block.transactions.iter().collect(), |tx| rules.read(tx))?;
     let mut writes = Layer::new();
     let mut receipts = Vec::with_capacity(calls.len());
@@ -69,7 +70,7 @@ pub(crate) fn block(
         let closing = fees.close(below, &block.transactions, &receipts)?;
         writes.extend(closing);
     }
-    check_invariants(view, &machine.modules, &writes)?;
+    check_invariants(view, modules, &writes)?;
     Ok((WriteSet(writes), receipts))
 }
 
@@ -142,6 +143,7 @@ impl<'a> Rules<'a> {
             sender: transaction.sender,
             time_ms: header.time_ms,
             index: header.index,
+            epoch: header.epoch,
         }
     }
 

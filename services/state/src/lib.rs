@@ -7,6 +7,8 @@
 //! - A transaction that its module refuses changes nothing but its sender's nonce, and takes the fee where there is one (`fees`).
 //! - Transactions that have nothing in common may be executed at the same time (`execute`), by [`Workers`] that are given;
 //!   the result is that of one after the other.
+//! - A block is executed by the modules of the version of the rules that its header names. One whose version this build lacks is refused as
+//!   `state.upgrade_required`, and what was before can still be read (ADR 0022).
 //! - After every block each module's invariants are checked; a broken one stops the service.
 //! - Folding a write set has to give the journaled root, live and on replay; another one stops the
 //!   service.
@@ -42,10 +44,11 @@ mod workers;
 
 use std::sync::Arc;
 
-use machine::module::Module;
+use machine::module::RuleSets;
 use machine::{At, Context, DecisionOf, Fault, Machine, Owed, Read, Write, answer, commit, refuse};
-use protocol::block::{Block, RULES_VERSION};
+use protocol::block::Block;
 use protocol::genesis::Genesis;
+use protocol::rules::FIRST;
 use protocol::shared::Empty;
 use protocol::state::{Answer, Applied, Request, Words};
 use protocol::{Amount, BlockHash, BlockIndex, Event, StateRoot};
@@ -74,7 +77,8 @@ protocol::refusals! {
         BadBlock => Invalid, "state.bad_block",
             ("the transactions are not the ones the header commits to"), "fetch the block again";
         UnknownRules { rules: u64 } => Unavailable, "state.upgrade_required",
-            ("the block is executed under rules version {rules}, which this build does not have"), "install a newer version";
+            ("the block is executed under rules version {rules}, which this build does not have"),
+            "install a newer version and start the cell again: it goes on where it stands";
         FeeTooLow { fee: Amount, max_fee: Amount } => Invalid, "state.fee_too_low",
             ("the fee is {fee}, the sender pays {max_fee} at most"),
             "sign it again with a higher --max-fee, or for another lane; cell tx fees shows what they cost";
@@ -115,8 +119,8 @@ pub const KEY_BYTES_MAX: usize = 512;
 pub struct StateMachine {
     /// The network.
     pub genesis: Arc<Genesis>,
-    /// The modules of the rules in force.
-    pub modules: Arc<[Arc<dyn Module>]>,
+    /// The versions of the rules that this build has, with their modules.
+    pub rules: RuleSets,
     /// Who executes transactions that have nothing in common.
     pub workers: Arc<dyn Workers>,
 }
@@ -207,14 +211,16 @@ impl Machine for StateMachine {
 
 impl StateMachine {
     /// The machine of a network, that executes one transaction after the other.
-    pub fn new(genesis: Arc<Genesis>, modules: Arc<[Arc<dyn Module>]>) -> Self {
-        Self { genesis, modules, workers: Arc::new(InTurn) }
+    pub fn new(genesis: Arc<Genesis>, rules: RuleSets) -> Self {
+        Self { genesis, rules, workers: Arc::new(InTurn) }
     }
 
     /// The record that a new network's State journal begins with.
     fn genesis_record(&self) -> Result<Record, Fault> {
         let empty = machine::MemoryStore::default();
-        let writes = execute::genesis(&self.genesis, &self.modules);
+        // Every build has the first version.
+        let modules = self.rules.modules(FIRST).unwrap_or_default();
+        let writes = execute::genesis(&self.genesis, modules);
         let root = tree::root_after(&empty, 0, &writes)?.0;
         Ok(Record::Genesis { writes, root })
     }
@@ -232,9 +238,9 @@ impl StateMachine {
         if header.genesis != self.genesis.hash() {
             return refuse(Refusal::WrongNetwork);
         }
-        if header.rules != RULES_VERSION {
+        let Some(modules) = self.rules.modules(header.rules) else {
             return refuse(Refusal::UnknownRules { rules: header.rules });
-        }
+        };
         if index < head.version {
             return refuse(head.pruned());
         }
@@ -251,7 +257,7 @@ impl StateMachine {
         if Block::transactions_root(&block.transactions) != header.transactions_root {
             return refuse(Refusal::BadBlock);
         }
-        let (writes, receipts) = execute::block(self, view, block)?;
+        let (writes, receipts) = execute::block(self, modules, view, block)?;
         let (root, _) = tree::root_after(view, index + 1, &writes)?;
         let applied = Applied { index: BlockIndex(index), root, receipts };
         let record = Record::Applied { applied: applied.clone(), hash: header.hash(), writes };

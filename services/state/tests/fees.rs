@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kit::*;
-use machine::module::{Change, Ledger, Module, ModuleState, Outcome, TxContext};
+use machine::module::{Change, Ledger, Module, ModuleState, Outcome, RuleSets, TxContext};
 use machine::testing::Bench;
 use machine::{Fault, Machine};
 use market::prana::Prana;
@@ -32,7 +32,8 @@ fn network(atoms: u128) -> Genesis {
 }
 
 fn begin(genesis: &Genesis) -> (Bench<StateMachine>, Chain) {
-    let machine = StateMachine::new(Arc::new(genesis.clone()), Arc::new([Arc::new(Kv), Arc::new(Prana)]));
+    let modules: Vec<Arc<dyn Module>> = vec![Arc::new(Kv), Arc::new(Prana)];
+    let machine = StateMachine::new(Arc::new(genesis.clone()), RuleSets::first(modules));
     let mut bench = Bench::new(machine);
     bench.ask(Request::Initialise(Empty {})).expect("initialises");
     (bench, Chain::of(genesis))
@@ -244,7 +245,8 @@ fn fees_without_a_ledger_or_with_one_that_has_no_accounts_stop_the_service() {
     let cases: [(Arc<dyn Module>, &str); 2] =
         [(Arc::new(Kv), "no module is a ledger"), (Arc::new(Hasty), "touches hasty/fees")];
     for (module, why) in cases {
-        let mut bench = Bench::new(StateMachine::new(Arc::new(genesis.clone()), Arc::new([module])));
+        let mut bench =
+            Bench::new(StateMachine::new(Arc::new(genesis.clone()), RuleSets::first(vec![module])));
         bench.ask(Request::Initialise(Empty {})).expect("initialises");
         let block: Block = Chain::of(&genesis).block(vec![put(1, 1, "a", "b")]);
         let context = machine::Context { now_ms: 0, entropy: [0; 32], caller: protocol::Caller::Internal };

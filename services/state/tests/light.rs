@@ -9,7 +9,8 @@ use machine::Fault;
 use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
 use machine::testing::Bench;
 use proptest::prelude::*;
-use protocol::block::{Block, BlockProof, TxProof};
+use protocol::MemberKey;
+use protocol::block::{Attestation, Block, BlockProof, TxProof};
 use protocol::genesis::{Genesis, Member};
 use protocol::members::{Handoff, MemberSet, SET_KEY};
 use protocol::shared::Empty;
@@ -37,8 +38,11 @@ impl Module for Sets {
         args: &Value,
         state: &mut dyn ModuleState,
     ) -> Result<Outcome, Fault> {
-        let numbers: Vec<u8> = serde_json::from_value(args.clone()).expect("numbers");
-        state.put("set", set(&numbers).to_state());
+        let named = match serde_json::from_value::<Vec<u8>>(args.clone()) {
+            Ok(numbers) => set(&numbers),
+            Err(_) => serde_json::from_value(args.clone()).expect("members"),
+        };
+        state.put("set", named.to_state());
         Ok(Ok(()))
     }
     fn check_invariants(&self, _: &[Change]) -> Result<(), String> {
@@ -47,7 +51,7 @@ impl Module for Sets {
 }
 
 fn set(numbers: &[u8]) -> MemberSet {
-    MemberSet::new(numbers.iter().map(|number| Member { cell: cell(*number), weight: 1 }).collect())
+    MemberSet::new(numbers.iter().map(|number| Member::new(cell(*number), 1)).collect())
 }
 
 /// Blocks 0 to 3, ordered by member 1; 1; 2 and 3; 4. Each has some transactions; 1 and 2 end with the next members. The proofs of the
@@ -140,6 +144,37 @@ fn nobody_but_the_old_members_names_the_new_ones() {
     }
     let other_key = prove(&mut bench, "kv/key1", Some(1));
     assert_eq!(refused(Handoff { proof: other_key, ..good.clone() }), "block.not_proven");
+}
+
+#[test]
+fn a_key_that_a_member_has_rotated_to_proves_what_comes_after_and_the_one_before_does_not() {
+    let with_key = |number| {
+        let key = MemberKey::from_bytes(*cell(number).as_bytes());
+        MemberSet::new(vec![Member { key: Some(key), ..Member::new(cell(1), 1) }])
+    };
+    let machine = machine_of(vec![Arc::new(state::kv::Kv), Arc::new(Sets)]);
+    let mut bench: Bench<StateMachine> = Bench::new(machine);
+    bench.ask(Request::Initialise(Empty {})).expect("initialises");
+    let mut chain = Chain::default();
+    let named = serde_json::to_value(with_key(11)).expect("JSON");
+    let first = chain.block(vec![call_of("members", 1, 1, "name", named)]);
+    let root = apply(&mut bench, first.clone()).root;
+    let attestations = attested(&first, root).attestations;
+    let handoff = Handoff { header: first.header, attestations, proof: prove(&mut bench, SET_KEY, Some(0)) };
+    chain.block(vec![put(1, 2, "key", "value")]);
+    let second = chain.0.last_mut().expect("just made");
+    second.header.members = with_key(11).hash();
+    let second = second.clone();
+    let root = apply(&mut bench, second.clone()).root;
+    let by = |number: u8| {
+        let word = Attestation::sign_as(cell(1), &key(number), &second.header, root);
+        let handoffs = vec![handoff.clone()];
+        client().block(&BlockProof { block: second.clone(), attestations: vec![word], handoffs })
+    };
+    assert_eq!(by(11), Ok(root));
+    for old in [1, 12] {
+        assert_eq!(by(old).expect_err("not the key in force").code, "block.not_proven");
+    }
 }
 
 proptest! {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use kit::*;
 use machine::Fault;
-use machine::module::{Access, Change, Ledger, Module, ModuleState, Outcome, TxContext};
+use machine::module::{Access, Change, Ledger, Module, ModuleState, Outcome, RuleSets, TxContext};
 use machine::testing::Bench;
 use market::prana::Prana;
 use proptest::prelude::*;
@@ -165,7 +165,7 @@ fn network(modules: Vec<Arc<dyn Module>>, fees: bool) -> StateMachine {
         fees.then_some(FeeRules { base_min: Amount(ATOMS_PER_PRANA / 8_192), target_units: Some(9_000) });
     let allocation = |number| Allocation { cell: cell(number), amount: Amount::from_prana(3) };
     let allocations = (1..9).map(allocation).collect();
-    StateMachine::new(Arc::new(Genesis { allocations, fees, ..genesis() }), modules.into())
+    StateMachine::new(Arc::new(Genesis { allocations, fees, ..genesis() }), RuleSets::first(modules))
 }
 
 /// The blocks with hands of every sort, and alone without being told of any key; all come to the same, journaled byte for byte.

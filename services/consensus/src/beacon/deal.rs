@@ -66,8 +66,7 @@ impl Sealed {
 ///
 /// [`Refusal::UnknownMember`].
 pub fn deal(holders: &Holders, key: &SigningKey, draw: u64, seed: &[u8; 32]) -> Result<Dealing, Refusal> {
-    let dealer = signing::cell_id(key);
-    holders.of(&dealer).ok_or(Refusal::UnknownMember)?;
+    let dealer = holders.signing(&signing::cell_id(key)).ok_or(Refusal::UnknownMember)?.cell;
     let threshold = holders.threshold();
     let secrets = secrets(holders, &dealer, draw, seed);
     let (polynomial, mask) = secrets.split_at(threshold);
@@ -113,8 +112,8 @@ pub fn check_dealing(holders: &Holders, dealing: &Dealing) -> Result<Dealt, Refu
     if epoch != holders.epoch {
         return Err(Refusal::OtherEpoch { epoch });
     }
-    holders.of(&dealer).ok_or(Refusal::UnknownMember)?;
-    if !dealing.signature_holds(&holders.genesis) {
+    let holder = holders.of(&dealer).ok_or(Refusal::UnknownMember)?;
+    if !dealing.signature_holds(&holders.genesis, &holder.signer) {
         return Err(Refusal::NotSigned);
     }
     let bad = |why| Refusal::BadDealing { why };
@@ -171,8 +170,7 @@ mod tests {
     /// An opened share is what the dealers could say of it together, without its holder's key: that key is not in it (ADR 0020).
     #[test]
     fn an_opening_is_made_of_what_the_dealers_know() {
-        let members: Vec<_> =
-            (1..=3).map(|member| (signing::cell_id(&key(member)), u64::from(member))).collect();
+        let members = (1..=3).map(|member| (signing::cell_id(&key(member)), u64::from(member))).collect();
         let holders = Holders::new(GenesisHash::ZERO, 1, &members).expect("three");
         let dealers = [(1, [7; 32]), (3, [8; 32])];
         let dealt = dealers.map(|(dealer, seed)| {
@@ -203,7 +201,7 @@ mod tests {
     /// A dealer that knows every exponent, but of points on no polynomial of the degree, finds no proof by going the honest way.
     #[test]
     fn shares_of_too_high_a_degree_are_refused() {
-        let members: Vec<_> = (1..=4).map(|member| (signing::cell_id(&key(member)), 1)).collect();
+        let members = (1..=4).map(|member| (signing::cell_id(&key(member)), 1)).collect();
         let holders = Holders::new(GenesisHash::ZERO, 1, &members).expect("four");
         let dealer = signing::cell_id(&key(1));
         let polynomial: Vec<Scalar> = (1u64..=3).map(Scalar::from).collect();

@@ -9,12 +9,15 @@
 //!   which rounding takes less than one from each of *n* members: more than *n* are left. In between it may go either way, and no
 //!   promise needs it.
 //!
+//! A share is encrypted to the key that its holder signs with in the epoch ([`Member::signer`](protocol::genesis::Member::signer)).
+//!
 //! So a light member may hold no share: it deals and is counted as a dealer, but opens nothing. A member whose key is no key holds none
 //! either; it counts as faulty.
 
 use curve25519_dalek::edwards::EdwardsPoint;
 use curve25519_dalek::traits::IsIdentity;
 use protocol::beacon::SHARES_MAX;
+use protocol::members::MemberSet;
 use protocol::{CellId, GenesisHash, Hash};
 
 use super::Refusal;
@@ -27,7 +30,9 @@ pub struct Holder {
     pub cell: CellId,
     /// Its weight.
     pub weight: u64,
-    /// Its key in the group.
+    /// The public key that it signs with.
+    pub signer: CellId,
+    /// That key in the group.
     pub(super) key: EdwardsPoint,
     /// The number of its first share.
     pub(super) first: usize,
@@ -54,26 +59,41 @@ impl Holders {
     /// # Errors
     ///
     /// [`Refusal::NoMembers`], [`Refusal::TooManyShares`].
-    pub fn new(genesis: GenesisHash, epoch: u64, members: &[(CellId, u64)]) -> Result<Self, Refusal> {
-        let mut cells: Vec<CellId> = members.iter().map(|(cell, _)| *cell).collect();
+    pub fn new(genesis: GenesisHash, epoch: u64, members: &MemberSet) -> Result<Self, Refusal> {
+        let members = members.all();
+        let mut cells: Vec<CellId> = members.iter().map(|member| member.cell).collect();
         cells.sort_unstable();
         cells.dedup();
-        if members.is_empty() || cells.len() < members.len() || members.iter().any(|(_, weight)| *weight == 0)
+        if members.is_empty()
+            || cells.len() < members.len()
+            || members.iter().any(|member| member.weight == 0)
         {
             return Err(Refusal::NoMembers);
         }
-        let weights: Vec<u64> = members.iter().map(|(_, weight)| *weight).collect();
+        let weights: Vec<u64> = members.iter().map(|member| member.weight).collect();
         let (parts, threshold) = give_out(&weights);
         let mut holders = Vec::with_capacity(members.len());
-        let mut text = Text::new("celluler 2026-11 beacon holders").u64(threshold as u64);
+        let have_keys = members.iter().any(|member| member.key.is_some());
+        let tag = if have_keys {
+            "celluler 2026-11 beacon holders with keys"
+        } else {
+            "celluler 2026-11 beacon holders"
+        };
+        let mut text = Text::new(tag).u64(threshold as u64);
         let mut given = 0;
-        for ((cell, weight), part) in members.iter().zip(parts) {
-            let key = group::read_point(cell.as_bytes()).filter(|key| !key.is_identity());
+        for (member, part) in members.iter().zip(parts) {
+            let signer = member.signer();
+            let key = group::read_point(signer.as_bytes()).filter(|key| !key.is_identity());
             let shares = if key.is_some() { part } else { 0 };
-            text = text.bytes32(cell.as_bytes()).u64(shares as u64);
+            text = text.bytes32(member.cell.as_bytes());
+            if have_keys {
+                text = text.bytes32(signer.as_bytes());
+            }
+            text = text.u64(shares as u64);
             holders.push(Holder {
-                cell: *cell,
-                weight: *weight,
+                cell: member.cell,
+                weight: member.weight,
+                signer,
                 key: key.unwrap_or_default(),
                 first: given,
                 shares,
@@ -116,6 +136,11 @@ impl Holders {
 
     pub(super) fn of(&self, cell: &CellId) -> Option<&Holder> {
         self.members.iter().find(|holder| holder.cell == *cell)
+    }
+
+    /// The member that signs with a key.
+    pub(super) fn signing(&self, signer: &CellId) -> Option<&Holder> {
+        self.members.iter().find(|holder| holder.signer == *signer)
     }
 
     /// The keys of who holds each share.

@@ -48,7 +48,7 @@ impl Opened {
 ///
 /// [`Refusal::UnknownMember`], of a member without shares as well.
 pub fn open(holders: &Holders, key: &SigningKey, sealed: &Sealed) -> Result<Opening, Refusal> {
-    let member = signing::cell_id(key);
+    let member = holders.signing(&signing::cell_id(key)).ok_or(Refusal::UnknownMember)?.cell;
     let holder = holder(holders, &member)?;
     let secret = Zeroizing::new(key.to_scalar());
     let inverse = Zeroizing::new(secret.invert());
@@ -113,7 +113,7 @@ pub(super) fn check_signed<'a>(holders: &'a Holders, opening: &Opening) -> Resul
         return Err(Refusal::OtherEpoch { epoch: opening.epoch });
     }
     let holder = holder(holders, &opening.member)?;
-    if !opening.signature_holds(&holders.genesis) {
+    if !opening.signature_holds(&holders.genesis, &holder.signer) {
         return Err(Refusal::NotSigned);
     }
     Ok(holder)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use consensus::{ConsensusMachine, Effect, Record};
 use ed25519_dalek::SigningKey;
-use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
+use machine::module::{Change, Module, ModuleState, Outcome, RuleSets, TxContext};
 use machine::testing::Bench;
 use machine::{Entry, Fault};
 use protocol::block::{Attestation, Block};
@@ -22,12 +22,12 @@ use protocol::{BlockIndex, CellId, Problem, ProblemKind, StateRoot, signing};
 
 pub(crate) type Cell = Bench<ConsensusMachine>;
 
-/// A module with one call, `put`, that takes anything.
-struct Anything;
+/// A module of this name with one call, `put`, that takes anything.
+struct Anything(&'static str);
 
 impl Module for Anything {
     fn name(&self) -> &'static str {
-        "kv"
+        self.0
     }
     fn genesis(&self, _: &Genesis, _: &mut dyn ModuleState) {}
     fn check(&self, call: &str, _: &serde_json::Value) -> Outcome {
@@ -62,7 +62,7 @@ pub(crate) fn genesis() -> Genesis {
 
 /// A network of cells 1, 2, … with these weights.
 pub(crate) fn network(weights: &[u64]) -> Genesis {
-    let members = (1..).zip(weights).map(|(number, weight)| Member { cell: cell(number), weight: *weight });
+    let members = (1..).zip(weights).map(|(number, weight)| Member::new(cell(number), *weight));
     Genesis { members: members.collect(), ..genesis() }
 }
 
@@ -73,7 +73,16 @@ pub(crate) fn four() -> Genesis {
 
 /// A cell of a network.
 pub(crate) fn bench_of(genesis: Genesis) -> Cell {
-    Bench::new(ConsensusMachine { genesis: Arc::new(genesis), modules: Arc::new([Arc::new(Anything)]) })
+    Bench::new(machine_of(genesis))
+}
+
+pub(crate) fn machine_of(genesis: Genesis) -> ConsensusMachine {
+    ConsensusMachine { genesis: Arc::new(genesis), rules: RuleSets::first(modules(&["kv"])) }
+}
+
+/// Modules of these names.
+pub(crate) fn modules(names: &[&'static str]) -> Vec<Arc<dyn Module>> {
+    names.iter().map(|name| Arc::new(Anything(name)) as Arc<dyn Module>).collect()
 }
 
 pub(crate) fn bench() -> Cell {
@@ -159,7 +168,7 @@ pub(crate) fn result(block: &Block, member: u8, ok: bool, number: u8) -> Execute
         .collect();
     ExecutedRequest {
         applied: Applied { index: block.header.index, root: root(number), receipts },
-        attestation: word(block, member, number),
+        attestation: Some(word(block, member, number)),
     }
 }
 

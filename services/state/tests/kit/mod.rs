@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
-use machine::module::Module;
+use machine::module::{Module, RuleSets};
 use machine::testing::Bench;
 use machine::{At, Entry, Machine, MemoryStore, Overlay, Read, View};
-use protocol::block::{Attestation, Block, BlockHeader, BlockProof, RULES_VERSION};
+use protocol::block::{Attestation, Block, BlockHeader, BlockProof};
 use protocol::genesis::Genesis;
 use protocol::shared::Empty;
 use protocol::state::{
@@ -33,7 +33,7 @@ pub(crate) fn genesis() -> Genesis {
 }
 
 pub(crate) fn machine_of(modules: Vec<Arc<dyn Module>>) -> StateMachine {
-    StateMachine::new(Arc::new(genesis()), modules.into())
+    StateMachine::new(Arc::new(genesis()), RuleSets::first(modules))
 }
 
 pub(crate) fn machine() -> StateMachine {
@@ -90,7 +90,7 @@ impl Chain {
             previous: self.0.last().map_or(BlockHash::ZERO, |block| block.header.hash()),
             transactions_root: Block::transactions_root(&transactions),
             members: genesis.members_hash(),
-            rules: RULES_VERSION,
+            rules: protocol::rules::FIRST,
             epoch: 0,
             round: self.0.len() as u64 + 1,
             beacon: None,

@@ -8,16 +8,25 @@
 //! - `leave {}`: a member goes.
 //! - `evict {cell}`: a member's vote to evict another one, as one that is away for good.
 //! - `accuse {proof}`: the proof that a member has forked, by anybody. It is evicted at once.
+//! - `rotate {key, proof}`: a member signs its events and words with another key than its cell's own, from the next epoch on
+//!   (ADR 0021). `proof` is the new key's signature, [`prove_key`](protocol::members::prove_key).
+//! - `activate {rules}`: a member's vote that the network executes under the next version of the rules (ADR 0022).
 //!
 //! Votes count once members of more than two thirds of the weight have given theirs, by the weights that hold then. The last member
 //! stays.
 //!
 //! Keys: `set` holds the members as JSON, as the genesis names them; `joins` and `evictions` what is voted on, with the
-//! voters; `address/DID` where a member listens, as far as it said. A change is in `set` with its block, and takes effect with the next
+//! voters; `address/DID` where a member listens, as far as it said; `keys/DID` the keys that a member had before;
+//! `rules` the version of the rules from the next epoch on, as [`Activated`](protocol::rules::Activated), and `activation` who votes for the
+//! one after. A change is in `set` with its block, and takes effect with the next
 //! epoch: [`asks_for_change`] says which transactions end one.
+
+mod keys;
+mod rules;
 
 use std::collections::BTreeMap;
 
+use keys::Rotate;
 use machine::Fault;
 use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
 use protocol::genesis::{Genesis, MEMBERS_MAX, Member};
@@ -25,6 +34,8 @@ use protocol::gossip::ForkProof;
 use protocol::members::MemberSet;
 use protocol::transaction::Transaction;
 use protocol::{CellId, Problem, ProblemKind};
+use rules::Activate;
+pub use rules::activates;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -91,6 +102,8 @@ enum Call {
     Leave,
     Evict(Evict),
     Accuse(Box<ForkProof>),
+    Rotate(Rotate),
+    Activate(u64),
 }
 
 /// A request to join, as the state holds it.
@@ -105,7 +118,7 @@ struct Request {
 type Requests = BTreeMap<CellId, Request>;
 type Evictions = BTreeMap<CellId, Vec<CellId>>;
 
-/// Whether a transaction may change the members of the next epoch: one of a member's, as far as can be told without running it.
+/// Whether a transaction may change the members or the rules of the next epoch: one of a member's, as far as can be told without running it.
 pub fn asks_for_change(transaction: &Transaction, is_member: bool) -> bool {
     is_member && transaction.module == NAME && transaction.call != "join"
 }
@@ -139,16 +152,18 @@ impl Module for Members {
         Ok(match call {
             Call::Join(join) => ask_to_join(context, state, &set, join)?,
             Call::Accept(accept) => vote_for(state, &mut set, sender, &accept)?,
-            Call::Leave => remove(state, &mut set, &sender)?,
-            Call::Evict(evict) => vote_against(state, &mut set, sender, &evict.cell)?,
-            Call::Accuse(proof) => match proof.check(&context.genesis) {
-                Ok(member) => remove(state, &mut set, &member)?,
-                Err(problem) => Err(problem),
-            },
+            Call::Leave => remove(context, state, &mut set, &sender)?,
+            Call::Evict(evict) => vote_against(context, state, &mut set, &evict.cell)?,
+            Call::Accuse(proof) => accuse(context, state, &mut set, &proof)?,
+            Call::Activate(asked) => rules::activate(context, state, &set, asked)?,
+            Call::Rotate(asked) => keys::rotate(context, state, &mut set, &asked)?,
         })
     }
 
     fn check_invariants(&self, changes: &[Change]) -> Result<(), String> {
+        if let Some(change) = changes.iter().find(|change| change.key == "rules") {
+            rules::check(change.before.as_deref(), change.after.as_deref())?;
+        }
         let Some(change) = changes.iter().find(|change| change.key == "set") else { return Ok(()) };
         let set = change.after.as_ref().ok_or("the members are gone")?;
         let set: Vec<Member> = serde_json::from_slice(set).map_err(|error| error.to_string())?;
@@ -164,7 +179,7 @@ impl Module for Members {
         if set.iter().any(|member| !(1..=WEIGHT_MAX).contains(&member.weight)) {
             return Err("a weight is out of bounds".to_owned());
         }
-        Ok(())
+        MemberSet::new(set).bad_key().map_or(Ok(()), Err)
     }
 }
 
@@ -177,6 +192,9 @@ fn ask_to_join(
     if set.iter().any(|member| member.cell == context.sender) {
         return Ok(Err(Problem::new(ProblemKind::Conflict, "members.is_member", "the sender is a member")
             .hint("it takes part from the next epoch on, if not yet: cell consensus members")));
+    }
+    if keys::stands_for_a_member(set, &context.sender) {
+        return Ok(Err(keys::in_use(&context.sender)));
     }
     let mut joins: Requests = read(state, "joins")?;
     if joins.len() >= JOINS_MAX && !joins.contains_key(&context.sender) {
@@ -223,7 +241,7 @@ fn vote_for(
             return Ok(Err(Problem::new(ProblemKind::Conflict, "members.full", cause)
                 .hint("somebody has to leave first")));
         }
-        set.push(Member { cell: accept.cell, weight: request.weight });
+        set.push(Member::new(accept.cell, request.weight));
         if !request.addresses.is_empty() {
             let addresses = std::mem::take(&mut request.addresses);
             write(state, &format!("address/{}", accept.cell), &addresses);
@@ -236,11 +254,12 @@ fn vote_for(
 }
 
 fn vote_against(
+    context: &TxContext,
     state: &mut dyn ModuleState,
     set: &mut Vec<Member>,
-    voter: CellId,
     cell: &CellId,
 ) -> Result<Outcome, Fault> {
+    let voter = context.sender;
     if let Err(problem) = may_vote(set, &voter) {
         return Ok(Err(problem));
     }
@@ -253,13 +272,39 @@ fn vote_against(
         votes.push(voter);
     }
     if is_carried(set, votes) {
-        return remove(state, set, cell);
+        return remove(context, state, set, cell);
     }
     write(state, "evictions", &evictions);
     Ok(Ok(()))
 }
 
-fn remove(state: &mut dyn ModuleState, set: &mut Vec<Member>, cell: &CellId) -> Result<Outcome, Fault> {
+/// A fork is proven by the key that the member had in its epoch.
+fn accuse(
+    context: &TxContext,
+    state: &mut dyn ModuleState,
+    set: &mut Vec<Member>,
+    proof: &ForkProof,
+) -> Result<Outcome, Fault> {
+    let Some(member) = set.iter().find(|member| member.cell == proof.one.creator) else {
+        return Ok(Err(no_member(&proof.one.creator)));
+    };
+    let Some(signer) = keys::signer_in(state, member, proof.one.epoch)? else {
+        let cause = "the keys of that epoch are remembered no more";
+        return Ok(Err(Problem::new(ProblemKind::Invalid, "fork.not_proven", cause)
+            .hint("vote to evict the member: cell consensus evict")));
+    };
+    match proof.check(&context.genesis, &signer) {
+        Ok(member) => remove(context, state, set, &member),
+        Err(problem) => Ok(Err(problem)),
+    }
+}
+
+fn remove(
+    context: &TxContext,
+    state: &mut dyn ModuleState,
+    set: &mut Vec<Member>,
+    cell: &CellId,
+) -> Result<Outcome, Fault> {
     let Some(place) = set.iter().position(|member| member.cell == *cell) else {
         return Ok(Err(no_member(cell)));
     };
@@ -267,7 +312,10 @@ fn remove(state: &mut dyn ModuleState, set: &mut Vec<Member>, cell: &CellId) -> 
         return Ok(Err(Problem::new(ProblemKind::Conflict, "members.last", "it is the only member")
             .hint("a network needs one; let another cell join first")));
     }
-    set.remove(place);
+    let member = set.remove(place);
+    if member.key.is_some() {
+        keys::retire(state, &member, context.epoch)?;
+    }
     write(state, "set", set);
     let mut evictions: Evictions = read(state, "evictions")?;
     if evictions.remove(cell).is_some() {
@@ -298,7 +346,7 @@ fn parse(call: &str, args: &Value) -> Result<Call, Problem> {
             let error: String = error.to_string().chars().take(CAUSE_CHARS_MAX).collect();
             let cause = format!("not arguments of this call: {error}");
             Problem::new(ProblemKind::Invalid, "members.bad_args", cause).hint(
-                r#"join takes {"weight":1,"addresses":[…]}, accept {"cell","weight"}, leave {}, evict {"cell"}, accuse {"proof"}"#,
+                r#"join takes {"weight":1,"addresses":[…]}, accept {"cell","weight"}, leave {}, evict {"cell"}, accuse {"proof"}, rotate {"key","proof"}, activate {"rules"}"#,
             )
         })
     }
@@ -308,11 +356,13 @@ fn parse(call: &str, args: &Value) -> Result<Call, Problem> {
         "leave" => of::<Nothing>(args).map(|Nothing {}| Call::Leave)?,
         "evict" => Call::Evict(of(args)?),
         "accuse" => Call::Accuse(Box::new(of::<Accuse>(args)?.proof)),
+        "rotate" => Call::Rotate(of(args)?),
+        "activate" => Call::Activate(of::<Activate>(args)?.rules),
         _ => {
             let shown: String = call.chars().take(40).collect();
             let cause = format!("members has no call {shown:?}");
             return Err(Problem::new(ProblemKind::NotFound, "members.unknown_call", cause)
-                .hint("one of join, accept, leave, evict, accuse"));
+                .hint("one of join, accept, leave, evict, accuse, rotate, activate"));
         }
     };
     if let Call::Join(Join { weight, .. }) | Call::Accept(Accept { weight, .. }) = &call
