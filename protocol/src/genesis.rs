@@ -110,6 +110,11 @@ impl Genesis {
         self.epoch_rounds.unwrap_or(EPOCH_ROUNDS)
     }
 
+    /// Whether the state keeps who orders its blocks: where something depends on it.
+    pub fn keeps_members(&self) -> bool {
+        self.fees.as_ref().is_some_and(|fees| fees.share_blocks.is_some())
+    }
+
     /// The members of the first epoch.
     pub fn member_set(&self) -> MemberSet {
         MemberSet::new(self.members.clone())

@@ -237,8 +237,12 @@ fn encodings_are_as_they_ever_were() {
     golden.check("tx-receipt-of-success", &TxReceipt { ok: true, error: None, ..receipt_of(None) });
     golden.check("tx-receipt-with-fee", &receipt_of(Some(Amount(7))));
     golden.check("genesis", &genesis(None));
-    golden
-        .check("genesis-with-fees", &genesis(Some(FeeRules { base_min: Amount(1_000), target_units: None })));
+    golden.check(
+        "genesis-with-fees",
+        &genesis(Some(FeeRules { base_min: Amount(1_000), target_units: None, share_blocks: None })),
+    );
+    let sharing = FeeRules { base_min: Amount(1_000), target_units: None, share_blocks: Some(64) };
+    golden.check("genesis-that-shares-fees", &genesis(Some(sharing)));
     golden.check("block-proof", &block());
     golden.check("block-hash", &block().block.header.hash());
     golden.check("problem", &problem());

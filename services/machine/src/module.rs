@@ -4,6 +4,7 @@
 //! puts its changes into the same place; if it refuses, none of its changes stand. No floats, no
 //! clock but the block's, no order but the keys'.
 
+use protocol::members::MemberSet;
 use protocol::{Amount, BlockIndex, CellId, GenesisHash, Problem};
 
 use crate::view::Fault;
@@ -126,6 +127,13 @@ pub trait Ledger: Module {
     ///
     /// A [`Fault`] when the state cannot be read.
     fn collect(&self, fees: Amount, state: &mut dyn ModuleState) -> Result<(), Fault>;
+
+    /// Shares the account of fees among members, each as [`FeeRules::shares`](protocol::fees::FeeRules::shares) says; the rest stays.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] when the state cannot be read.
+    fn share(&self, members: &MemberSet, state: &mut dyn ModuleState) -> Result<(), Fault>;
 }
 
 /// One key that a block changed.

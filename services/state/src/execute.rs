@@ -26,6 +26,7 @@ use crate::fees::{self, Fees};
 use crate::groups::{self, Declared};
 use crate::record::WriteSet;
 use crate::scratch::{Below, Layer, Scratch, current};
+use crate::term::Term;
 use crate::workers::{Workers, each};
 use crate::{Refusal, StateMachine};
 
@@ -47,9 +48,10 @@ pub(crate) fn block(
     block: &Block,
 ) -> Result<(WriteSet, Vec<TxReceipt>), Fault> {
     let fees = Fees::read(view, &machine.genesis, &machine.modules)?;
+    let term = Term::read(view, &machine.genesis, &block.header)?;
     let rules = Rules { modules: &machine.modules, fees, block };
     let calls = each(&*machine.workers, block.transactions.iter().collect(), |tx| rules.read(tx))?;
-    let mut writes = Layer::new();
+    let mut writes = open(view, term.as_ref(), fees.as_ref())?;
     let mut receipts = Vec::with_capacity(calls.len());
     for stretch in calls.chunk_by(|one, next| one.declared.is_some() && next.declared.is_some()) {
         if stretch.len() > 1 && machine.workers.are_worth(stretch.len()) {
@@ -66,11 +68,24 @@ pub(crate) fn block(
     if let Some(fees) = fees {
         let nothing = Layer::new();
         let below = Below { view: Some(view), layers: [&writes, &nothing] };
-        let closing = fees.close(below, &block.transactions, &receipts)?;
+        let closing = fees.close(below, block, &receipts, term.as_ref())?;
         writes.extend(closing);
     }
     check_invariants(view, &machine.modules, &writes)?;
     Ok((WriteSet(writes), receipts))
+}
+
+/// What a block writes before its first transaction is carried out.
+fn open(view: &dyn Read, term: Option<&Term>, fees: Option<&Fees<'_>>) -> Result<Layer, Fault> {
+    let (nothing, mut writes) = (Layer::new(), Layer::new());
+    let below = Below { view: Some(view), layers: [&nothing; 2] };
+    if let Some(term) = term {
+        term.open(below, &mut writes);
+    }
+    if let Some(fees) = fees {
+        fees.open(below, term, &mut writes)?;
+    }
+    Ok(writes)
 }
 
 /// Carries out transactions of which it is known what they touch; gives their receipts, and adds what they write.
