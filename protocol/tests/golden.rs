@@ -10,8 +10,9 @@ use std::path::PathBuf;
 
 use ed25519_dalek::SigningKey;
 use minicbor::{Decode, Encode};
-use protocol::beacon::{Dealing, Elements, Opening};
+use protocol::beacon::{Dealing, Drawn, Elements, Opening};
 use protocol::block::{Attestation, Block, BlockHeader, BlockProof};
+use protocol::elected::{self, ElectedRules, Execution, KeyRead, KeyWrite, Value};
 use protocol::fees::FeeRules;
 use protocol::genesis::Genesis;
 use protocol::gossip::{EventBytes, ForkProof, Payload, SignedEvent};
@@ -194,6 +195,36 @@ fn opening() -> Opening {
     opening.sign(&key(), &GenesisHash::from_bytes([6; 32]))
 }
 
+/// A header with a value of the beacon, and the round that fixed it.
+fn header_with_value(fixed: Option<u64>) -> BlockHeader {
+    let drawn = Drawn { draw: 3, value: Hash::from_bytes([14; 32]), fixed };
+    BlockHeader { beacon: Some(drawn), ..block().block.header }
+}
+
+fn genesis_that_elects() -> Genesis {
+    let elected = ElectedRules { serve_blocks: 64, seats_max: Some(40) };
+    Genesis { beacon_rounds: Some(2), elected: Some(elected), ..genesis(None) }
+}
+
+fn execution() -> Execution {
+    let key = |name: &str| format!("app/chess/{name}");
+    let mut execution = Execution {
+        call: transaction().id(),
+        app: "chess".to_owned(),
+        reads: vec![
+            KeyRead { key: key("board"), version: Some(elected::version(b"e2")) },
+            KeyRead { key: key("clock"), version: None },
+        ],
+        writes: vec![
+            KeyWrite { key: key("board"), value: Some(Value(b"e4".to_vec())) },
+            KeyWrite { key: key("clock"), value: None },
+        ],
+        words: Vec::new(),
+    };
+    execution.words.push(execution.sign(&self::key(), &GenesisHash::from_bytes([6; 32])));
+    execution
+}
+
 fn problem() -> Problem {
     Problem::new(ProblemKind::Denied, "message.not_allowed", "no").hint("ask")
 }
@@ -245,6 +276,13 @@ fn encodings_are_as_they_ever_were() {
     golden.check("genesis-that-shares-fees", &genesis(Some(sharing)));
     golden.check("block-proof", &block());
     golden.check("block-hash", &block().block.header.hash());
+    golden.check("block-header-with-value", &header_with_value(None));
+    golden.check("block-hash-with-value", &header_with_value(None).hash());
+    golden.check("block-header-with-fixed-value", &header_with_value(Some(9)));
+    golden.check("block-hash-with-fixed-value", &header_with_value(Some(9)).hash());
+    golden.check("genesis-that-elects", &genesis_that_elects());
+    golden.check("execution", &execution());
+    golden.check("execution-text", &Hash::of(&execution().signed_text(&GenesisHash::from_bytes([6; 32]))));
     golden.check("problem", &problem());
     let (genesis, event) = (GenesisHash::from_bytes([7; 32]), event(1_790_000_000_000_000));
     golden.check("attestation", &block().attestations[0]);
@@ -303,6 +341,19 @@ fn every_field_is_covered_by_what_is_signed() {
         change(&mut changed);
         assert_ne!(changed.hash(), header.hash(), "field {place} of a header");
     }
+    let drawn = |draw, value: u8, fixed| Some(Drawn { draw, value: Hash::from_bytes([value; 32]), fixed });
+    let values = [
+        None,
+        drawn(3, 14, None),
+        drawn(4, 14, None),
+        drawn(3, 15, None),
+        drawn(3, 14, Some(9)),
+        drawn(3, 14, Some(10)),
+        drawn(4, 14, Some(9)),
+    ];
+    let hashes = values.map(|beacon| BlockHeader { beacon, ..header.clone() }.hash());
+    let distinct: std::collections::BTreeSet<_> = hashes.iter().collect();
+    assert_eq!(distinct.len(), hashes.len(), "each value, and the round that fixed it");
     let changes: [fn(&mut SignedEvent); 8] = [
         |event| event.epoch += 1,
         |event| event.creator = CellId::from_bytes([2; 32]),

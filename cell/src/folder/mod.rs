@@ -74,6 +74,7 @@ pub fn modules() -> Arc<[Arc<dyn Module>]> {
     Arc::new([
         Arc::new(state::kv::Kv),
         Arc::new(state::dataset::Dataset),
+        Arc::new(state::elected::Elected),
         Arc::new(market::prana::Prana),
         Arc::new(consensus::members::Members),
     ])

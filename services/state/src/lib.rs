@@ -24,6 +24,7 @@
 
 pub mod checkpoint;
 pub mod dataset;
+pub mod elected;
 mod execute;
 mod fees;
 mod generation;
