@@ -24,6 +24,10 @@ pub struct Drawn {
     /// The value.
     #[n(1)]
     pub value: Hash,
+    /// The round that fixed it, where the network elects (`Genesis::elected`): nobody knew the value before that round was over.
+    #[n(2)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed: Option<u64>,
 }
 
 /// The most shares that there are in a draw, and so the most [`Elements`] in one list.

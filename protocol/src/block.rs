@@ -2,7 +2,8 @@
 //!
 //! Header text: `"celluler/block/2\0" || genesis || u64 index || u64 time_ms || previous ||
 //! transactions root || member-set hash || u64 rules || u64 epoch || u64 round`; of a block with a value of the beacon
-//! `"celluler/block/3\0"`, the same, `|| u64 draw || value`. Attestation text:
+//! `"celluler/block/3\0"`, the same, `|| u64 draw || value`; if the value tells the round that fixed it, `"celluler/block/4\0"` and
+//! `|| u64 fixed` behind that. Attestation text:
 //! `"celluler/attest/1\0" || genesis || u64 index || block hash || state root || member`.
 
 use minicbor::{Decode, Encode};
@@ -55,7 +56,11 @@ pub struct BlockHeader {
 impl BlockHeader {
     /// The hash of the header's fixed-layout text.
     pub fn hash(&self) -> BlockHash {
-        let tag = if self.beacon.is_some() { "celluler/block/3" } else { "celluler/block/2" };
+        let tag = match &self.beacon {
+            None => "celluler/block/2",
+            Some(Drawn { fixed: None, .. }) => "celluler/block/3",
+            Some(Drawn { fixed: Some(_), .. }) => "celluler/block/4",
+        };
         let text = SignedText::new(tag)
             .bytes32(self.genesis.as_bytes())
             .u64(self.index.0)
@@ -68,6 +73,10 @@ impl BlockHeader {
             .u64(self.round);
         let text = match &self.beacon {
             Some(drawn) => text.u64(drawn.draw).bytes32(drawn.value.as_bytes()),
+            None => text,
+        };
+        let text = match self.beacon.and_then(|drawn| drawn.fixed) {
+            Some(fixed) => text.u64(fixed),
             None => text,
         };
         let text = text.finish();

@@ -10,15 +10,20 @@
 //!   units of the block's transactions are from the target; never below the network's least, never above [`BASE_ATOMS_MAX`].
 //!   All transactions of a block pay by the base fee that stood before it.
 //! - It counts what a block holds, refused transactions too: they took their place.
+//! - What is paid is kept in one account of the ledger. Where the genesis says so ([`FeeRules::share_blocks`]), it is shared among the members
+//!   by weight: each has its part rounded down, and what does not divide stays for the next time ([`FeeRules::shares`]).
 //!
-//! Departures: there is no tip: place is bought by lane. Fees are not burned: the ledger keeps them in one account. A
-//! block may hold more than twice the target; it counts as twice.
+//! Departures: there is no tip: place is bought by lane. Fees are not burned. A block may hold more than twice the target; it
+//! counts as twice.
 
 use minicbor::{Decode, Encode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::amount::Amount;
+use crate::genesis::Member;
+use crate::id::{BlockIndex, CellId};
+use crate::members::MemberSet;
 use crate::transaction::Lane;
 
 /// What every transaction counts beside its bytes: signature, nonce, receipt.
@@ -44,6 +49,10 @@ pub struct FeeRules {
     #[n(1)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_units: Option<u64>,
+    /// Blocks after which what was paid is shared among the members, at least 1; it is kept unless told.
+    #[n(2)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_blocks: Option<u64>,
 }
 
 impl FeeRules {
@@ -66,6 +75,25 @@ impl FeeRules {
         Amount(next.max(self.base_min.0).min(BASE_ATOMS_MAX))
     }
 
+    /// Whether what was paid is shared at the end of this block.
+    pub fn is_share_due(&self, index: BlockIndex) -> bool {
+        let next = index.0.saturating_add(1);
+        self.share_blocks.is_some_and(|blocks| blocks > 0 && next.is_multiple_of(blocks))
+    }
+
+    /// Each member's part of so much, by weight and rounded down; in the order of the set. Together they are at most all of it.
+    pub fn shares(pool: Amount, members: &MemberSet) -> Vec<(CellId, Amount)> {
+        let total = members.all().iter().map(|member| u128::from(member.weight)).sum::<u128>();
+        if total == 0 {
+            return Vec::new();
+        }
+        // pool × weight ÷ total without the product: a rest is below the total, and that is below 2³⁰ in every network.
+        let (each, rest) = (pool.0 / total, pool.0 % total);
+        let part = |weight: u128| each * weight + rest.saturating_mul(weight) / total;
+        let share = |member: &Member| (member.cell, Amount(part(u128::from(member.weight))));
+        members.all().iter().map(share).collect()
+    }
+
     /// What is wrong with them, if something is.
     ///
     /// # Errors
@@ -78,6 +106,9 @@ impl FeeRules {
         }
         if self.target_units() == 0 {
             return Err("the target of units is 0".to_owned());
+        }
+        if self.share_blocks == Some(0) {
+            return Err("fees are shared after a block at least".to_owned());
         }
         Ok(())
     }
@@ -100,7 +131,7 @@ mod tests {
     use super::*;
 
     fn rules(base_min: u128, target_units: u64) -> FeeRules {
-        FeeRules { base_min: Amount(base_min), target_units: Some(target_units) }
+        FeeRules { base_min: Amount(base_min), target_units: Some(target_units), share_blocks: None }
     }
 
     #[test]
@@ -139,6 +170,31 @@ mod tests {
         assert_eq!(most.0, BASE_ATOMS_MAX * 4 * 512 * 1024, "nothing overflows");
     }
 
+    fn members(weights: &[u64]) -> MemberSet {
+        let member = |(number, weight): (usize, &u64)| Member {
+            cell: CellId::from_bytes([number as u8; 32]),
+            weight: *weight,
+        };
+        MemberSet::new(weights.iter().enumerate().map(member).collect())
+    }
+
+    #[test]
+    fn shares_go_by_weight_and_what_does_not_divide_stays() {
+        let shares = |pool, weights: &[u64]| -> Vec<u128> {
+            FeeRules::shares(Amount(pool), &members(weights)).into_iter().map(|(_, share)| share.0).collect()
+        };
+        assert_eq!(shares(100, &[1, 1, 1]), [33, 33, 33]);
+        assert_eq!(shares(101, &[3, 2, 1]), [50, 33, 16]);
+        assert_eq!(shares(2, &[1, 1, 1]), [0, 0, 0]);
+        assert_eq!(shares(0, &[1]), [0]);
+        assert_eq!(shares(7, &[]), [0; 0]);
+        assert_eq!(shares(u128::MAX, &[1]), [u128::MAX]);
+        let rules = FeeRules { share_blocks: Some(3), ..rules(8, 1) };
+        let due: Vec<u64> = (0..9).filter(|index| rules.is_share_due(BlockIndex(*index))).collect();
+        assert_eq!(due, [2, 5, 8]);
+        assert!(!FeeRules { share_blocks: None, ..rules }.is_share_due(BlockIndex(2)));
+    }
+
     #[test]
     fn rules_that_cannot_work_are_refused() {
         for (rules, works) in [
@@ -150,9 +206,27 @@ mod tests {
         ] {
             assert_eq!(rules.check().is_ok(), works, "{rules:?}");
         }
+        for (blocks, works) in [(0, false), (1, true), (u64::MAX, true)] {
+            let rules = FeeRules { share_blocks: Some(blocks), ..rules(8, 1) };
+            assert_eq!(rules.check().is_ok(), works, "{rules:?}");
+        }
     }
 
     proptest! {
+        /// Whatever is shared: each part is pool × weight ÷ total rounded down, so less than an atom a member stays.
+        #[test]
+        fn shares_are_as_exact_as_atoms_are(
+            pool in 0..u128::from(u64::MAX) << 26, weights in prop::collection::vec(1u64..=1_000_000, 1..40),
+        ) {
+            let total: u128 = weights.iter().copied().map(u128::from).sum();
+            let shares = FeeRules::shares(Amount(pool), &members(&weights));
+            for ((_, share), weight) in shares.iter().zip(&weights) {
+                prop_assert_eq!(share.0, pool * u128::from(*weight) / total);
+            }
+            let shared: u128 = shares.iter().map(|(_, share)| share.0).sum();
+            prop_assert!(shared <= pool && pool - shared < weights.len() as u128);
+        }
+
         /// Whatever blocks hold.
         #[test]
         fn a_block_moves_the_base_fee_by_an_eighth_at_most(

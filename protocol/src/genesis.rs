@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::amount::Amount;
+use crate::elected::ElectedRules;
 use crate::fees::FeeRules;
 use crate::id::{CellId, GenesisHash, Hash, MemberKey};
 use crate::members::MemberSet;
@@ -86,6 +87,10 @@ pub struct Genesis {
     #[n(6)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beacon_rounds: Option<u64>,
+    /// How calls of apps are executed by committees; by order alone unless told. It takes a beacon.
+    #[n(7)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elected: Option<ElectedRules>,
 }
 
 impl Genesis {
@@ -99,6 +104,7 @@ impl Genesis {
             epoch_rounds: None,
             beacon_rounds: None,
             fees: None,
+            elected: None,
         }
     }
 
@@ -118,12 +124,18 @@ impl Genesis {
             epoch_rounds: None,
             beacon_rounds: None,
             fees: None,
+            elected: None,
         }
     }
 
     /// Rounds after which the hashgraph begins anew with an empty graph.
     pub fn epoch_rounds(&self) -> u64 {
         self.epoch_rounds.unwrap_or(EPOCH_ROUNDS)
+    }
+
+    /// Whether the state keeps who orders its blocks: where something depends on it.
+    pub fn keeps_members(&self) -> bool {
+        self.elected.is_some() || self.fees.as_ref().is_some_and(|fees| fees.share_blocks.is_some())
     }
 
     /// The members of the first epoch.
@@ -173,6 +185,12 @@ impl Genesis {
         }
         if let Some(Err(why)) = self.fees.as_ref().map(FeeRules::check) {
             return fail(why);
+        }
+        if let Some(Err(why)) = self.elected.as_ref().map(ElectedRules::check) {
+            return fail(why);
+        }
+        if self.elected.is_some() && self.beacon_rounds.is_none() {
+            return fail("committees are drawn by a beacon, and it has none: beacon_rounds".to_owned());
         }
         let once = |mut cells: Vec<CellId>| {
             let count = cells.len();

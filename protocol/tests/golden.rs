@@ -10,8 +10,9 @@ use std::path::PathBuf;
 
 use ed25519_dalek::SigningKey;
 use minicbor::{Decode, Encode};
-use protocol::beacon::{Dealing, Elements, Opening};
+use protocol::beacon::{Dealing, Drawn, Elements, Opening};
 use protocol::block::{Attestation, Block, BlockHeader, BlockProof};
+use protocol::elected::{self, ElectedRules, Execution, KeyRead, KeyWrite, Value};
 use protocol::fees::FeeRules;
 use protocol::genesis::{Genesis, Member};
 use protocol::gossip::{EventBytes, ForkProof, Payload, SignedEvent};
@@ -200,6 +201,36 @@ fn member_with_key() -> Member {
     Member { key: Some(key), ..Member::new(cell(), 5) }
 }
 
+/// A header with a value of the beacon, and the round that fixed it.
+fn header_with_value(fixed: Option<u64>) -> BlockHeader {
+    let drawn = Drawn { draw: 3, value: Hash::from_bytes([14; 32]), fixed };
+    BlockHeader { beacon: Some(drawn), ..block().block.header }
+}
+
+fn genesis_that_elects() -> Genesis {
+    let elected = ElectedRules { serve_blocks: 64, seats_max: Some(40) };
+    Genesis { beacon_rounds: Some(2), elected: Some(elected), ..genesis(None) }
+}
+
+fn execution() -> Execution {
+    let key = |name: &str| format!("app/chess/{name}");
+    let mut execution = Execution {
+        call: transaction().id(),
+        app: "chess".to_owned(),
+        reads: vec![
+            KeyRead { key: key("board"), version: Some(elected::version(b"e2")) },
+            KeyRead { key: key("clock"), version: None },
+        ],
+        writes: vec![
+            KeyWrite { key: key("board"), value: Some(Value(b"e4".to_vec())) },
+            KeyWrite { key: key("clock"), value: None },
+        ],
+        words: Vec::new(),
+    };
+    execution.words.push(execution.sign(&self::key(), &GenesisHash::from_bytes([6; 32])));
+    execution
+}
+
 fn problem() -> Problem {
     Problem::new(ProblemKind::Denied, "message.not_allowed", "no").hint("ask")
 }
@@ -243,10 +274,21 @@ fn encodings_are_as_they_ever_were() {
     golden.check("tx-receipt-of-success", &TxReceipt { ok: true, error: None, ..receipt_of(None) });
     golden.check("tx-receipt-with-fee", &receipt_of(Some(Amount(7))));
     golden.check("genesis", &genesis(None));
-    golden
-        .check("genesis-with-fees", &genesis(Some(FeeRules { base_min: Amount(1_000), target_units: None })));
+    golden.check(
+        "genesis-with-fees",
+        &genesis(Some(FeeRules { base_min: Amount(1_000), target_units: None, share_blocks: None })),
+    );
+    let sharing = FeeRules { base_min: Amount(1_000), target_units: None, share_blocks: Some(64) };
+    golden.check("genesis-that-shares-fees", &genesis(Some(sharing)));
     golden.check("block-proof", &block());
     golden.check("block-hash", &block().block.header.hash());
+    golden.check("block-header-with-value", &header_with_value(None));
+    golden.check("block-hash-with-value", &header_with_value(None).hash());
+    golden.check("block-header-with-fixed-value", &header_with_value(Some(9)));
+    golden.check("block-hash-with-fixed-value", &header_with_value(Some(9)).hash());
+    golden.check("genesis-that-elects", &genesis_that_elects());
+    golden.check("execution", &execution());
+    golden.check("execution-text", &Hash::of(&execution().signed_text(&GenesisHash::from_bytes([6; 32]))));
     golden.check("problem", &problem());
     let genesis_with_key = Genesis { members: vec![member_with_key()], ..genesis(None) };
     let (genesis, event) = (GenesisHash::from_bytes([7; 32]), event(1_790_000_000_000_000));
@@ -316,6 +358,19 @@ fn every_field_is_covered_by_what_is_signed() {
         change(&mut changed);
         assert_ne!(changed.hash(), header.hash(), "field {place} of a header");
     }
+    let drawn = |draw, value: u8, fixed| Some(Drawn { draw, value: Hash::from_bytes([value; 32]), fixed });
+    let values = [
+        None,
+        drawn(3, 14, None),
+        drawn(4, 14, None),
+        drawn(3, 15, None),
+        drawn(3, 14, Some(9)),
+        drawn(3, 14, Some(10)),
+        drawn(4, 14, Some(9)),
+    ];
+    let hashes = values.map(|beacon| BlockHeader { beacon, ..header.clone() }.hash());
+    let distinct: std::collections::BTreeSet<_> = hashes.iter().collect();
+    assert_eq!(distinct.len(), hashes.len(), "each value, and the round that fixed it");
     let changes: [fn(&mut SignedEvent); 8] = [
         |event| event.epoch += 1,
         |event| event.creator = CellId::from_bytes([2; 32]),

@@ -75,6 +75,7 @@ pub fn rules() -> RuleSets {
     let first: Vec<Arc<dyn Module>> = vec![
         Arc::new(state::kv::Kv),
         Arc::new(state::dataset::Dataset),
+        Arc::new(state::elected::Elected),
         Arc::new(market::prana::Prana),
         Arc::new(consensus::members::Members),
     ];

@@ -120,7 +120,9 @@ impl Draws {
         let mut drawn = None;
         for news in news {
             match news {
-                News::Opened { draw, value } => drawn = Some(Drawn { draw, value }),
+                News::Opened { draw, value, fixed } => {
+                    drawn = Some(Drawn { draw, value, fixed: Some(fixed.0) });
+                }
                 News::Bad { why, .. } => {
                     let problem = Problem::from(why);
                     tracing::warn!(%problem, epoch, round, "a member has signed what does not hold");

@@ -2,6 +2,7 @@
 
 use super::shared::{Empty, ListRequest, Page};
 use super::state::Applied;
+use crate::amount::Amount;
 use crate::beacon::Drawn;
 use crate::block::{Attestation, Block, BlockProof, TxProof};
 use crate::genesis::Member;
@@ -123,6 +124,9 @@ words! {
         /// Why it was rejected, if it was.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub problem: Option<Problem>,
+        /// What its sender paid, once it was executed here, where the network has fees.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub fee: Option<Amount>,
         /// When each step was taken here.
         pub life: TxLife,
         /// The transaction.

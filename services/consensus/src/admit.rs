@@ -37,6 +37,7 @@ pub(crate) fn admit(
         block: None,
         root: None,
         problem: None,
+        fee: None,
         life: TxLife { accepted_ms: Some(now_ms), ..TxLife::default() },
         transaction: transaction.clone(),
     };

@@ -6,24 +6,34 @@
 //! - The first block of a round has the newest value that was opened since the block before it, in its epoch: so whoever has the blocks alone
 //!   learns it too, proven as the block is. What an epoch's last rounds opened, and no block of it came after, stands in the members' journals
 //!   alone.
+//! - It tells the round that fixed it where the network elects committees, which depend on that (ADR 0023). Elsewhere blocks are as they ever were.
 
 use machine::{Fault, Read, Write, answer, page, refuse};
 use protocol::beacon::Drawn;
 use protocol::block::BlockHeader;
 use protocol::consensus::{Answer, DrawView};
+use protocol::genesis::Genesis;
 use protocol::shared::ListRequest;
 
 use crate::tables::{DRAWS, Head};
 use crate::{Decided, Record, Refusal};
 
 /// The draw of a round that is to be journaled, and what the next block has of it.
-pub(crate) fn hear(head: &mut Head, epoch: u64, round: u64, drawn: Option<&Drawn>) -> Option<Record> {
-    let drawn = drawn?;
+pub(crate) fn hear(
+    genesis: &Genesis,
+    head: &mut Head,
+    epoch: u64,
+    round: u64,
+    drawn: Option<&Drawn>,
+) -> Option<Record> {
+    let drawn = *drawn?;
     if epoch < head.epoch || drawn.draw <= head.drawn {
         return None;
     }
-    let record = Record::Drawn { epoch, round, drawn: *drawn };
-    take(head, epoch, round, drawn);
+    let fixed = drawn.fixed.filter(|_| genesis.elected.is_some());
+    let drawn = Drawn { fixed, ..drawn };
+    let record = Record::Drawn { epoch, round, drawn };
+    take(head, epoch, round, &drawn);
     Some(record)
 }
 

@@ -21,7 +21,7 @@ use protocol::state::Applied;
 use protocol::transaction::TxReceipt;
 use protocol::{BlockHash, BlockIndex, CellId, StateRoot};
 
-use crate::tables::{self, BLOCKS, BlockRow, CONTENTS, Head, REFUSED, WORDS};
+use crate::tables::{self, BLOCKS, BlockRow, CONTENTS, FEES, Head, REFUSED, WORDS};
 use crate::{ConsensusMachine, Decided, Effect, Record, Refusal, epochs};
 
 /// Blocks ahead of the order here of which words are kept.
@@ -255,6 +255,9 @@ pub(crate) fn take_result(
     for receipt in &applied.receipts {
         if let Some(problem) = &receipt.error {
             REFUSED.put(view, &receipt.id, problem);
+        }
+        if let Some(fee) = &receipt.fee {
+            FEES.put(view, &receipt.id, fee);
         }
     }
     head.executed = index + 1;

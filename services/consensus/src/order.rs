@@ -73,7 +73,13 @@ pub(crate) fn order(machine: &ConsensusMachine, view: &dyn Read, asked: OrderReq
     let (mut judged, mut nonces) = (BTreeSet::new(), BTreeMap::new());
     let (mut blocks, mut left_out) = (Vec::new(), Vec::new());
     for round in asked.rounds {
-        blocks.extend(drawn::hear(&mut head, asked.epoch, round.round, round.drawn.as_ref()));
+        blocks.extend(drawn::hear(
+            &machine.genesis,
+            &mut head,
+            asked.epoch,
+            round.round,
+            round.drawn.as_ref(),
+        ));
         if (asked.epoch, round.round) < (head.epoch, head.round) {
             continue;
         }

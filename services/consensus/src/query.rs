@@ -10,7 +10,7 @@ use protocol::shared::{ListRequest, Page};
 use protocol::{BlockIndex, CellId, Problem, TxId};
 
 use crate::tables::{
-    BATCHES, BLOCKS, BY_INDEX, BlockRow, EVIDENCE, Head, NONCES, PLACES, REFUSED, TXS, TxRow, WAITING,
+    BATCHES, BLOCKS, BY_INDEX, BlockRow, EVIDENCE, FEES, Head, NONCES, PLACES, REFUSED, TXS, TxRow, WAITING,
     block as block_at, transaction, whole_block,
 };
 use crate::{ConsensusMachine, Decided, Refusal, epochs};
@@ -40,7 +40,8 @@ pub(crate) fn view_of(view: &dyn Read, id: TxId, row: TxRow) -> Result<TxView, F
         (Some(_), Some(_), None) if is_final => TxStatus::Finalised,
         (Some(_), Some(_), None) => TxStatus::Applied,
     };
-    Ok(TxView { id, status, block: place.map(BlockIndex), root, problem, life, transaction: row.transaction })
+    let (block, fee) = (place.map(BlockIndex), FEES.get(view, &id)?);
+    Ok(TxView { id, status, block, root, problem, fee, life, transaction: row.transaction })
 }
 
 pub(crate) fn tx(view: &dyn Read, id: &TxId) -> Decided {

@@ -10,7 +10,7 @@ use protocol::gossip::ForkProof;
 use protocol::members::{Handoff, MemberSet};
 use protocol::rules::FIRST;
 use protocol::transaction::Transaction;
-use protocol::{BlockHash, CellId, Hash, Problem, StateRoot, TxId};
+use protocol::{Amount, BlockHash, CellId, Hash, Problem, StateRoot, TxId};
 
 /// Where consensus stands. Counts are of blocks from 0: also the index of the next one.
 #[derive(Clone, Copy, Debug, Encode, Decode)]
@@ -181,6 +181,9 @@ pub(crate) const EPOCHS: Table<u64, EpochRow> = Table::new(0x1d);
 
 /// Draws of the beacon by epoch and number: the round, and the value.
 pub(crate) const DRAWS: Table<(u64, u64), (u64, Hash)> = Table::new(0x1e);
+
+/// What those paid that paid a fee.
+pub(crate) const FEES: Table<TxId, Amount> = Table::new(0x1f);
 
 /// A transaction that has to be there, since another table names it.
 pub(crate) fn transaction(view: &dyn Read, id: &TxId) -> Result<TxRow, Fault> {

@@ -351,7 +351,7 @@ fn a_draw_is_dealt_fixed_and_opened() {
     assert_eq!(network.beacons[0].value(1), None, "one share of four is too few");
     let news = network.open_all(&[0], 1);
     let value = network.beacons[0].value(1).expect("two are enough");
-    assert_eq!(news, [News::Opened { draw: 1, value }]);
+    assert_eq!(news, [News::Opened { draw: 1, value, fixed: Round(2) }]);
     assert_eq!(network.beacons[0].value_after(Round(1)), Some((1, value)), "it was fixed by round 2");
     assert_eq!(network.beacons[0].value_after(Round(2)), None);
     assert_eq!(network.beacons[0].to_deal(&cell(0)), [2, 3, 4, 5]);
@@ -436,7 +436,7 @@ fn what_is_heard_early_counts_when_the_draw_is_fixed() {
     assert_eq!(slow.order(Round(1), words), Ok(vec![News::Fixed { draw: 1 }]));
     let value = slow.value(1).expect("both openings were kept");
     let news = network.order(&openings.each_ref().map(Word::Opening));
-    assert_eq!(news, [News::Opened { draw: 1, value }]);
+    assert_eq!(news, [News::Opened { draw: 1, value, fixed: Round(1) }]);
     assert_eq!(slow.order(Round(2), openings.each_ref().map(Word::Opening)), Ok(news));
 }
 

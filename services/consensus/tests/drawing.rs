@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use consensus::beacon::{Beacon, Holders, News, Word};
-use consensus::hashgraph::{Event, EventId, Hashgraph, MemberIndex, Settings};
+use consensus::hashgraph::{Event, EventId, Hashgraph, MemberIndex, Round, Settings};
 use ed25519_dalek::SigningKey;
 use protocol::beacon::{Dealing, Opening};
 use protocol::signing::{self, Signature};
@@ -83,8 +83,14 @@ impl Member {
             let news = self.beacon.order(round.round, words).expect("the next round");
             for news in news {
                 match news {
-                    News::Opened { draw, value } => {
+                    News::Opened { draw, value, fixed } => {
                         assert_eq!(draw, self.values.len() as u64 + 1, "all open in turn here");
+                        assert!(fixed < round.round, "a draw is opened after it was fixed");
+                        assert_eq!(
+                            self.beacon.value_after(Round(fixed.0 - 1)),
+                            Some((draw, value)),
+                            "fixed by round {fixed:?}"
+                        );
                         self.early += usize::from(known > self.values.len());
                         self.values.push(value);
                     }

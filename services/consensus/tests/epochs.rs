@@ -15,7 +15,7 @@ use protocol::members::{MemberSet, SET_KEY};
 use protocol::rules::RULES_KEY;
 use protocol::shared::Empty;
 use protocol::state::KeyProof;
-use protocol::{BlockIndex, CellId, Problem};
+use protocol::{BlockIndex, CellId, Problem, TxId};
 use serde_json::{Value, json};
 
 fn set(cells: &[u8]) -> MemberSet {
@@ -177,8 +177,16 @@ fn call(keys: &mut Keys, sender: u8, call: &str, args: Value) -> Outcome {
 }
 
 fn at(keys: &mut Keys, time_ms: u64, sender: u8, call: &str, args: Value) -> Outcome {
-    let context =
-        TxContext { genesis: four().hash(), sender: cell(sender), time_ms, index: BlockIndex(0), epoch: 0 };
+    let context = TxContext {
+        genesis: four().hash(),
+        id: TxId::ZERO,
+        sender: cell(sender),
+        time_ms,
+        index: BlockIndex(0),
+        epoch: 0,
+        round: 1,
+        members: four().members_hash(),
+    };
     let before = keys.0.clone();
     let outcome = consensus::members::Members.execute(&context, call, &args, keys).expect("no fault");
     if outcome.is_err() {

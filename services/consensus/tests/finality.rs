@@ -10,7 +10,7 @@ use protocol::consensus::{AdoptRequest, Answer, Progress, Request, TxStatus};
 use protocol::genesis::Genesis;
 use protocol::shared::{Empty, ListRequest, Page};
 use protocol::transaction::Transaction;
-use protocol::{BlockHash, BlockIndex, Problem, TxId};
+use protocol::{Amount, BlockHash, BlockIndex, Problem, TxId};
 
 fn mine(nonce: u64) -> Transaction {
     tx_on(&four(), 2, nonce)
@@ -109,6 +109,28 @@ fn words_count_whenever_they_come_and_only_those_that_count() {
     // Two liars.
     check(&[word(block, 2, 8), word(block, 3, 8)], &[w(4)], false);
     check(&[elsewhere(2), elsewhere(3)], &[w(4)], false);
+}
+
+/// The fees that the blocks' first transactions tell.
+fn fees_shown(bench: &mut Cell, blocks: &[Block]) -> Vec<Option<serde_json::Value>> {
+    let views = blocks.iter().map(|block| view_of(bench, &block.transactions[0]).expect("is known"));
+    views.map(|view| serde_json::to_value(view).expect("JSON").get("fee").cloned()).collect()
+}
+
+#[test]
+fn a_transaction_tells_what_was_paid_for_it_once_it_is_executed() {
+    let (mut bench, blocks) = with_blocks(2);
+    assert_eq!(fees_shown(&mut bench, &blocks), [None, None]);
+    for (block, fee) in blocks.iter().zip([Some(Amount(7)), None]) {
+        let mut result = result(block, 1, false, 9);
+        result.applied.receipts[0].fee = fee;
+        executed(&mut bench, result).expect("is the next block");
+    }
+    let paid = Some(serde_json::json!("0.000000000000000007"));
+    assert_eq!(fees_shown(&mut bench, &blocks), [paid.clone(), None]);
+    let (replayed, before) = bench.replay();
+    assert_eq!(replayed, before);
+    assert_eq!(fees_shown(&mut bench, &blocks), [paid, None]);
 }
 
 #[test]

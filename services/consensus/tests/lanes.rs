@@ -15,7 +15,10 @@ use protocol::genesis::Genesis;
 use protocol::transaction::{Intent, Lane, Transaction};
 
 fn with_fees() -> Genesis {
-    Genesis { fees: Some(FeeRules { base_min: Amount(1_000), target_units: None }), ..four() }
+    Genesis {
+        fees: Some(FeeRules { base_min: Amount(1_000), target_units: None, share_blocks: None }),
+        ..four()
+    }
 }
 
 fn mine(sender: u8, nonce: u64, lane: Lane) -> Transaction {

@@ -13,6 +13,8 @@ use protocol::block::{Block, BlockProof};
 use protocol::consensus::{
     AdoptRequest, Answer, OrderedRound, RecordRequest, Recorded, RecordedRequest, Request, TxStatus,
 };
+use protocol::elected::ElectedRules;
+use protocol::genesis::Genesis;
 use protocol::shared::ListRequest;
 use protocol::transaction::Transaction;
 use protocol::{CellId, GenesisHash, Hash, TxId};
@@ -479,8 +481,23 @@ proptest! {
 
 /// A round with these transactions and this draw.
 fn drawing(number: u64, transactions: Vec<Transaction>, draw: Option<u64>) -> OrderedRound {
-    let drawn = draw.map(|draw| Drawn { draw, value: Hash::of(&draw.to_le_bytes()) });
+    let drawn = draw.map(|draw| Drawn { draw, value: Hash::of(&draw.to_le_bytes()), fixed: Some(number) });
     OrderedRound { drawn, ..round(number, number, transactions) }
+}
+
+#[test]
+fn a_value_tells_the_round_that_fixed_it_where_the_network_elects() {
+    let elected = Some(ElectedRules { serve_blocks: 8, seats_max: None });
+    for (elected, fixed) in [(elected, Some(1)), (None, None)] {
+        let genesis = Genesis { elected, beacon_rounds: Some(1), ..four() };
+        let mut bench = bench_of(genesis.clone());
+        let rounds = vec![drawing(1, Vec::new(), Some(1)), drawing(2, vec![tx_on(&genesis, 1, 1)], None)];
+        order_rounds(&mut bench, 0, rounds).expect("orders");
+        let drawn = block_of(&mut bench, 0).proof.block.header.beacon.expect("a value");
+        assert_eq!((drawn.draw, drawn.fixed), (1, fixed));
+        let (replayed, before) = bench.replay();
+        assert_eq!(replayed, before);
+    }
 }
 
 /// The draws that the blocks have.

@@ -7,8 +7,10 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use protocol::beacon::Drawn;
+use protocol::members::MemberSet;
 use protocol::rules::FIRST;
-use protocol::{Amount, BlockIndex, CellId, GenesisHash, Problem};
+use protocol::{Amount, BlockIndex, CellId, GenesisHash, Hash, Problem, TxId};
 
 use crate::view::Fault;
 
@@ -17,14 +19,33 @@ use crate::view::Fault;
 pub struct TxContext {
     /// The network.
     pub genesis: GenesisHash,
+    /// Which transaction.
+    pub id: TxId,
     /// Who signed it.
     pub sender: CellId,
     /// The block's agreed time, in milliseconds since 1970 (UTC).
     pub time_ms: u64,
     /// The block.
     pub index: BlockIndex,
-    /// The epoch of the hashgraph that ordered it.
+    /// The epoch that ordered it.
     pub epoch: u64,
+    /// The round of that epoch which received it.
+    pub round: u64,
+    /// The hash of the members that ordered it.
+    pub members: Hash,
+}
+
+/// What a block begins under.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockContext<'a> {
+    /// The block.
+    pub index: BlockIndex,
+    /// The epoch that ordered it.
+    pub epoch: u64,
+    /// The members that ordered it.
+    pub members: &'a MemberSet,
+    /// The value of the beacon that it tells.
+    pub beacon: Option<Drawn>,
 }
 
 /// The replicated state, as a module sees it: its own keys only, without the module's name.
@@ -82,6 +103,22 @@ pub trait Module: Send + Sync {
     /// another key is refused; one of which nothing is told is carried out alone.
     fn access(&self, _context: &TxContext, _call: &str, _args: &serde_json::Value) -> Option<Vec<Access>> {
         None
+    }
+
+    /// Whether it may touch what apps keep as well: a key that begins with `app/` is then an app's, named in full, and none of the module's
+    /// own.
+    fn touches_apps(&self) -> bool {
+        false
+    }
+
+    /// Called as a block begins, before any of its transactions is carried out, in networks whose state keeps the members in force
+    /// ([`Genesis::keeps_members`](protocol::genesis::Genesis::keeps_members)).
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] when the state cannot be read.
+    fn begin(&self, _block: &BlockContext<'_>, _state: &mut dyn ModuleState) -> Result<(), Fault> {
+        Ok(())
     }
 
     /// The module as the ledger that fees are paid out of, if it is one.
@@ -164,6 +201,13 @@ pub trait Ledger: Module {
     ///
     /// A [`Fault`] when the state cannot be read.
     fn collect(&self, fees: Amount, state: &mut dyn ModuleState) -> Result<(), Fault>;
+
+    /// Shares the account of fees among members, each as [`FeeRules::shares`](protocol::fees::FeeRules::shares) says; the rest stays.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] when the state cannot be read.
+    fn share(&self, members: &MemberSet, state: &mut dyn ModuleState) -> Result<(), Fault>;
 }
 
 /// One key that a block changed.

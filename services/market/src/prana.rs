@@ -4,8 +4,8 @@
 //! `transfer {to, amount}`, moves an amount; one to oneself changes nothing, and still has to be covered.
 //! No floats, no negative balances: amounts are unsigned and checked.
 //!
-//! It is the ledger that fees are paid out of, where the network has fees. They are kept in the account `@fees`, which is no cell's:
-//! no transaction can name it, so nothing is paid out of it before a rule of a later version says to whom.
+//! It is the ledger that fees are paid out of, where the network has fees. They are kept in the account `@fees`, which is no cell's: no
+//! transaction can name it, and nothing is paid out of it but the members' shares, where the network shares its fees.
 //!
 //! Invariant: the balances, that of fees among them, add up to the supply. It holds in the genesis, and after every block it is
 //! checked by what the block changed: the balances that changed add up to what they added up to before,
@@ -16,8 +16,10 @@
 use machine::Fault;
 use machine::module::{Access, Change, Ledger, Module, ModuleState, Outcome, TxContext};
 use protocol::block::Block;
+use protocol::fees::FeeRules;
 use protocol::genesis::Genesis;
 use protocol::market::StatementLine;
+use protocol::members::MemberSet;
 use protocol::transaction::{Transaction, TxReceipt};
 use protocol::{Amount, CellId, Problem, ProblemKind};
 use serde::Deserialize;
@@ -140,6 +142,19 @@ impl Ledger for Prana {
         let before = read(state.get(FEES_KEY)?)?;
         let after = before.checked_add(fees).ok_or_else(|| Fault("the fees overflow".to_owned()))?;
         write(state, FEES_KEY, after);
+        Ok(())
+    }
+
+    fn share(&self, members: &MemberSet, state: &mut dyn ModuleState) -> Result<(), Fault> {
+        let mut pool = read(state.get(FEES_KEY)?)?;
+        let shares = FeeRules::shares(pool, members).into_iter().filter(|(_, share)| *share > Amount::ZERO);
+        for (cell, share) in shares {
+            let account = self.account(&cell);
+            let after = read(state.get(&account)?)?.checked_add(share);
+            write(state, &account, after.ok_or_else(|| Fault("a balance overflows".to_owned()))?);
+            pool = pool.checked_sub(share).ok_or_else(|| Fault("more is shared than there is".to_owned()))?;
+            write(state, FEES_KEY, pool);
+        }
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use protocol::block::{Block, BlockHeader};
 use protocol::genesis::Genesis;
 use protocol::signing::Signature;
 use protocol::transaction::{Transaction, TxReceipt};
-use protocol::{Amount, BlockHash, BlockIndex, CellId, GenesisHash, Hash, Problem, ProblemKind};
+use protocol::{Amount, BlockHash, BlockIndex, CellId, GenesisHash, Hash, Problem, ProblemKind, TxId};
 use serde_json::json;
 
 #[derive(Clone, Default)]
@@ -38,14 +38,21 @@ fn genesis() -> Memory {
     state
 }
 
-fn transfer(state: &mut Memory, from: u8, to: u8, amount: &str) -> Result<(), String> {
-    let context = TxContext {
+fn context_of(sender: u8) -> TxContext {
+    TxContext {
         genesis: GenesisHash::ZERO,
-        sender: cell(from),
+        id: TxId::ZERO,
+        sender: cell(sender),
         time_ms: 0,
         index: BlockIndex(0),
         epoch: 0,
-    };
+        round: 1,
+        members: Hash::ZERO,
+    }
+}
+
+fn transfer(state: &mut Memory, from: u8, to: u8, amount: &str) -> Result<(), String> {
+    let context = context_of(from);
     let args = json!({ "to": cell(to), "amount": amount });
     let before = state.clone();
     let outcome =
@@ -136,8 +143,7 @@ fn a_fee_is_taken_to_the_last_atom_and_put_down_where_no_cell_is() {
 
 #[test]
 fn a_transfer_touches_the_two_accounts_and_what_is_none_touches_nothing() {
-    let context =
-        TxContext { genesis: GenesisHash::ZERO, sender: cell(1), time_ms: 0, index: BlockIndex(0), epoch: 0 };
+    let context = context_of(1);
     let access = |args| Prana.access(&context, "transfer", &args).expect("it is told");
     let accounts = [1, 2].map(|number| Access::Write(cell(number).to_string()));
     assert_eq!(access(json!({ "to": cell(2), "amount": "1" })), accounts);

@@ -10,22 +10,24 @@
 //!   depend on when it runs.
 //! - In a network with fees, a transaction pays before its call is carried out (`fees`). What was paid is put down once, when
 //!   all of the block is done, so it is nothing that transactions have in common.
+//! - Modules may write as a block begins, before its first transaction (`begin`): in networks that keep the members in force.
 //! - A transaction whose call touches what it did not declare is refused, with or without other groups beside it.
 
 use std::sync::Arc;
 
-use machine::module::{Access, Change, Module, ModuleState, TxContext};
+use machine::module::{Access, BlockContext, Change, Module, ModuleState, TxContext};
 use machine::{Fault, Read};
-use protocol::block::Block;
+use protocol::block::{Block, BlockHeader};
 use protocol::genesis::Genesis;
 use protocol::transaction::{Transaction, TxReceipt};
-use protocol::{Amount, Problem, ProblemKind};
+use protocol::{Amount, Problem, ProblemKind, TxId};
 use serde_json::Value;
 
 use crate::fees::{self, Fees};
 use crate::groups::{self, Declared};
 use crate::record::WriteSet;
-use crate::scratch::{Below, Layer, Scratch, current};
+use crate::scratch::{Below, Layer, Owner, Scratch, current};
+use crate::term::Term;
 use crate::workers::{Workers, each};
 use crate::{Refusal, StateMachine};
 
@@ -48,9 +50,10 @@ pub(crate) fn block(
     block: &Block,
 ) -> Result<(WriteSet, Vec<TxReceipt>), Fault> {
     let fees = Fees::read(view, &machine.genesis, modules)?;
+    let term = Term::read(view, &machine.genesis, &block.header)?;
     let rules = Rules { modules, fees, block };
     let calls = each(&*machine.workers, block.transactions.iter().collect(), |tx| rules.read(tx))?;
-    let mut writes = Layer::new();
+    let mut writes = open(&rules, view, term.as_ref())?;
     let mut receipts = Vec::with_capacity(calls.len());
     for stretch in calls.chunk_by(|one, next| one.declared.is_some() && next.declared.is_some()) {
         if stretch.len() > 1 && machine.workers.are_worth(stretch.len()) {
@@ -67,11 +70,29 @@ pub(crate) fn block(
     if let Some(fees) = fees {
         let nothing = Layer::new();
         let below = Below { view: Some(view), layers: [&writes, &nothing] };
-        let closing = fees.close(below, &block.transactions, &receipts)?;
+        let closing = fees.close(below, block, &receipts, term.as_ref())?;
         writes.extend(closing);
     }
     check_invariants(view, modules, &writes)?;
     Ok((WriteSet(writes), receipts))
+}
+
+/// What a block writes before its first transaction is carried out.
+fn open(rules: &Rules<'_>, view: &dyn Read, term: Option<&Term>) -> Result<Layer, Fault> {
+    let (nothing, mut writes) = (Layer::new(), Layer::new());
+    let below = Below { view: Some(view), layers: [&nothing; 2] };
+    if let Some(fees) = &rules.fees {
+        fees.open(below, term, &mut writes)?;
+    }
+    if let Some(term) = term {
+        term.open(below, &mut writes);
+        let BlockHeader { index, epoch, beacon, .. } = rules.block.header;
+        let context = BlockContext { index, epoch, members: &term.members, beacon };
+        for module in rules.modules {
+            module.begin(&context, &mut Scratch::new(below, &mut writes, Owner::of(&**module), None))?;
+        }
+    }
+    Ok(writes)
 }
 
 /// Carries out transactions of which it is known what they touch; gives their receipts, and adds what they write.
@@ -115,6 +136,7 @@ fn in_groups(
 /// A transaction with its arguments read, and what it may touch, if that is known.
 struct Call<'a> {
     transaction: &'a Transaction,
+    id: TxId,
     /// Under which its sender's nonce stands.
     sender: String,
     module: Option<&'a dyn Module>,
@@ -136,14 +158,17 @@ struct Rules<'a> {
 }
 
 impl<'a> Rules<'a> {
-    fn context(&self, transaction: &Transaction) -> TxContext {
+    fn context(&self, id: TxId, transaction: &Transaction) -> TxContext {
         let header = &self.block.header;
         TxContext {
             genesis: header.genesis,
+            id,
             sender: transaction.sender,
             time_ms: header.time_ms,
             index: header.index,
             epoch: header.epoch,
+            round: header.round,
+            members: header.members,
         }
     }
 
@@ -151,8 +176,9 @@ impl<'a> Rules<'a> {
         let module =
             self.modules.iter().find(|module| module.name() == transaction.module).map(|module| &**module);
         let args = serde_json::from_str(&transaction.args).unwrap_or_default();
+        let id = transaction.id();
         let accesses = match module {
-            Some(module) => module.access(&self.context(transaction), &transaction.call, &args),
+            Some(module) => module.access(&self.context(id, transaction), &transaction.call, &args),
             None => Some(Vec::new()),
         };
         let sender = transaction.sender.to_string();
@@ -162,10 +188,10 @@ impl<'a> Rules<'a> {
             if let Some((ledger, account)) = self.fees.as_ref().map(|fees| fees.account(transaction)) {
                 declared.add(ledger, &[Access::Write(account)]);
             }
-            declared.add(&transaction.module, &accesses);
+            declared.add(module.map_or(transaction.module.as_str().into(), Owner::of), &accesses);
             declared
         });
-        Call { transaction, sender, module, args, declared }
+        Call { transaction, id, sender, module, args, declared }
     }
 
     fn run(&self, below: Below<'_>, call: &Call<'_>) -> Result<Ran, Fault> {
@@ -177,7 +203,7 @@ impl<'a> Rules<'a> {
                 Err(problem) => (kept, fee, Some(problem)),
             },
         };
-        Ok(Ran { writes, receipt: TxReceipt { id: call.transaction.id(), ok: error.is_none(), error, fee } })
+        Ok(Ran { writes, receipt: TxReceipt { id: call.id, ok: error.is_none(), error, fee } })
     }
 
     /// What stands whatever becomes of the call: the nonce, and the fee, if one was due and paid.
@@ -222,8 +248,9 @@ impl<'a> Rules<'a> {
             )));
         };
         let mut writes = kept.clone();
-        let mut state = Scratch::new(below, &mut writes, module.name(), call.declared.as_ref());
-        let outcome = module.execute(&self.context(transaction), &transaction.call, &call.args, &mut state);
+        let mut state = Scratch::new(below, &mut writes, Owner::of(module), call.declared.as_ref());
+        let outcome =
+            module.execute(&self.context(call.id, transaction), &transaction.call, &call.args, &mut state);
         // Whatever the module made of it: it has not seen what it asked for.
         if let Some(key) = state.undeclared() {
             return Ok(Err(Refusal::UndeclaredAccess { key: key.chars().take(80).collect() }.into()));

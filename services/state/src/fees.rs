@@ -6,11 +6,14 @@
 //! - A fee is taken before the call, and is kept whatever becomes of it. A sender who cannot pay, or does not want to pay so much, pays
 //!   nothing, and the call is not carried out; the nonce is used.
 //! - What is taken is put into the ledger's account of fees once, at the end of the block.
+//! - Where the genesis says after how many blocks, that account is then shared among the members who ordered the block (`term`). Where others
+//!   take over, those before them are given theirs first, before anything of the new ones' first block is carried out.
 
 use std::sync::Arc;
 
 use machine::module::{Access, Ledger, Module, ModuleState};
 use machine::{Fault, Read};
+use protocol::block::Block;
 use protocol::fees::{FeeRules, TRANSACTION_UNITS, due};
 use protocol::genesis::Genesis;
 use protocol::state::{Answer, FeesAnswer, LaneFee};
@@ -20,6 +23,7 @@ use protocol::{Amount, BlockIndex, Problem};
 use crate::groups::Declared;
 use crate::scratch::{Below, Layer, Scratch, current};
 use crate::tables::Head;
+use crate::term::Term;
 use crate::{Decided, Refusal};
 
 /// The keys of fees, as if they were a module's.
@@ -75,12 +79,28 @@ impl<'a> Fees<'a> {
         }
     }
 
-    /// What the end of a block writes: the fees that were taken, and the next base fee.
+    /// What the beginning of a block writes: the shares of the members before, where others take over with it.
+    pub(crate) fn open(
+        &self,
+        below: Below<'_>,
+        term: Option<&Term>,
+        writes: &mut Layer,
+    ) -> Result<(), Fault> {
+        match term.and_then(|term| term.before.as_ref()) {
+            Some(before) if self.rules.share_blocks.is_some() => {
+                self.ledger.share(before, &mut Scratch::new(below, writes, self.ledger.name(), None))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the end of a block writes: the fees that were taken, the members' shares if they are due, and the next base fee.
     pub(crate) fn close(
         &self,
         below: Below<'_>,
-        transactions: &[Transaction],
+        block: &Block,
         receipts: &[TxReceipt],
+        term: Option<&Term>,
     ) -> Result<Layer, Fault> {
         let mut writes = Layer::new();
         let taken = receipts
@@ -92,7 +112,11 @@ impl<'a> Fees<'a> {
             let mut accounts = Scratch::new(below, &mut writes, self.ledger.name(), None);
             self.ledger.collect(taken, &mut accounts)?;
         }
-        let next = self.rules.next_base(self.base, transactions.iter().map(Transaction::units).sum());
+        if let Some(term) = term.filter(|_| self.rules.is_share_due(block.header.index)) {
+            let mut accounts = Scratch::new(below, &mut writes, self.ledger.name(), None);
+            self.ledger.share(&term.members, &mut accounts)?;
+        }
+        let next = self.rules.next_base(self.base, block.transactions.iter().map(Transaction::units).sum());
         if next != self.base {
             Scratch::new(below, &mut writes, NAME, None).put(BASE, text(next));
         }

@@ -8,15 +8,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use machine::module::Access;
 
+use crate::scratch::Owner;
+
 /// What a transaction may touch: keys with the module's name, and whether each may be changed. Mostly a few; in order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Declared(Vec<(String, bool)>);
 
 impl Declared {
     /// A module's keys too.
-    pub(crate) fn add(&mut self, module: &str, accesses: &[Access]) {
+    pub(crate) fn add<'a>(&mut self, owner: impl Into<Owner<'a>>, accesses: &[Access]) {
+        let owner = owner.into();
         for access in accesses {
-            let key = format!("{module}/{}", access.key());
+            let key = owner.key(access.key());
             let may_write = matches!(access, Access::Write(_));
             match self.place(&key) {
                 Ok(place) => self.0[place].1 |= may_write,

@@ -20,12 +20,13 @@
 //!   from one record to the next.
 //!
 //! Keys are `MODULE/KEY`. `nonce/DID` holds the last nonce of each sender, inside the tree; `fees/base` the base fee, where the network
-//! has fees.
+//! has fees; `epoch/members` those who order blocks, where something depends on them and they are not the genesis's.
 //!
 //! Absent: the convergent contexts (a later issue); who attests a root, which Consensus knows.
 
 pub mod checkpoint;
 pub mod dataset;
+pub mod elected;
 mod execute;
 mod fees;
 mod generation;
@@ -39,6 +40,7 @@ mod record;
 mod reset;
 mod scratch;
 mod tables;
+mod term;
 mod tree;
 mod workers;
 

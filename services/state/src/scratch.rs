@@ -3,11 +3,14 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
-use machine::module::ModuleState;
+use machine::module::{Module, ModuleState};
 use machine::{Fault, Read};
 
 use crate::groups::Declared;
 use crate::tables::CURRENT;
+
+/// What apps keep begins so.
+const APPS: &str = "app/";
 
 /// Changes of keys: `None` removes one.
 pub(crate) type Layer = BTreeMap<String, Option<Vec<u8>>>;
@@ -35,13 +38,41 @@ pub(crate) fn current(view: &dyn Read, key: &str) -> Result<Option<Vec<u8>>, Fau
     Ok(CURRENT.get(view, &key.to_owned())?.map(|(value, _)| value.into()))
 }
 
+/// Whose keys are named without a name before them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner<'a> {
+    name: &'a str,
+    touches_apps: bool,
+}
+
+impl<'a> Owner<'a> {
+    pub(crate) fn of(module: &'a dyn Module) -> Self {
+        Self { name: module.name(), touches_apps: module.touches_apps() }
+    }
+
+    /// The key with its owner's name.
+    pub(crate) fn key(&self, key: &str) -> String {
+        if self.touches_apps && key.starts_with(APPS) {
+            key.to_owned()
+        } else {
+            format!("{}/{key}", self.name)
+        }
+    }
+}
+
+impl<'a> From<&'a str> for Owner<'a> {
+    fn from(name: &'a str) -> Self {
+        Self { name, touches_apps: false }
+    }
+}
+
 /// One module's view of the state.
 ///
 /// Of what is not declared nothing is shown and nothing is changed, whatever else runs meanwhile.
 pub(crate) struct Scratch<'a> {
     below: Below<'a>,
     writes: &'a mut Layer,
-    module: &'a str,
+    owner: Owner<'a>,
     declared: Option<&'a Declared>,
     undeclared: OnceCell<String>,
 }
@@ -51,10 +82,10 @@ impl<'a> Scratch<'a> {
     pub(crate) fn new(
         below: Below<'a>,
         writes: &'a mut Layer,
-        module: &'a str,
+        owner: impl Into<Owner<'a>>,
         declared: Option<&'a Declared>,
     ) -> Self {
-        Self { below, writes, module, declared, undeclared: OnceCell::new() }
+        Self { below, writes, owner: owner.into(), declared, undeclared: OnceCell::new() }
     }
 
     /// The first key that was touched and not declared.
@@ -64,7 +95,7 @@ impl<'a> Scratch<'a> {
 
     /// The key with the module's name, if it may be touched so.
     fn allowed(&self, key: &str, may: impl Fn(&Declared, &str) -> bool) -> Option<String> {
-        let key = format!("{}/{key}", self.module);
+        let key = self.owner.key(key);
         if self.declared.is_none_or(|declared| may(declared, &key)) {
             return Some(key);
         }

@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use protocol::block::Block;
 use protocol::fees::{FeeRules, TRANSACTION_UNITS};
 use protocol::genesis::{Allocation, Genesis};
+use protocol::members::MemberSet;
 use protocol::shared::Empty;
 use protocol::state::{Answer, Applied, ApplyRequest, FeesAnswer, ListKeys, Request};
 use protocol::transaction::{Intent, Lane, Transaction};
@@ -27,7 +28,8 @@ const BASE: u128 = 1_000;
 /// Cells 1 to 4 with so many atoms each; a block of two small transactions is about what leaves the base fee as it is.
 fn network(atoms: u128) -> Genesis {
     let allocation = |number| Allocation { cell: cell(number), amount: Amount(atoms) };
-    let fees = FeeRules { base_min: Amount(BASE), target_units: Some(2 * TRANSACTION_UNITS) };
+    let fees =
+        FeeRules { base_min: Amount(BASE), target_units: Some(2 * TRANSACTION_UNITS), share_blocks: None };
     Genesis { allocations: (1..5).map(allocation).collect(), fees: Some(fees), ..genesis() }
 }
 
@@ -235,6 +237,9 @@ impl Ledger for Hasty {
     }
     fn collect(&self, fees: Amount, state: &mut dyn ModuleState) -> Result<(), Fault> {
         state.put("fees", fees.0.to_string().into_bytes());
+        Ok(())
+    }
+    fn share(&self, _: &MemberSet, _: &mut dyn ModuleState) -> Result<(), Fault> {
         Ok(())
     }
 }

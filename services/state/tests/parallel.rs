@@ -161,8 +161,11 @@ fn initialised(machine: StateMachine) -> Bench<StateMachine> {
 
 /// A network of eight cells who have a few fees' worth each, if it has fees.
 fn network(modules: Vec<Arc<dyn Module>>, fees: bool) -> StateMachine {
-    let fees =
-        fees.then_some(FeeRules { base_min: Amount(ATOMS_PER_PRANA / 8_192), target_units: Some(9_000) });
+    let fees = fees.then_some(FeeRules {
+        base_min: Amount(ATOMS_PER_PRANA / 8_192),
+        target_units: Some(9_000),
+        share_blocks: Some(2),
+    });
     let allocation = |number| Allocation { cell: cell(number), amount: Amount::from_prana(3) };
     let allocations = (1..9).map(allocation).collect();
     StateMachine::new(Arc::new(Genesis { allocations, fees, ..genesis() }), RuleSets::first(modules))

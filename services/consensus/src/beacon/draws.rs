@@ -42,6 +42,8 @@ pub enum News {
         draw: u64,
         /// The value.
         value: Hash,
+        /// The round that fixed it.
+        fixed: Round,
     },
     /// A member has signed what it should not have.
     Bad {
@@ -301,7 +303,7 @@ impl Beacon {
         let Some(value) = draw.value.or_else(|| open.value(holders)) else { return Ok(None) };
         draw.value = Some(value);
         draw.open = None;
-        Ok(Some(News::Opened { draw: opening.draw, value }))
+        Ok(Some(News::Opened { draw: opening.draw, value, fixed: draw.round }))
     }
 
     /// Fixes the next draw if its time has come.

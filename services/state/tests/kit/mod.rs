@@ -82,8 +82,17 @@ impl Chain {
     }
 
     pub(crate) fn block(&mut self, transactions: Vec<Transaction>) -> Block {
+        self.block_with(transactions, |_| ())
+    }
+
+    /// A block whose header is changed before it is hashed.
+    pub(crate) fn block_with(
+        &mut self,
+        transactions: Vec<Transaction>,
+        change: impl FnOnce(&mut BlockHeader),
+    ) -> Block {
         let genesis = &self.1;
-        let header = BlockHeader {
+        let mut header = BlockHeader {
             genesis: genesis.hash(),
             index: BlockIndex(self.0.len() as u64),
             time_ms: 5,
@@ -95,6 +104,7 @@ impl Chain {
             round: self.0.len() as u64 + 1,
             beacon: None,
         };
+        change(&mut header);
         self.0.push(Block { header, transactions });
         self.0.last().expect("just pushed").clone()
     }
