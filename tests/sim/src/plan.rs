@@ -2,6 +2,7 @@
 //! off and who crashes when. Faults end with the safety phase; then all heals, and what was said has to be ordered.
 
 use crate::random::Random;
+use crate::world::Ask;
 
 /// When faults end, in microseconds.
 const HEALS_US: u64 = 5_000_000;
@@ -23,6 +24,8 @@ pub enum Lie {
     Flooding,
     /// It makes its events on its own alone, so that no round ends by them.
     Deaf,
+    /// It gives its word for roots that no block has come to.
+    WrongRoot,
 }
 
 /// Who does not reach whom, and when.
@@ -67,8 +70,12 @@ pub struct Jump {
 /// A seed's plan.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Members.
+    /// Members at the beginning.
     pub members: usize,
+    /// Rounds of an epoch at most, unless there is no such bound.
+    pub epoch_rounds: Option<u64>,
+    /// What is brought to members about members, and when.
+    pub changes: Vec<(usize, u64, Ask)>,
     /// Who lies, and how.
     pub lies: Vec<Option<Lie>>,
     /// Events that a member may make in a round.
@@ -106,6 +113,8 @@ impl Plan {
     pub fn calm(members: usize) -> Self {
         Self {
             members,
+            epoch_rounds: None,
+            changes: Vec::new(),
             lies: vec![None; members],
             events_a_round_max: 65_536,
             heals_us: 0,
@@ -140,6 +149,8 @@ impl Plan {
                 Lie::Forging,
                 Lie::Flooding,
                 Lie::Deaf,
+                Lie::WrongRoot,
+                Lie::WrongRoot,
             ]);
             lies[who] = Some(lie);
         }
@@ -149,6 +160,8 @@ impl Plan {
         let crashes = Self::some_crashes(random, &lies, faulty);
         Self {
             members,
+            epoch_rounds: random.pick(&[None, None, None, Some(16), Some(24)]),
+            changes: Vec::new(),
             lies,
             events_a_round_max: if is_flooded { 250 } else { 65_536 },
             heals_us: HEALS_US,
@@ -221,6 +234,11 @@ impl Plan {
             at_us: random.between(1_000_000, HEALS_US),
             by_us: random.between(0, 20_000_000) as i64 - 10_000_000,
         }
+    }
+
+    /// Cells, members or not.
+    pub fn cells(&self) -> usize {
+        self.lies.len()
     }
 
     /// Whether a member is honest, and its disk as well.
