@@ -42,11 +42,14 @@ struct Seen {
     epochs: usize,
     taken_over: u64,
     wrong_roots: usize,
+    joined: usize,
+    gone: usize,
 }
 
 impl Seen {
     fn of(world: &World) -> Self {
         let honest = || world.members.iter().filter(|member| member.is_honest());
+        let last = world.epochs.last_key_value().map_or(&[][..], |(_, epoch)| epoch.cells());
         Self {
             simulated: Duration::from_micros(world.plan.ends_us),
             events: world.made.len(),
@@ -63,6 +66,8 @@ impl Seen {
             blocks: honest().map(|member| member.blocks.len()).max().unwrap_or(0),
             epochs: world.epochs.len(),
             taken_over: honest().map(|member| member.taken_over).sum(),
+            joined: last.iter().filter(|cell| **cell >= world.plan.members).count(),
+            gone: (0..world.plan.members).filter(|cell| !last.contains(cell)).count(),
             wrong_roots: world.plan.lies.iter().filter(|lie| **lie == Some(Lie::WrongRoot)).count(),
         }
     }
@@ -84,6 +89,8 @@ impl Seen {
             blocks: self.blocks + other.blocks,
             epochs: self.epochs + other.epochs,
             taken_over: self.taken_over + other.taken_over,
+            joined: self.joined + other.joined,
+            gone: self.gone + other.gone,
             wrong_roots: self.wrong_roots + other.wrong_roots,
         }
     }

@@ -64,7 +64,10 @@ impl World {
         match at.consensus.ask(Request::Admit(AdmitRequest { transaction }), now, clock) {
             Ok(_) => {
                 self.submitted.insert(word, who);
-                at.admitted.push((at.consensus.length(), word));
+                // Another member may take in another one of the same sender with the same nonce.
+                if signer == who {
+                    at.admitted.push((at.consensus.length(), word));
+                }
             }
             Err(problem) => self.break_at(who, "validity", || format!("it takes nothing in: {problem}")),
         }

@@ -1,6 +1,8 @@
 //! What a seed has in store: how many members, who of them lies and how, what the network does to frames, who is cut
 //! off and who crashes when. Faults end with the safety phase; then all heals, and what was said has to be ordered.
 
+mod changes;
+
 use crate::random::Random;
 use crate::world::Ask;
 
@@ -158,10 +160,14 @@ impl Plan {
         let is_rough = random.chance(60);
         let rough = |random: &mut Random, most| if is_rough { random.between(0, most) } else { 0 };
         let crashes = Self::some_crashes(random, &lies, faulty);
+        let is_restored = crashes.iter().any(|crash| crash.lost > 0);
+        let (joiners, changes) = changes::some(random, &lies, faulty + usize::from(is_restored));
+        lies.resize(members + joiners, None);
+        let cells = lies.len();
         Self {
             members,
             epoch_rounds: random.pick(&[None, None, None, Some(16), Some(24)]),
-            changes: Vec::new(),
+            changes,
             lies,
             events_a_round_max: if is_flooded { 250 } else { 65_536 },
             heals_us: HEALS_US,
@@ -172,10 +178,10 @@ impl Plan {
             delay_us: random.between(300, 40_000),
             slow: if is_rough { (random.between(50_000, 5_000_000), random.between(0, 3)) } else { (1, 0) },
             sync_us_max: random.between(100, 5_000),
-            cuts: Self::some_cuts(random, members),
+            cuts: Self::some_cuts(random, cells),
             crashes,
-            clocks: (0..members).map(|_| random.between(0, 4_000_000)).collect(),
-            jumps: (0..random.below(3)).map(|_| Self::some_jump(random, members)).collect(),
+            clocks: (0..cells).map(|_| random.between(0, 4_000_000)).collect(),
+            jumps: (0..random.below(3)).map(|_| Self::some_jump(random, cells)).collect(),
             submit_us: random.between(30_000, 2_000_000),
         }
     }
