@@ -8,6 +8,7 @@
 //! [`invariants`], a file each. It is one epoch. A link loses, doubles, delays and turns round what is on it, and only an answer
 //! to what a process asked before it crashed does not come through: on a real link it cannot.
 
+mod agenda;
 mod cells;
 pub mod invariants;
 mod lies;

@@ -15,7 +15,7 @@ use crate::words::Word;
 
 /// How the members gossip.
 pub const GOSSIP: GossipSettings = GossipSettings {
-    pace: Pace { interval_us_min: 10_000, patience_us: 40_000 },
+    pace: Pace { interval_us_min: 20_000, patience_us: 60_000 },
     answer_us_max: 100_000,
     quiet_us_max: 150_000,
     silence_us_max: 500_000,

@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 
 use sim::{Lie, Plan, Random, World, invariants};
 
+/// As in our programs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Seeds, unless told.
 const SEEDS: u64 = 1_000;
 

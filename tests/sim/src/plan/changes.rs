@@ -17,7 +17,7 @@ pub(super) fn some(random: &mut Random, lies: &[Option<Lie>], faulty: usize) -> 
     let honest: Vec<usize> = (0..members).filter(|who| lies[*who].is_none()).collect();
     let first_us = random.between(100_000, HEALS_US - 2_000_000);
     let again_us = HEALS_US + random.between(100_000, 800_000);
-    let kinds = random.pick(&[0, 0, 0, 0, 1, 1, 2, 3, 4]);
+    let kinds = random.pick(&[0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4]);
     if kinds == 1 || kinds == 3 {
         let joiner = members;
         for at_us in [first_us, again_us] {

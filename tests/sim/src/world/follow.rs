@@ -25,6 +25,12 @@ const EARLY_MAX: usize = 64;
 impl World {
     /// Looks whether others have gone on, and goes after them.
     pub(super) fn follow(&mut self, who: usize, life: usize) {
+        let is_out = self.members[who].lives[life].part.is_none();
+        if is_out && !self.members[who].is_honest() {
+            // Whoever lies is rid of.
+            self.members[who].lives[life].looks_us = u64::MAX;
+            return;
+        }
         self.aim(who, life);
         if self.now_us < self.members[who].lives[life].looks_us {
             return;

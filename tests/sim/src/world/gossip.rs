@@ -282,7 +282,7 @@ impl World {
     pub(super) fn look(&mut self, who: usize, life: usize) {
         let member = &mut self.members[who];
         if let Some(part) = &member.lives[life].part
-            && self.comings.is_multiple_of(32)
+            && self.coming.count().is_multiple_of(32)
         {
             let status = part.gossip.status();
             let has_to_be = status.events.saturating_sub(part.taken_out) * EVENT_BYTES_MAX;

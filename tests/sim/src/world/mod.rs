@@ -30,6 +30,7 @@ use protocol::{BlockHash, StateRoot};
 pub(crate) use frames::Sent;
 pub use submit::Ask;
 
+use crate::agenda::Agenda;
 use crate::cells::{self, Epoch};
 use crate::member::Member;
 use crate::plan::{Lie, Plan};
@@ -93,8 +94,7 @@ pub struct World {
     pub(crate) words: Words,
     pub(crate) random: Random,
     pub(crate) now_us: u64,
-    coming: BTreeMap<(u64, u64), Coming>,
-    comings: u64,
+    coming: Agenda<Coming>,
 }
 
 impl World {
@@ -137,8 +137,7 @@ impl World {
             plan,
             random,
             now_us: 0,
-            coming: BTreeMap::new(),
-            comings: 0,
+            coming: Agenda::default(),
         };
         world.schedule();
         world
@@ -183,7 +182,7 @@ impl World {
             }
             self.settle(who);
         }
-        while let Some(((now, _), coming)) = self.coming.pop_first() {
+        while let Some((now, coming)) = self.coming.pop() {
             if now > self.plan.ends_us {
                 break;
             }
@@ -200,8 +199,7 @@ impl World {
     }
 
     fn later(&mut self, at_us: u64, coming: Coming) {
-        self.comings += 1;
-        self.coming.insert((at_us, self.comings), coming);
+        self.coming.put(at_us, coming);
     }
 
     /// Lets something happen; to whom.
