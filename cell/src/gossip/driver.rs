@@ -399,7 +399,8 @@ impl Driver {
             }
         }
         let is_done = is_ending && self.decided.is_empty() && !self.ordering;
-        let is_final = self.progress.finalised == self.progress.ordered;
+        // More may be final than was ordered here: blocks of the next epoch that were taken over.
+        let is_final = self.progress.finalised >= self.progress.ordered;
         if is_done && is_final && !self.recording && !self.changing {
             let (epoch, base) = (self.epoch + 1, self.progress.ordered);
             let members = self.host.next_epoch(epoch, base);
@@ -658,11 +659,12 @@ impl Driver {
             members: std::mem::replace(&mut self.members, members),
         };
         self.me = me;
-        for said in before.gossip.unordered_own() {
-            self.host.say_again(&said.payload);
-        }
+        // As they were said, since nonces have to rise: what no round has received is later than what one has that came too late.
         for payload in std::mem::take(&mut self.void) {
             self.host.say_again(&payload);
+        }
+        for said in before.gossip.unordered_own() {
+            self.host.say_again(&said.payload);
         }
         (self.epoch, self.base, self.round) = (epoch, base, 0);
         (self.last_round, self.changing) = (self.settings.epoch_rounds, false);

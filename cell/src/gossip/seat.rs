@@ -298,7 +298,13 @@ impl Host for Seat {
         let world = self.world();
         Box::pin(async move {
             tracing::debug!(epoch, base, "all blocks before the next epoch are final");
-            part::next_epoch(&*world?, epoch).await
+            let world = world?;
+            if world.bus.internal().consensus().epoch(Empty {}).await?.epoch >= epoch {
+                // Blocks of it were taken over, and the state is that after them: the part begins anew where Consensus stands.
+                let cause = format!("epoch {epoch} has begun here with blocks that were taken over");
+                return Err(Problem::new(ProblemKind::Conflict, "gossip.epoch_begun", cause));
+            }
+            part::next_epoch(&world, epoch).await
         })
     }
 

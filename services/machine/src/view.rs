@@ -224,6 +224,16 @@ impl Read for MemoryStore {
     }
 }
 
+impl Write for MemoryStore {
+    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.map.insert(key, value);
+    }
+
+    fn delete(&mut self, key: Vec<u8>) {
+        self.map.remove(&key);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

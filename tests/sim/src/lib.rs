@@ -8,16 +8,23 @@
 //! [`invariants`], a file each. It is one epoch. A link loses, doubles, delays and turns round what is on it, and only an answer
 //! to what a process asked before it crashed does not come through: on a real link it cannot.
 
+mod agenda;
+mod cells;
 pub mod invariants;
 mod lies;
+mod life;
 mod member;
 mod plan;
 mod random;
+mod service;
 mod signing;
+mod words;
 mod world;
 
+pub use cells::Epoch;
 pub use member::{GOSSIP, Member};
 pub use plan::{Crash, Cut, Jump, Lie, Plan};
 pub use random::Random;
 pub use signing::Digest;
-pub use world::{Made, World};
+pub use words::Word;
+pub use world::{Ask, Made, World};

@@ -284,10 +284,13 @@ impl Gossip {
         self.rolled_back.as_ref()
     }
 
-    /// Own events that carry something to be ordered and that no round has received: to be said again in the next epoch.
+    /// Own events that carry something to be ordered and that were not given out in their order, oldest first: to be said again in
+    /// the next epoch. Among them are those of rounds that are decided and wait for records.
     pub fn unordered_own(&self) -> Vec<Arc<Said>> {
-        let own = self.graph.unreceived_of(self.me).map(|place| self.kept.unordered(place));
-        own.filter(|said| said.orders).collect()
+        let waiting = self.ordered.iter().flat_map(|(_, ordered, _)| &ordered.events);
+        let waiting = waiting.map(|(said, _)| said).filter(|said| said.event.creator == self.me);
+        let open = self.graph.unreceived_of(self.me).map(|place| self.kept.unordered(place));
+        waiting.cloned().chain(open).filter(|said| said.orders).collect()
     }
 
     /// An event of the graph, in memory or in the journal.

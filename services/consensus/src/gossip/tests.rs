@@ -114,6 +114,23 @@ fn a_member_alone_starts_at_once() {
     assert_eq!(gossip.poll_frame().map(|(to, _)| to), None);
 }
 
+/// A round is decided that has received the first of them, and waits for the journal when the epoch ends.
+#[test]
+fn what_was_not_given_out_is_to_be_said_again() {
+    let mut gossip = gossip(0, 1);
+    gossip.begin(0);
+    let chain: Vec<_> =
+        (1..=6u8).map(|number| said(number, 0, number.checked_sub(2).map(|_| number - 1), &[], 1)).collect();
+    chain.iter().for_each(|event| gossip.say(Arc::clone(event), u64::from(event.event.id.0[0])));
+    assert!(gossip.graph().pending_round() > Round(1) && gossip.poll_ordered().is_none());
+    assert_eq!(gossip.unordered_own(), chain);
+    while let Some((number, _)) = gossip.poll_record() {
+        gossip.recorded(number, number);
+    }
+    let given_out = gossip.poll_ordered().expect("it is durable").events.len();
+    assert_eq!(gossip.unordered_own(), chain[given_out..]);
+}
+
 /// Its second event was sent, and then its disk was restored.
 #[test]
 fn who_hears_of_an_own_event_that_it_has_not_makes_none_any_more() {

@@ -4,9 +4,11 @@ mod agreement;
 mod bounded_memory;
 mod evidence;
 mod liveness;
+mod membership;
 mod no_self_equivocation;
 mod refusal;
 mod replay;
+mod same_root;
 mod start;
 mod validity;
 
@@ -19,9 +21,11 @@ pub type Broken = Option<String>;
 pub type Check = fn(&World) -> Broken;
 
 /// All of them, by name.
-pub const ALL: [(&str, Check); 9] = [
+pub const ALL: [(&str, Check); 11] = [
     ("agreement", agreement::check),
     ("validity", validity::check),
+    ("same root", same_root::check),
+    ("membership", membership::check),
     ("replay", replay::check),
     ("start", start::check),
     ("no self-equivocation", no_self_equivocation::check),

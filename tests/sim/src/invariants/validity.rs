@@ -1,4 +1,4 @@
-//! What is acknowledged and what is ordered was submitted, and is ordered once, as it was said.
+//! What is acknowledged and what is in final blocks was submitted, and is there once, as it was said.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ pub(super) fn check(world: &World) -> Broken {
         let mut seen = BTreeSet::new();
         let of = |word: &u64| world.submitted.contains_key(word);
         let wrong = member.words.iter().find(|(word, _)| !of(word) || !seen.insert(*word))?.0;
-        Some(format!("member {who} has ordered word {wrong} twice, or nobody has submitted it"))
+        Some(format!("member {who} has word {wrong} in final blocks twice, or nobody has submitted it"))
     });
     wrong.or_else(|| super::on_the_way(world, "validity"))
 }

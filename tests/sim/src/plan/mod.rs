@@ -1,7 +1,10 @@
 //! What a seed has in store: how many members, who of them lies and how, what the network does to frames, who is cut
 //! off and who crashes when. Faults end with the safety phase; then all heals, and what was said has to be ordered.
 
+mod changes;
+
 use crate::random::Random;
+use crate::world::Ask;
 
 /// When faults end, in microseconds.
 const HEALS_US: u64 = 5_000_000;
@@ -23,6 +26,8 @@ pub enum Lie {
     Flooding,
     /// It makes its events on its own alone, so that no round ends by them.
     Deaf,
+    /// It gives its word for roots that no block has come to.
+    WrongRoot,
 }
 
 /// Who does not reach whom, and when.
@@ -67,8 +72,12 @@ pub struct Jump {
 /// A seed's plan.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Members.
+    /// Members at the beginning.
     pub members: usize,
+    /// Rounds of an epoch at most, unless there is no such bound.
+    pub epoch_rounds: Option<u64>,
+    /// What is brought to members about members, and when.
+    pub changes: Vec<(usize, u64, Ask)>,
     /// Who lies, and how.
     pub lies: Vec<Option<Lie>>,
     /// Events that a member may make in a round.
@@ -106,6 +115,8 @@ impl Plan {
     pub fn calm(members: usize) -> Self {
         Self {
             members,
+            epoch_rounds: None,
+            changes: Vec::new(),
             lies: vec![None; members],
             events_a_round_max: 65_536,
             heals_us: 0,
@@ -140,6 +151,8 @@ impl Plan {
                 Lie::Forging,
                 Lie::Flooding,
                 Lie::Deaf,
+                Lie::WrongRoot,
+                Lie::WrongRoot,
             ]);
             lies[who] = Some(lie);
         }
@@ -147,8 +160,14 @@ impl Plan {
         let is_rough = random.chance(60);
         let rough = |random: &mut Random, most| if is_rough { random.between(0, most) } else { 0 };
         let crashes = Self::some_crashes(random, &lies, faulty);
+        let is_restored = crashes.iter().any(|crash| crash.lost > 0);
+        let (joiners, changes) = changes::some(random, &lies, faulty + usize::from(is_restored));
+        lies.resize(members + joiners, None);
+        let cells = lies.len();
         Self {
             members,
+            epoch_rounds: random.pick(&[None, None, None, Some(16), Some(24)]),
+            changes,
             lies,
             events_a_round_max: if is_flooded { 250 } else { 65_536 },
             heals_us: HEALS_US,
@@ -159,10 +178,10 @@ impl Plan {
             delay_us: random.between(300, 40_000),
             slow: if is_rough { (random.between(50_000, 5_000_000), random.between(0, 3)) } else { (1, 0) },
             sync_us_max: random.between(100, 5_000),
-            cuts: Self::some_cuts(random, members),
+            cuts: Self::some_cuts(random, cells),
             crashes,
-            clocks: (0..members).map(|_| random.between(0, 4_000_000)).collect(),
-            jumps: (0..random.below(3)).map(|_| Self::some_jump(random, members)).collect(),
+            clocks: (0..cells).map(|_| random.between(0, 4_000_000)).collect(),
+            jumps: (0..random.below(3)).map(|_| Self::some_jump(random, cells)).collect(),
             submit_us: random.between(30_000, 2_000_000),
         }
     }
@@ -221,6 +240,11 @@ impl Plan {
             at_us: random.between(1_000_000, HEALS_US),
             by_us: random.between(0, 20_000_000) as i64 - 10_000_000,
         }
+    }
+
+    /// Cells, members or not.
+    pub fn cells(&self) -> usize {
+        self.lies.len()
     }
 
     /// Whether a member is honest, and its disk as well.
