@@ -190,7 +190,7 @@ mod tests {
         let member = |(number, weight): (u32, &u64)| {
             let mut bytes = [0; 32];
             bytes[..4].copy_from_slice(&number.to_le_bytes());
-            Member { cell: CellId::from_bytes(bytes), weight: *weight }
+            Member::new(CellId::from_bytes(bytes), *weight)
         };
         MemberSet::new((0..).zip(weights).map(member).collect())
     }

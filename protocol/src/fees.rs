@@ -171,10 +171,8 @@ mod tests {
     }
 
     fn members(weights: &[u64]) -> MemberSet {
-        let member = |(number, weight): (usize, &u64)| Member {
-            cell: CellId::from_bytes([number as u8; 32]),
-            weight: *weight,
-        };
+        let member =
+            |(number, weight): (usize, &u64)| Member::new(CellId::from_bytes([number as u8; 32]), *weight);
         MemberSet::new(weights.iter().enumerate().map(member).collect())
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kit::*;
-use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
+use machine::module::{Change, Module, ModuleState, Outcome, RuleSets, TxContext};
 use machine::testing::Bench;
 use proptest::prelude::*;
 use protocol::beacon::Drawn;
@@ -29,7 +29,7 @@ use state::{InTurn, Job, StateMachine, Workers};
 const SERVE_BLOCKS: u64 = 8;
 
 fn equals(count: u8) -> MemberSet {
-    MemberSet::new((1..=count).map(|number| Member { cell: cell(number), weight: 1 }).collect())
+    MemberSet::new((1..=count).map(|number| Member::new(cell(number), 1)).collect())
 }
 
 fn network(members: &MemberSet, serve_blocks: u64, seats_max: Option<u64>) -> Genesis {
@@ -223,7 +223,8 @@ impl Net {
 
 fn begin(genesis: &Genesis, workers: Arc<dyn Workers>) -> Bench<StateMachine> {
     let modules: [Arc<dyn Module>; 3] = [Arc::new(Kv), Arc::new(Elected), Arc::new(Chosen)];
-    let machine = StateMachine { workers, ..StateMachine::new(Arc::new(genesis.clone()), Arc::new(modules)) };
+    let machine =
+        StateMachine { workers, ..StateMachine::new(Arc::new(genesis.clone()), RuleSets::first(modules)) };
     let mut bench = Bench::new(machine);
     bench.ask(Request::Initialise(Empty {})).expect("initialises");
     bench
@@ -404,7 +405,7 @@ fn less_than_a_quorum_of_words_that_hold_puts_nothing_down() {
 #[test]
 fn seats_count_and_not_heads() {
     let weights = [(1, 60), (2, 1), (3, 1), (4, 1)];
-    let member = |(number, weight): (u8, u64)| Member { cell: cell(number), weight };
+    let member = |(number, weight): (u8, u64)| Member::new(cell(number), weight);
     let members = MemberSet::new(weights.map(member).to_vec());
     let mut net = Net::new(&members, SERVE_BLOCKS, None);
     let call = net.drawn("chess");

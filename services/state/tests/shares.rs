@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kit::*;
 use machine::Machine;
-use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
+use machine::module::{Change, Module, ModuleState, Outcome, RuleSets, TxContext};
 use machine::testing::Bench;
 use market::prana::Prana;
 use proptest::prelude::*;
@@ -26,7 +26,7 @@ const SUPPLY: u128 = 4_000_000_000;
 
 /// Members by number and weight.
 fn set(weights: &[(u8, u64)]) -> MemberSet {
-    let member = |(number, weight): &(u8, u64)| Member { cell: cell(*number), weight: *weight };
+    let member = |(number, weight): &(u8, u64)| Member::new(cell(*number), *weight);
     MemberSet::new(weights.iter().map(member).collect())
 }
 
@@ -88,7 +88,7 @@ impl Workers for Threads {
 
 fn begin(genesis: &Genesis) -> (Bench<StateMachine>, Chain) {
     let modules: [Arc<dyn Module>; 2] = [Arc::new(Chosen), Arc::new(Prana)];
-    let mut bench = Bench::new(StateMachine::new(Arc::new(genesis.clone()), Arc::new(modules)));
+    let mut bench = Bench::new(StateMachine::new(Arc::new(genesis.clone()), RuleSets::first(modules)));
     bench.ask(Request::Initialise(Empty {})).expect("initialises");
     (bench, Chain::of(genesis))
 }
