@@ -160,7 +160,7 @@ impl Checker {
         events
             .into_iter()
             .map(|(id, event, contents)| {
-                self.host.heard(&event.payload);
+                self.host.heard(epoch, &event.payload);
                 as_said(id, event, contents, members).map(Arc::new)
             })
             .collect()

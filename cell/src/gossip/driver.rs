@@ -216,7 +216,7 @@ impl Driver {
         for (number, bytes) in (0u64..).zip(events) {
             let id = EventId(*bytes.event.id(&self.settings.genesis).as_bytes());
             let contents = self.host.look(&bytes, &self.members);
-            self.host.heard(&bytes.payload);
+            self.host.heard(self.epoch, &bytes.payload);
             let said = as_said(id, bytes, contents, &self.members)?;
             self.gossip.replay(Arc::new(said), number);
             if !self.gossip.graph().contains(&id) {

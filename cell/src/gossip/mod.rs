@@ -102,7 +102,7 @@ pub trait Host: Send + Sync + 'static {
     /// The same of an event that was checked before.
     fn look(&self, event: &EventBytes, members: &Members) -> Contents;
     /// An event came whose contents hold, its own included.
-    fn heard(&self, payload: &[u8]);
+    fn heard(&self, epoch: u64, payload: &[u8]);
     /// Signs as a member.
     fn sign(&self, text: &[u8]) -> protocol::signing::Signature;
     /// Whether what it signs is this cell's by the key that these members name for it.

@@ -1,5 +1,6 @@
 //! The cell as host of its gossip: its journal by the bus, its network, its key.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -52,17 +53,16 @@ pub async fn fill_pool(world: &World) -> Result<(), Problem> {
 pub(super) async fn enter_words(world: Arc<World>, seat: Arc<Seat>) {
     loop {
         seat.has_words.notified().await;
-        let attestations = std::mem::take(&mut *seat.words.lock().unwrap_or_else(PoisonError::into_inner));
-        if attestations.is_empty() {
-            continue;
-        }
-        let request = AttestedRequest { attestations };
-        let entered = patiently(|| {
-            let (bus, request) = (world.bus.internal(), request.clone());
-            Box::pin(async move { bus.consensus().attested(request).await })
-        });
-        if let Err(problem) = entered.await {
-            tracing::warn!(%problem, "members' words were not journaled; they come again with what is missing");
+        let words = std::mem::take(&mut *seat.words.lock().unwrap_or_else(PoisonError::into_inner));
+        for (epoch, attestations) in words {
+            let request = AttestedRequest { epoch, attestations };
+            let entered = patiently(|| {
+                let (bus, request) = (world.bus.internal(), request.clone());
+                Box::pin(async move { bus.consensus().attested(request).await })
+            });
+            if let Err(problem) = entered.await {
+                tracing::warn!(%problem, "members' words were not journaled; they come again with what is missing");
+            }
         }
     }
 }
@@ -125,7 +125,8 @@ fn contents(payload: &Payload, members: &Members) -> Contents {
 pub(super) struct Seat {
     /// Weak: the world holds the handle, and the driver the seat.
     world: Weak<World>,
-    words: Mutex<Vec<Attestation>>,
+    /// By the epoch in whose events they came.
+    words: Mutex<BTreeMap<u64, Vec<Attestation>>>,
     has_words: Notify,
     draws: Draws,
 }
@@ -192,14 +193,15 @@ impl Host for Seat {
         contents(&pool::read(&event.payload).unwrap_or_default(), members)
     }
 
-    fn heard(&self, payload: &[u8]) {
+    fn heard(&self, epoch: u64, payload: &[u8]) {
         let (Ok(world), Ok(payload)) = (self.world(), pool::read(payload)) else { return };
         self.draws.hear(&payload);
         let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
         let news = payload.attestations.into_iter().filter(|word| word.member != world.cell);
-        let before = words.len();
-        words.extend(news.take(WORDS_MAX.saturating_sub(before)));
-        if words.len() > before {
+        let room = WORDS_MAX.saturating_sub(words.values().map(Vec::len).sum());
+        let news: Vec<Attestation> = news.take(room).collect();
+        if !news.is_empty() {
+            words.entry(epoch).or_default().extend(news);
             self.has_words.notify_one();
         }
     }

@@ -236,6 +236,8 @@ words! {
 
     /// What other members say of blocks.
     pub struct AttestedRequest {
+        /// The epoch in whose events they came, and by whose members' keys they were checked.
+        pub epoch: u64,
         /// Their words; signatures checked.
         pub attestations: Vec<Attestation>,
     }

@@ -6,6 +6,8 @@
 //!   follows gives none: one that is no member, or that has not the key which the members name for it.
 //! - Members' words are kept from when they come, however early, for [`AHEAD_BLOCKS_MAX`] blocks ahead; a member's first
 //!   word for a block counts. This cell's own is kept with its result, and is no news when it comes back.
+//! - A word counts only if it was checked by the keys of the present members. One that came in an event of an epoch with another set can only be
+//!   for a block that is final, or a liar's.
 //! - The next block is final once members of more than two thirds of the weight gave their word for its hash and for the root
 //!   that came out here. If they did so for another root, this cell has diverged.
 //! - A cell that has fallen behind takes final blocks over with the words that made them final; it executes them as any other.
@@ -76,7 +78,13 @@ pub(crate) fn executed(machine: &ConsensusMachine, view: &dyn Read, asked: Execu
 
 pub(crate) fn attested(machine: &ConsensusMachine, view: &dyn Read, asked: AttestedRequest) -> Decided {
     let head = Head::read(view)?;
-    let attestations = news(machine, view, &head, asked.attestations, Heard::Said)?;
+    let AttestedRequest { epoch, attestations } = asked;
+    let is_of_present_set = epoch == head.epoch
+        || epochs::members_of(machine, view, epoch)? == epochs::members_of(machine, view, head.epoch)?;
+    if !is_of_present_set {
+        return answer(Answer::Attested(head.progress()));
+    }
+    let attestations = news(machine, view, &head, attestations, Heard::Said)?;
     if attestations.is_empty() || head.diverged.is_some() {
         return answer(Answer::Attested(head.progress()));
     }

@@ -2,9 +2,10 @@
 
 mod kit;
 
+use consensus::Record;
 use kit::{
-    Cell, bench_of, block_of, cell, code, epoch, execute, executed, four, hear, key, order_one, progress,
-    result, root, tx_on, word,
+    Cell, bench_of, block_of, cell, code, epoch, execute, executed, four, hear, hear_in, key, order_one,
+    progress, result, root, tx_on, word,
 };
 use machine::Fault;
 use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
@@ -17,7 +18,7 @@ use protocol::rules::RULES_KEY;
 use protocol::signing::Signature;
 use protocol::state::KeyProof;
 use protocol::transaction::{Intent, Transaction};
-use protocol::{BlockIndex, Hash, MemberKey};
+use protocol::{BlockIndex, Hash, MemberKey, codec};
 use serde_json::{Value, json};
 
 #[derive(Default)]
@@ -312,7 +313,7 @@ fn a_cell_that_only_follows_executes_and_gives_no_word() {
     assert_eq!(code(executed(&mut bench, result(&block, 1, true, 7))), "consensus.diverged");
 }
 
-/// A word for a block of the next epoch that came before this one was over was checked by the key before: it must not count.
+/// A word for a block of the next epoch that came in an event of this one was checked by the key before: it must not count.
 #[test]
 fn words_by_the_key_before_do_not_reach_into_the_next_epoch() {
     let ahead = {
@@ -326,6 +327,8 @@ fn words_by_the_key_before_do_not_reach_into_the_next_epoch() {
     hear(&mut bench, vec![word(&ahead, 3, 7)]);
     bench.take_effects();
     enter(&mut bench, 1, &rotated(3, 13), 0);
+    // Nor does one that comes now in an event of the epoch that is over.
+    hear_in(&mut bench, 0, vec![word(&ahead, 3, 7)]);
     let second = order_one(&mut bench, tx_on(&four(), 9, 2));
     assert_eq!(second, ahead, "the block that the word is for");
     execute(&mut bench, &second);
@@ -336,6 +339,30 @@ fn words_by_the_key_before_do_not_reach_into_the_next_epoch() {
     assert_eq!(block_of(&mut bench, 1).proof.check(&four().hash(), &rotated(3, 13)), Ok(root(7)));
     let (replayed, before) = bench.replay();
     assert_eq!(replayed, before);
+}
+
+/// Epochs that pass without a change have the same keys: words of one count in the other.
+#[test]
+fn words_of_an_epoch_with_the_same_members_count() {
+    let mut bench = after_rotation(3, 13);
+    let block = order_one(&mut bench, tx_on(&four(), 9, 2));
+    executed(&mut bench, ExecutedRequest { attestation: None, ..result(&block, 1, true, 7) })
+        .expect("executes");
+    hear_in(&mut bench, 2, vec![word(&block, 2, 7), word_by(&block, 3, 13), word(&block, 4, 7)]);
+    assert_eq!(progress(&mut bench), (2, 2, 2));
+}
+
+/// What was journaled before followers gave no word reads as ever.
+#[test]
+fn a_result_with_a_word_is_journaled_as_ever() {
+    let mut bench = bench_of(four());
+    let block = order_one(&mut bench, tx_on(&four(), 9, 1));
+    let ExecutedRequest { applied, attestation } = result(&block, 1, true, 7);
+    let word = attestation.clone().expect("a word");
+    let with = codec::encode(&Record::Executed { applied: applied.clone(), attestation });
+    assert_eq!(with, codec::encode(&(5u64, (&applied, &word))));
+    let without = codec::encode(&Record::Executed { applied: applied.clone(), attestation: None });
+    assert_eq!(without, codec::encode(&(5u64, (&applied,))));
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl Host for Seat {
         Contents { orders: !event.payload.is_empty(), changes: false }
     }
 
-    fn heard(&self, _: &[u8]) {}
+    fn heard(&self, _: u64, _: &[u8]) {}
 
     fn sign(&self, text: &[u8]) -> Signature {
         signing::sign(&self.key, text)

@@ -184,8 +184,14 @@ pub(crate) fn execute(bench: &mut Cell, block: &Block) -> Progress {
     executed(bench, result(block, 1, true, 7)).expect("executes")
 }
 
+/// Words that came in events of the present epoch.
 pub(crate) fn hear(bench: &mut Cell, attestations: Vec<Attestation>) -> Progress {
-    match bench.ask(Request::Attested(AttestedRequest { attestations })) {
+    let epoch = epoch(bench).epoch;
+    hear_in(bench, epoch, attestations)
+}
+
+pub(crate) fn hear_in(bench: &mut Cell, epoch: u64, attestations: Vec<Attestation>) -> Progress {
+    match bench.ask(Request::Attested(AttestedRequest { epoch, attestations })) {
         Ok(Answer::Attested(progress)) => progress,
         other => panic!("{other:?}"),
     }
