@@ -6,12 +6,14 @@ mod kit;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use consensus::ConsensusMachine;
 use kit::*;
 use machine::module::{Change, Module, ModuleState, Outcome, RuleSets, TxContext};
 use machine::testing::Bench;
 use proptest::prelude::*;
 use protocol::beacon::Drawn;
 use protocol::committee::{self, Seat, quorum, seats_needed};
+use protocol::consensus::{self as order_words, OrderedRound};
 use protocol::elected::{
     CallRecord, ElectedRules, Execution, Fallback, KeyRead, KeyWrite, Path, Value as Bytes, version,
 };
@@ -19,7 +21,7 @@ use protocol::genesis::{Genesis, Member};
 use protocol::members::MemberSet;
 use protocol::shared::Empty;
 use protocol::state::{Applied, Request};
-use protocol::transaction::Transaction;
+use protocol::transaction::{Intent, Transaction};
 use protocol::{BlockIndex, Hash, TxId};
 use serde_json::{Value, json};
 use state::elected::{Elected, KEPT_BLOCKS, WAITING_MAX};
@@ -611,6 +613,58 @@ fn a_network_that_does_not_elect_refuses_calls_and_is_as_it_ever_was() {
     assert_eq!(net.record(&id), None);
     let keys: Vec<_> = list(&mut net.benches[0], None).into_iter().map(|(key, _)| key).collect();
     assert!(keys.iter().all(|key| key.starts_with("nonce/") || key == "members/set"), "{keys:?}");
+}
+
+/// From the order to the state: what decided rounds have drawn, the blocks that tell it, and the committee.
+#[test]
+fn what_the_order_draws_is_what_the_state_elects_by() {
+    let genesis = network(&equals(4), SERVE_BLOCKS, None);
+    let mut state = begin(&genesis, Arc::new(InTurn));
+    let modules = Arc::clone(&state.machine.modules);
+    let mut order = Bench::new(ConsensusMachine { genesis: Arc::new(genesis.clone()), modules });
+    let sign = |nonce: u64| {
+        let args = json!({ "app": "chess", "call": "move", "args": {} });
+        let intent = Intent { module: "elected".into(), call: "request".into(), args, ..Intent::default() };
+        Transaction::sign(&key(50), genesis.hash(), &intent, nonce)
+    };
+    let round = |round: u64, transactions: Vec<Transaction>, drawn: Option<(u64, u64)>| OrderedRound {
+        round,
+        time_us: round,
+        transactions,
+        drawn: drawn.map(|(draw, fixed)| Drawn {
+            draw,
+            value: Hash::of(&draw.to_le_bytes()),
+            fixed: Some(fixed),
+        }),
+    };
+    let rounds = vec![
+        round(1, vec![sign(1)], None),
+        round(2, Vec::new(), Some((1, 1))),
+        round(3, vec![sign(2)], None),
+        round(4, Vec::new(), Some((2, 2))),
+        round(5, vec![sign(3)], None),
+    ];
+    let asked = order_words::Request::Order(order_words::OrderRequest { epoch: 0, rounds });
+    order.ask(asked).expect("orders");
+    let mut drawn = Vec::new();
+    for index in (0..3).map(BlockIndex) {
+        let block = match order.ask(order_words::Request::GetBlock(order_words::BlockRef { index })) {
+            Ok(order_words::Answer::GetBlock(answer)) => answer.proof.block,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(codes(&apply(&mut state, block)), ["ok"]);
+        let text = get(&mut state, &format!("elected/call/{}", sign(1).id()), None).expect("a call");
+        drawn.push(match serde_json::from_str::<CallRecord>(&text).expect("a record").path {
+            Path::Waits => None,
+            Path::Elected { drawn, .. } => Some((drawn.draw, drawn.fixed)),
+            other => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(
+        drawn,
+        [None, None, Some((2, Some(2)))],
+        "the first value that a round after the call's has fixed"
+    );
 }
 
 /// When a value was written is known to those alone who were there; a version is known to all.
