@@ -20,6 +20,11 @@ impl World {
     /// Something that no honest member would send, made of what it sends.
     pub(crate) fn forge(&mut self, who: usize, epoch: &Epoch, frame: &Sent) -> Sent {
         let events = match frame {
+            Sent::Events { epoch, events } if self.random.chance(20) => {
+                // What it signed for one epoch, in another one.
+                let epoch = if self.random.chance(50) { epoch + 1 } else { epoch.saturating_sub(1) };
+                return Sent::Events { epoch, events: events.clone() };
+            }
             Sent::Events { events, .. } | Sent::Answer { events, .. } => events,
             Sent::Ask { epoch, .. } if self.random.chance(50) => {
                 return Sent::Ask { epoch: *epoch, tips: vec![EventId([7; 32]); 50] };

@@ -140,6 +140,7 @@ fn all_invariants_hold_for_all_seeds() {
         assert!(seen.read_back > 1_000, "what has left memory is sent: {seen:?}");
         assert!(seen.blocks > 8_000 && seen.wrong_roots > 100, "blocks become final, lies or not: {seen:?}");
         assert!(seen.epochs > 1_300 && seen.taken_over > 500, "epochs end, and some catch up: {seen:?}");
+        assert!(seen.joined > 100 && seen.gone > 200, "members come and go: {seen:?}");
     }
 }
 

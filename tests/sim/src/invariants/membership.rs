@@ -1,5 +1,5 @@
-//! Every honest cell has the same members for the same epoch, from the same block on; who is no member signs nothing in it, and
-//! no word of a stranger makes a block final. Of whoever a sound member has found to have forked, the last epoch has none.
+//! Every honest cell has the same members for the same epoch, from the same block on, and begins it when all blocks before are final
+//! there; who is no member signs nothing in it, and no word of a stranger makes a block final. Of whoever a sound member has found to have forked, the last epoch has none.
 
 use super::Broken;
 use crate::world::World;

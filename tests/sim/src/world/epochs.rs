@@ -70,6 +70,13 @@ impl World {
             at.part = Some(before);
             return;
         }
+        let finals = self.members[who].blocks.len() as u64;
+        if finals < epoch.base {
+            let (number, base) = (epoch.number, epoch.base);
+            self.break_at(who, "membership", || {
+                format!("it begins epoch {number} with {finals} final blocks of the {base} before it")
+            });
+        }
         self.note_epoch(who, &epoch);
         let next = lives::part(who, &self.plan, Arc::clone(&epoch), self.genesis.epoch_rounds(), clock);
         let is_next = epoch.number == before.epoch.number + 1;

@@ -100,7 +100,7 @@ impl World {
         let came = events.len();
         events.retain(|said| is_signed(&part.epoch, said));
         member.unsigned += (came - events.len()) as u64;
-        for said in &events {
+        for said in events.iter().filter(|said| !said.payload.is_empty()) {
             let creator = part.epoch.cell(said.event.creator);
             let is_new = creator != Some(to) && !part.gossip.graph().contains(&said.event.id);
             if is_new {
