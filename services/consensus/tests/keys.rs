@@ -46,7 +46,16 @@ fn keys() -> Keys {
 /// A call in a block of an epoch.
 fn call(keys: &mut Keys, epoch: u64, sender: u8, call: &str, args: Value) -> Outcome {
     let (genesis, sender, index) = (four().hash(), cell(sender), BlockIndex(0));
-    let context = TxContext { genesis, sender, time_ms: 1, index, epoch };
+    let context = TxContext {
+        genesis,
+        id: protocol::TxId::ZERO,
+        sender,
+        time_ms: 1,
+        index,
+        epoch,
+        round: 1,
+        members: protocol::Hash::ZERO,
+    };
     let before = keys.0.clone();
     let outcome = consensus::members::Members.execute(&context, call, &args, keys).expect("no fault");
     if outcome.is_err() {

@@ -19,7 +19,7 @@ use protocol::rules::{Activated, RULES_KEY, version_in};
 use protocol::shared::Empty;
 use protocol::state::KeyProof;
 use protocol::transaction::{Intent, Transaction};
-use protocol::{BlockIndex, Problem, codec};
+use protocol::{BlockIndex, Problem, TxId, codec};
 use serde_json::{Value, json};
 
 #[derive(Default)]
@@ -48,7 +48,16 @@ impl Keys {
     /// A call in a block of an epoch.
     fn call(&mut self, epoch: u64, sender: u8, call: &str, args: Value) -> Outcome {
         let (genesis, sender, index) = (four().hash(), cell(sender), BlockIndex(0));
-        let context = TxContext { genesis, sender, time_ms: 1, index, epoch };
+        let context = TxContext {
+            genesis,
+            id: TxId::ZERO,
+            sender,
+            time_ms: 1,
+            index,
+            epoch,
+            round: 1,
+            members: protocol::Hash::ZERO,
+        };
         let before = self.0.clone();
         let outcome = Members.execute(&context, call, &args, self).expect("no fault");
         let change = Change {

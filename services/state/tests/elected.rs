@@ -620,8 +620,8 @@ fn a_network_that_does_not_elect_refuses_calls_and_is_as_it_ever_was() {
 fn what_the_order_draws_is_what_the_state_elects_by() {
     let genesis = network(&equals(4), SERVE_BLOCKS, None);
     let mut state = begin(&genesis, Arc::new(InTurn));
-    let modules = Arc::clone(&state.machine.modules);
-    let mut order = Bench::new(ConsensusMachine { genesis: Arc::new(genesis.clone()), modules });
+    let rules = state.machine.rules.clone();
+    let mut order = Bench::new(ConsensusMachine { genesis: Arc::new(genesis.clone()), rules });
     let sign = |nonce: u64| {
         let args = json!({ "app": "chess", "call": "move", "args": {} });
         let intent = Intent { module: "elected".into(), call: "request".into(), args, ..Intent::default() };

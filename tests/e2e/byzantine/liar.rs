@@ -149,7 +149,11 @@ impl Host for Liar {
         }
     }
 
-    fn heard(&self, _: &[u8]) {}
+    fn heard(&self, _: u64, _: &[u8]) {}
+
+    fn signs_in(&self, members: &Members) -> bool {
+        members.contains(&self.cell)
+    }
 
     fn sign(&self, text: &[u8]) -> Signature {
         signing::sign(&self.key, text)

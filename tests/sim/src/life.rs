@@ -117,8 +117,8 @@ pub(crate) struct Life {
     /// Blocks to execute, and the one that is executed.
     pub(crate) blocks: VecDeque<Arc<Block>>,
     pub(crate) applying: Option<(usize, Arc<Block>, Applied)>,
-    /// Others' words for blocks, and those that are being journaled.
-    pub(crate) heard: Vec<Attestation>,
+    /// Others' words for blocks, by the epoch that they were heard in, and those that are being journaled.
+    pub(crate) heard: BTreeMap<u64, Vec<Attestation>>,
     pub(crate) hearing: usize,
     /// What was taken in, and waits for the journal.
     pub(crate) admitted: Vec<(usize, Word)>,
@@ -143,7 +143,7 @@ impl Life {
             previous: None,
             blocks: VecDeque::new(),
             applying: None,
-            heard: Vec::new(),
+            heard: BTreeMap::new(),
             hearing: 0,
             admitted: Vec::new(),
             entering: None,

@@ -54,7 +54,7 @@ impl World {
         let at = &mut self.members[who].lives[life];
         if let Some((_, block, applied)) = at.applying.take_if(|(needs, ..)| at.state.is_durable(*needs)) {
             let attestation = Attestation::sign(cells::key(who), &block.header, applied.root);
-            let asked = ExecutedRequest { applied, attestation };
+            let asked = ExecutedRequest { applied, attestation: Some(attestation) };
             if let Err(problem) = at.consensus.ask(Request::Executed(asked), now, clock) {
                 self.break_at(who, "same root", || problem.to_string());
             }
@@ -78,11 +78,13 @@ impl World {
         if at.heard.is_empty() || !at.consensus.is_durable(at.hearing) {
             return;
         }
-        let attestations = std::mem::take(&mut at.heard);
-        let asked = AttestedRequest { attestations };
-        match at.consensus.ask(Request::Attested(asked), now, clock) {
-            Ok(Answer::Attested(_)) => at.hearing = at.consensus.length(),
-            other => self.break_at(who, "same root", || format!("words are not taken: {other:?}")),
+        for (epoch, attestations) in std::mem::take(&mut at.heard) {
+            let at = &mut self.members[who].lives[life];
+            let asked = AttestedRequest { epoch, attestations };
+            match at.consensus.ask(Request::Attested(asked), now, clock) {
+                Ok(Answer::Attested(_)) => at.hearing = at.consensus.length(),
+                other => self.break_at(who, "same root", || format!("words are not taken: {other:?}")),
+            }
         }
     }
 

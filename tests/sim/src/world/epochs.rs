@@ -5,6 +5,7 @@ use std::sync::Arc;
 use protocol::BlockIndex;
 use protocol::consensus::{EnterRequest, Request};
 use protocol::members::{MemberSet, SET_KEY};
+use protocol::rules::RULES_KEY;
 use protocol::state::{Answer as StateAnswer, GetRequest, Request as StateRequest};
 
 use super::{World, lives};
@@ -47,7 +48,12 @@ impl World {
         let named = named.and_then(|value| MemberSet::from_state(&value).ok());
         let Some(members) = named else { return false };
         if members != before.members {
-            let asked = EnterRequest { epoch: target.epoch, members: members.clone(), proof };
+            let rules = GetRequest { key: RULES_KEY.to_owned(), at: block };
+            let Ok(StateAnswer::ProveKey(rules)) = at.state.ask(StateRequest::ProveKey(rules), now, clock)
+            else {
+                return false;
+            };
+            let asked = EnterRequest { epoch: target.epoch, members: members.clone(), proof, rules };
             if at.consensus.ask(Request::Enter(asked), now, clock).is_err() {
                 return false;
             }

@@ -106,7 +106,7 @@ impl World {
             if is_new {
                 let finalised = at.progress.finalised;
                 let open = words.attestations(&said.payload).filter(|word| word.index.0 >= finalised);
-                at.heard.extend(open.cloned());
+                at.heard.entry(part.epoch.number).or_default().extend(open.cloned());
             }
         }
         events

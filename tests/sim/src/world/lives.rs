@@ -6,7 +6,7 @@ use std::sync::Arc;
 use consensus::gossip::{Gossip, Said};
 use consensus::hashgraph::{EventId, Hashgraph, Settings};
 use consensus::{ConsensusMachine, Record};
-use machine::module::Module;
+use machine::module::RuleSets;
 use protocol::consensus::{Answer, EpochView, Request};
 use protocol::genesis::Genesis;
 use protocol::shared::{Empty, ListRequest};
@@ -20,9 +20,9 @@ use crate::plan::Plan;
 use crate::words::numbers;
 
 /// A process before its first start.
-pub(super) fn life(genesis: &Arc<Genesis>, modules: &Arc<[Arc<dyn Module>]>) -> Life {
-    let consensus = ConsensusMachine { genesis: Arc::clone(genesis), modules: Arc::clone(modules) };
-    Life::new(consensus, StateMachine::new(Arc::clone(genesis), Arc::clone(modules)))
+pub(super) fn life(genesis: &Arc<Genesis>, rules: &RuleSets) -> Life {
+    let consensus = ConsensusMachine { genesis: Arc::clone(genesis), rules: rules.clone() };
+    Life::new(consensus, StateMachine::new(Arc::clone(genesis), rules.clone()))
 }
 
 /// A part in an epoch in which nothing is known yet.
@@ -84,7 +84,10 @@ impl World {
             self.note_epoch(who, &epoch);
             for (number, event) in (0..).zip(self.read_events(who, life, &view)) {
                 let at = &mut self.members[who].lives[life];
-                at.heard.extend(self.words.attestations(&event.payload).cloned());
+                at.heard
+                    .entry(epoch.number)
+                    .or_default()
+                    .extend(self.words.attestations(&event.payload).cloned());
                 part.gossip.replay(event, number);
             }
             part.gossip.begin(clock);

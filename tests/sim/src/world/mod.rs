@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use consensus::gossip::Said;
 use consensus::hashgraph::EventId;
-use machine::module::Module;
+use machine::module::{Module, RuleSets};
 use protocol::genesis::Genesis;
 use protocol::{BlockHash, StateRoot};
 
@@ -114,12 +114,12 @@ impl World {
             ..Genesis::of_equals("sim", 1, &founders)
         };
         let genesis = Arc::new(genesis);
-        let modules: Arc<[Arc<dyn Module>]> =
-            Arc::new([Arc::new(state::kv::Kv), Arc::new(consensus::members::Members)]);
+        let modules: [Arc<dyn Module>; 2] = [Arc::new(state::kv::Kv), Arc::new(consensus::members::Members)];
+        let rules = RuleSets::first(modules);
         let cells = plan.cells();
         let mut world = Self {
             members: (0..cells)
-                .map(|index| Member::new(index, &plan, || lives::life(&genesis, &modules)))
+                .map(|index| Member::new(index, &plan, || lives::life(&genesis, &rules)))
                 .collect(),
             submitted: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
