@@ -38,11 +38,12 @@ impl World {
         }
     }
 
-    /// What is taken in and durable is promised; but not by a disk that was restored, whose nonces may have been used.
+    /// What is taken in and durable is promised; but not where nonces may have been used that nobody here knows of: by a disk that was
+    /// restored, and by who has asked to join through others.
     fn acknowledge(&mut self, who: usize, life: usize) {
-        let Self { members, acknowledged, .. } = self;
+        let Self { members, acknowledged, plan, .. } = self;
         let member = &mut members[who];
-        let promises = member.is_honest() && !member.was_restored;
+        let promises = member.is_honest() && !member.was_restored && who < plan.members;
         let at = &mut member.lives[life];
         let durable = at.admitted.extract_if(.., |(needs, _)| at.consensus.is_durable(*needs));
         acknowledged.extend(durable.filter(|_| promises).map(|(_, word)| word));
