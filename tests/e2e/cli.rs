@@ -58,6 +58,9 @@ const RUNNING: &[&[&str]] = &[
     &["state", "history", "kv/a"],
     &["state", "root"],
     &["state", "root", "--at", "0"],
+    &["state", "datasets", "--author", "bob", "--prove"],
+    &["data", "list"],
+    &["tx", "fees"],
     &["block", "show", "0"],
     &["block", "list"],
     &["consensus"],
@@ -128,6 +131,9 @@ fn a_journals_proof_is_checked_anywhere() {
 /// One wrong input for each group of commands: exit code and the code's room.
 const WRONG: &[(&[&str], i32, &str)] = &[
     (&["peers", "add", "nonsense"], 1, "network.bad_address"),
+    (&["data", "add", "/no/such/file"], 1, "cli.unreadable"),
+    (&["data", "get", "short"], 1, ""),
+    (&["tx", "submit-all", "/no/such/file"], 1, "cli.unreadable"),
     (&["peers", "remove", "nobody"], 1, "identity.unknown_contact"),
     (&["call", "state.get", r#"{"key":"x"}"#], 1, "state.bad_key"),
     (&["call", "state.get", "{"], 1, "cli.bad_json"),
@@ -320,4 +326,28 @@ fn a_test_network_has_fixed_distinct_ports_and_stops_as_one() {
     kit::until("it has stopped", || up.try_wait().expect("ours").is_some());
     let status = cell(&["status", "--dir", &format!("{net}/cell-2")]);
     assert_eq!(status.status.code(), Some(3), "its cells have stopped with it");
+}
+
+#[test]
+fn a_network_for_several_hosts_names_each_of_them() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let nobody = Cell::adopt(&dir.path().join("net"));
+    let hosts = ["--host", "a.example", "--host", "10.0.0.2"];
+    let init = ["testnet", "init", "--cells", "2", "--base-port", "7500"];
+    assert_eq!(nobody.refused(&[&init, &hosts[..2]].concat()).1, "testnet.bad_hosts");
+    assert_eq!(
+        nobody.refused(&[&init, &["--host", "a b", "--host", "c"][..]].concat()).1,
+        "testnet.bad_hosts"
+    );
+    let made = nobody.ok(&[&init, &hosts[..]].concat());
+    assert_eq!(made["items"][1]["peer_port"], 7501, "the same ports on each machine");
+    let mut second = Cell::adopt(&dir.path().join("net").join("cell-1"));
+    let listens = second.ok(&["config", "get", "network.listen"])["value"][0].clone();
+    assert_eq!(listens, "/ip4/0.0.0.0/tcp/7501");
+    // Here it listens elsewhere; what counts is where it looks for the other.
+    second.ok(&["config", "set", "http.port", "0"]);
+    second.ok(&["config", "set", "network.listen", r#"["/ip4/127.0.0.1/tcp/0"]"#]);
+    second.start();
+    let contacts = second.ok(&["identity", "contacts"]);
+    assert!(contacts.to_string().contains("/dns4/a.example/tcp/7501/p2p/"), "{contacts}");
 }

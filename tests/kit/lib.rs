@@ -317,10 +317,20 @@ pub fn pair(dir: &Path) -> (Cell, Cell) {
 ///
 /// If they cannot be made.
 pub fn network(dir: &Path, cells: u16) -> Vec<Cell> {
+    network_with(dir, cells, &[])
+}
+
+/// The same, with more arguments of `cell testnet init`.
+///
+/// # Panics
+///
+/// If they cannot be made.
+pub fn network_with(dir: &Path, cells: u16, more: &[&str]) -> Vec<Cell> {
     let port = free_ports(cells * 10).to_string();
     let init =
         ["testnet", "init", "--cells", &cells.to_string(), "--base-port", &port, "--output", "json", "--dir"];
-    let output = Command::new(program()).args(init).arg(dir).output().expect("the program runs");
+    let init = Command::new(program()).args(init).arg(dir).args(more).output();
+    let output = init.expect("the program runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     (0..cells).map(|number| Cell::adopt(&dir.join(format!("cell-{number}")))).collect()
 }

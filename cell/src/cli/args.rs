@@ -166,6 +166,9 @@ pub(super) struct Init {
     /// Where peers are listened for; 7401 unless told, 0 for any free port at each start
     #[arg(long, value_name = "P")]
     pub(super) peer_port: Option<u16>,
+    /// Listen for peers on every address of the machine; on loopback alone unless told
+    #[arg(long)]
+    pub(super) listen_everywhere: bool,
     /// Journals to encrypt, with a key of the cell's key; all for all of them
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub(super) encrypt: Vec<String>,
@@ -181,6 +184,15 @@ pub(super) enum Testnet {
         /// HTTP of cell i listens on base + 10 i, peers on base + 10 i + 1
         #[arg(long, default_value_t = 7500)]
         base_port: u16,
+        /// The machine that cell i is to run on, a name or an IPv4 address: once for each cell. Its folder is taken there; ports are the same on all
+        #[arg(long = "host", value_name = "HOST")]
+        hosts: Vec<String>,
+        /// What a transaction pays a unit (a byte, and 4096 for the rest) at least, in PRANA; nothing unless told
+        #[arg(long, value_name = "AMOUNT")]
+        fee_base: Option<String>,
+        /// Blocks after which what was paid is shared among the members; it is kept unless told
+        #[arg(long, value_name = "BLOCKS", requires = "fee_base")]
+        fee_share_blocks: Option<u64>,
     },
     /// Run the cells of NET as processes until Ctrl-C
     Up,

@@ -23,6 +23,7 @@ pub(super) fn init(context: &Context, init: Init) -> Result<ExitCode, Problem> {
         genesis: init.network.as_deref().map(read_genesis).transpose()?,
         http_port: init.http_port,
         peer_port: init.peer_port,
+        listen_everywhere: init.listen_everywhere,
         passphrase: context.passphrase()?,
         encrypt: services(&init.encrypt)?,
         seed: None,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use protocol::fees::FeeRules;
 use protocol::genesis::Genesis;
 use protocol::identity::AddContactRequest;
 use protocol::message::MessageType;
@@ -37,27 +38,55 @@ const EXEC: [&str; 3] = ["state.get", "market.balance", "nucleus.status"];
 
 pub(super) fn run(context: &Context, command: Testnet) -> Result<ExitCode, Problem> {
     match command {
-        Testnet::Init { cells, base_port } => init(context, cells, base_port),
+        Testnet::Init { cells, base_port, hosts, fee_base, fee_share_blocks } => {
+            let fees = match fee_base {
+                Some(base) => Some(FeeRules {
+                    base_min: base.parse()?,
+                    target_units: None,
+                    share_blocks: fee_share_blocks,
+                }),
+                None => None,
+            };
+            init(context, cells, base_port, &hosts, fees)
+        }
         Testnet::Up => up(context),
     }
 }
 
-fn init(context: &Context, cells: u16, base_port: u16) -> Result<ExitCode, Problem> {
+fn init(
+    context: &Context,
+    cells: u16,
+    base_port: u16,
+    hosts: &[String],
+    fees: Option<FeeRules>,
+) -> Result<ExitCode, Problem> {
     if cells == 0 || cells > CELLS_MAX || base_port.checked_add(cells * PORT_STEP).is_none() {
         let cause = format!("a local network has 1 to {CELLS_MAX} cells, and ports below 65536");
         return Err(
             Problem::new(ProblemKind::Invalid, "testnet.bad_size", cause).hint("--cells 4 --base-port 7500")
         );
     }
+    if !hosts.is_empty() && hosts.len() != usize::from(cells) {
+        let cause = format!("{} hosts were named for {cells} cells", hosts.len());
+        return Err(Problem::new(ProblemKind::Invalid, "testnet.bad_hosts", cause)
+            .hint("name one for each cell: --host a.example --host b.example …"));
+    }
+    let hosts: Vec<String> = hosts.iter().map(|host| host_address(host)).collect::<Result<_, _>>()?;
     let seeds = (0..cells).map(|_| keys::new_seed()).collect::<Result<Vec<_>, _>>()?;
     let members: Vec<CellId> = seeds.iter().map(|seed| Keyring::from_seed(seed).cell()).collect();
     // One network of all of them.
-    let genesis =
-        Genesis { beacon_rounds: Some(BEACON_ROUNDS), ..Genesis::of_equals("testnet", now_ms(), &members) };
+    let genesis = Genesis {
+        beacon_rounds: Some(BEACON_ROUNDS),
+        fees,
+        ..Genesis::of_equals("testnet", now_ms(), &members)
+    };
+    genesis.check()?;
     let mut made: Vec<(PathBuf, CellId, u16)> = Vec::new();
     for (number, seed) in (0..cells).zip(seeds) {
         let dir = context.dir.join(format!("cell-{number}"));
-        let (http, peer) = (base_port + number * PORT_STEP, base_port + number * PORT_STEP + 1);
+        // On machines of their own all have the same ports.
+        let step = if hosts.is_empty() { number * PORT_STEP } else { 0 };
+        let (http, peer) = (base_port + step, base_port + step + 1);
         let options = InitOptions {
             dir: dir.clone(),
             name: Some(format!("cell-{number}")),
@@ -65,6 +94,7 @@ fn init(context: &Context, cells: u16, base_port: u16) -> Result<ExitCode, Probl
             peer_port: Some(peer),
             genesis: Some(genesis.clone()),
             seed: Some(seed),
+            listen_everywhere: !hosts.is_empty(),
             ..InitOptions::default()
         };
         made.push((dir, folder::init(options)?.cell, peer));
@@ -74,7 +104,9 @@ fn init(context: &Context, cells: u16, base_port: u16) -> Result<ExitCode, Probl
         let contacts = others.map(|(number, (_, cell, peer))| AddContactRequest {
             cell: *cell,
             name: Some(format!("cell-{number}")),
-            addresses: settings::listen_on(*peer)
+            addresses: hosts
+                .get(number)
+                .map_or_else(|| settings::listen_on(*peer), |host| settings::addresses(host, *peer))
                 .into_iter()
                 .map(|address| format!("{address}/p2p/{}", peer_id_of(cell)))
                 .collect(),
@@ -93,6 +125,22 @@ fn init(context: &Context, cells: u16, base_port: u16) -> Result<ExitCode, Probl
         })
         .collect();
     context.output.value(&json!({ "items": items, "next": null }))
+}
+
+/// A host as the beginning of a multiaddress.
+fn host_address(host: &str) -> Result<String, Problem> {
+    if host.parse::<std::net::Ipv4Addr>().is_ok() {
+        return Ok(format!("/ip4/{host}"));
+    }
+    let is_name = !host.is_empty()
+        && host.len() <= 253
+        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+    if is_name {
+        return Ok(format!("/dns4/{host}"));
+    }
+    let shown: String = host.chars().take(80).collect();
+    Err(Problem::new(ProblemKind::Invalid, "testnet.bad_hosts", format!("{shown:?} is no host"))
+        .hint("a name such as cell-0.example, or an IPv4 address"))
 }
 
 struct Running {

@@ -45,6 +45,8 @@ pub struct InitOptions {
     pub http_port: Option<u16>,
     /// Where peers are listened for; [`settings::PEER_PORT`] unless told, 0 for any free port.
     pub peer_port: Option<u16>,
+    /// Whether peers are listened for on every address of the machine; on loopback alone unless told.
+    pub listen_everywhere: bool,
     /// Guards the key.
     pub passphrase: Option<String>,
     /// The services whose journals are encrypted.
@@ -111,7 +113,11 @@ pub fn init(options: InitOptions) -> Result<InitReport, Problem> {
     settings.cell.name.clone_from(&name);
     settings.http.port = options.http_port.unwrap_or(settings::HTTP_PORT);
     let peer_port = options.peer_port.unwrap_or(settings::PEER_PORT);
-    settings.network.listen = settings::listen_on(peer_port);
+    settings.network.listen = if options.listen_everywhere {
+        settings::addresses("/ip4/0.0.0.0", peer_port)
+    } else {
+        settings::listen_on(peer_port)
+    };
     let parent = dir.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(parent).map_err(|error| unwritable(parent, &error))?;
     let draft = parent.join(format!(".cell-init-{}-{}", std::process::id(), now_ms()));

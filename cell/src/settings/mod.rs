@@ -277,13 +277,18 @@ impl Default for Log {
     }
 }
 
-/// Where peers are listened for on a port: TCP, QUIC, and WebSocket on the next port.
+/// Where peers are listened for on a port of this machine: TCP, QUIC, and WebSocket on the next port.
 pub fn listen_on(port: u16) -> Vec<String> {
+    addresses("/ip4/127.0.0.1", port)
+}
+
+/// The same, of a host: `/ip4/…`, `/ip6/…` or `/dns/…`.
+pub fn addresses(host: &str, port: u16) -> Vec<String> {
     let websocket = if port == 0 { 0 } else { port.saturating_add(1) };
     vec![
-        format!("/ip4/127.0.0.1/tcp/{port}"),
-        format!("/ip4/127.0.0.1/udp/{port}/quic-v1"),
-        format!("/ip4/127.0.0.1/tcp/{websocket}/ws"),
+        format!("{host}/tcp/{port}"),
+        format!("{host}/udp/{port}/quic-v1"),
+        format!("{host}/tcp/{websocket}/ws"),
     ]
 }
 
