@@ -29,8 +29,7 @@ impl<M: Machine> Offline<M> {
     pub fn open(machine: M, dir: &Path, keyring: &Keyring) -> Result<Self, Problem> {
         let service = M::Words::SERVICE;
         let folder = dir.join("journals").join(service.name());
-        let (key_pair, encryption_key) =
-            (keyring.journal_key(service, 0), keyring.encryption_key(service, 0));
+        let (key_pair, encryption_key) = (keyring.journal_key(service), keyring.encryption_key(service));
         let (journal, _) = Backend::default()
             .open(&folder)
             .and_then(|storage| Journal::open_with(storage, key_pair, 0, Some(&encryption_key)))

@@ -53,6 +53,20 @@ pub(super) enum Command {
     Doctor,
     /// Delete the views of a stopped cell and fold its journals again
     Rebuild,
+    /// Copy the cell into a folder that `cell restore` makes it from again; it may run
+    #[command(after_help = "Example: cell backup /var/backups/alice-1 --dir alice")]
+    Backup {
+        /// A folder that is not there yet
+        to: PathBuf,
+    },
+    /// Make the cell of a backup in DIR again, as another life of it: with new journals, and a new key as a member
+    #[command(
+        after_help = "The cell that was backed up must never run again. A member then has its key rotated: cell consensus rotate. Example: cell restore /var/backups/alice-1 --dir alice"
+    )]
+    Restore {
+        /// The folder that `cell backup` made
+        from: PathBuf,
+    },
     /// Take no new work, finish what was taken
     Drain,
     /// A local network of cells
@@ -675,6 +689,8 @@ pub(super) enum Consensus {
         #[arg(long, default_value_t = 1)]
         weight: u64,
     },
+    /// Sign a request for the key of this cell's new life, after a restore; any member submits it
+    Rotate,
     /// Leave the members; the cell goes on following the network
     Leave,
     /// Vote to evict a member that is away for good; more than two thirds of the votes carry it

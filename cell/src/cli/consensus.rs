@@ -10,6 +10,7 @@ use super::Context;
 use super::args::Consensus;
 use super::client::Client;
 use super::online::{fields, page};
+use crate::keys::Keyring;
 
 pub(super) fn run(context: &Context, command: Consensus) -> Result<ExitCode, Problem> {
     match command {
@@ -25,6 +26,7 @@ pub(super) fn run(context: &Context, command: Consensus) -> Result<ExitCode, Pro
             let cell = cell_of(context, &who)?;
             submit(context, "accept", json!({ "cell": cell, "weight": weight }))
         }
+        Consensus::Rotate => rotate(context),
         Consensus::Leave => submit(context, "leave", json!({})),
         Consensus::Evict { who } => {
             let cell = cell_of(context, &who)?;
@@ -53,11 +55,35 @@ fn join(context: &Context, weight: u64, addresses: Vec<String>) -> Result<ExitCo
     let client = Client::of(context)?;
     let status = client.call("nucleus.status", json!({}))?;
     let addresses = if addresses.is_empty() { status["peer_addresses"].clone() } else { json!(addresses) };
-    let next = client.call("consensus.next_nonce", json!({ "cell": status["cell"] }))?;
-    let nonce = next["nonce"].as_u64().unwrap_or(1);
     let keyring = crate::keys::open(&context.dir, context.passphrase()?.as_deref())?;
-    let args = json!({ "weight": weight, "addresses": addresses });
-    let intent = Intent { module: "members".to_owned(), call: "join".to_owned(), args, ..Intent::default() };
+    signed(context, &client, &keyring, "join", json!({ "weight": weight, "addresses": addresses }))
+}
+
+/// Signs the rotation of this cell's key as a member to that of its newest life; any member submits it.
+fn rotate(context: &Context) -> Result<ExitCode, Problem> {
+    let keyring = crate::keys::open(&context.dir, context.passphrase()?.as_deref())?;
+    let Some(key) = keyring.member_keys().last().filter(|_| keyring.generation() > 0) else {
+        let cause = "this cell was never restored: the key that it signs with is its own";
+        return Err(Problem::new(ProblemKind::Conflict, "keys.not_restored", cause)
+            .hint("cell restore makes a new one"));
+    };
+    let genesis = context.folder()?.genesis()?.hash();
+    let proof = protocol::members::prove_key(key, &genesis, &keyring.cell());
+    let public = hex::encode(key.verifying_key().to_bytes());
+    signed(context, &Client::of(context)?, &keyring, "rotate", json!({ "key": public, "proof": proof }))
+}
+
+/// Prints a call of the module `members`, signed by this cell with its next nonce as far as it follows the network.
+fn signed(
+    context: &Context,
+    client: &Client,
+    keyring: &Keyring,
+    call: &str,
+    args: Value,
+) -> Result<ExitCode, Problem> {
+    let next = client.call("consensus.next_nonce", json!({ "cell": keyring.cell() }))?;
+    let nonce = next["nonce"].as_u64().unwrap_or(1);
+    let intent = Intent { module: "members".to_owned(), call: call.to_owned(), args, ..Intent::default() };
     let genesis = context.folder()?.genesis()?.hash();
     let transaction = Transaction::sign(keyring.signing_key(), genesis, &intent, nonce);
     context.output.bare(&serde_json::to_value(transaction).unwrap_or_default())

@@ -104,9 +104,10 @@ fn keyring(context: &Context) -> Result<Keyring, Problem> {
 
 fn summary(context: &Context, service: Service) -> Result<Value, Problem> {
     let reader = reader(context, &Name::own(service))?;
+    let generation = keys::lives(&context.dir)?.last().map_or(0, |life| life.generation);
     Ok(json!({
         "name": service.name(), "entries": reader.length(), "bytes": reader.byte_length(), "fork": reader.fork(),
-        "key": reader.key().to_string(), "tree_hash": hex::encode(reader.tree_hash()), "generation": 0,
+        "key": reader.key().to_string(), "tree_hash": hex::encode(reader.tree_hash()), "generation": generation,
         "encrypted": reader.is_encrypted(),
     }))
 }
@@ -115,7 +116,7 @@ fn cat(context: &Context, name: &Name, from: u64, limit: u64) -> Result<ExitCode
     let (mut reader, service) = (reader(context, name)?, name.service);
     if reader.is_encrypted() && name.cell.is_none() {
         let folder = context.folder()?.journal(service);
-        reader = Reader::open_with(&folder, Some(&keyring(context)?.encryption_key(service, 0)))
+        reader = Reader::open_with(&folder, Some(&keyring(context)?.encryption_key(service)))
             .map_err(|error| journal_problem(service, &error))?;
     }
     let to = from.saturating_add(limit).min(reader.length());
@@ -225,14 +226,13 @@ fn export(
             .hint("export it without --with-encryption-key"));
     }
     let keyring = (with_secret_key || with_encryption_key).then(|| keyring(context)).transpose()?;
-    let key_pair =
-        keyring.as_ref().filter(|_| with_secret_key).map(|keyring| keyring.journal_key(service, 0));
+    let key_pair = keyring.as_ref().filter(|_| with_secret_key).map(|keyring| keyring.journal_key(service));
     let mut progress = Progress::new(service.name());
     reader
         .export(folder, key_pair.as_ref(), &mut |done, total| progress.at(done, total))
         .map_err(|error| journal_problem(service, &error))?;
     if let Some(keyring) = keyring.filter(|_| with_encryption_key) {
-        let key = Zeroizing::new(hex::encode(keyring.encryption_key(service, 0).as_bytes()));
+        let key = Zeroizing::new(hex::encode(keyring.encryption_key(service).as_bytes()));
         let path = folder.join("encryption.key");
         keys::write_new(&path, key.as_bytes()).map_err(|error| {
             let cause = format!("{} cannot be written: {error}", path.display());

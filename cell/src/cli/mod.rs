@@ -121,6 +121,8 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode, Problem> {
         Command::Start { set } => run::start(context, &set),
         Command::Stop => run::stop(context),
         Command::Rebuild => offline::rebuild(context),
+        Command::Backup { to } => offline::backup(context, &to),
+        Command::Restore { from } => offline::restore(context, &from),
         Command::Doctor => doctor::doctor(context),
         Command::Testnet { command } => testnet::run(context, command),
         Command::Watch(watch) => watch::watch(context, watch),

@@ -1,5 +1,6 @@
 //! Commands that need no running cell: they read the folder.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,20 @@ pub(super) fn rebuild(context: &Context) -> Result<ExitCode, Problem> {
         .map(|(service, entries)| (service.name().to_owned(), json!(entries)))
         .collect();
     context.output.value(&json!({ "rebuilt": services, "root": report.root, "rejoins": report.rejoins }))
+}
+
+pub(super) fn backup(context: &Context, to: &Path) -> Result<ExitCode, Problem> {
+    let mut progress = Progress::new("journals");
+    let report = folder::backup(&context.dir, to, &mut |done, total| progress.at(done, total))?;
+    context.output.value(&serde_json::to_value(report).unwrap_or_default())
+}
+
+pub(super) fn restore(context: &Context, from: &Path) -> Result<ExitCode, Problem> {
+    let mut progress = Progress::new("entries");
+    let passphrase = context.passphrase()?;
+    let at = &mut |done, total| progress.at(done, total);
+    let report = folder::restore(from, &context.dir, passphrase.as_deref(), at)?;
+    context.output.value(&serde_json::to_value(report).unwrap_or_default())
 }
 
 /// Who the cell is, by its files alone.

@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/cell.toml        settings
 //! DIR/identity.key     the cell's key, 0600
+//! DIR/lives.json       one entry for each restore from a backup
 //! DIR/genesis.json     the network
 //! DIR/admin.token      the first admin token, 0600
 //! DIR/journals/NAME/   the six journals
@@ -10,6 +11,8 @@
 //! DIR/views/           RocksDB; made anew by `cell rebuild`
 //! DIR/run/             lock, process id and HTTP address of the running cell
 //! ```
+
+mod backup;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,6 +29,8 @@ use crate::actor::{journal_problem, now_ms};
 use crate::keys::{self, Keyring};
 use crate::offline::Offline;
 use crate::settings::{self, Settings};
+
+pub use backup::{BackupReport, RestoreReport, backup, restore};
 
 /// The name of the first admin token.
 pub const FIRST_TOKEN: &str = "admin";
@@ -91,7 +96,24 @@ pub fn rules() -> RuleSets {
 ///
 /// `folder.exists` if there is a cell, `folder.unwritable` if the disk says no.
 pub fn init(options: InitOptions) -> Result<InitReport, Problem> {
-    let dir = std::path::absolute(&options.dir).map_err(|error| unwritable(&options.dir, &error))?;
+    let dir = fresh(&options.dir)?;
+    let name = options.name.clone().unwrap_or_else(|| default_name(&dir));
+    let mut settings = Settings::default();
+    settings.cell.name.clone_from(&name);
+    settings.http.port = options.http_port.unwrap_or(settings::HTTP_PORT);
+    let peer_port = options.peer_port.unwrap_or(settings::PEER_PORT);
+    settings.network.listen = if options.listen_everywhere {
+        settings::addresses("/ip4/0.0.0.0", peer_port)
+    } else {
+        settings::listen_on(peer_port)
+    };
+    let (cell, genesis) = put_together(&dir, |draft| fill(draft, &settings, &options))?;
+    Ok(InitReport { cell, name, dir, genesis, http_port: settings.http.port, peer_port })
+}
+
+/// The absolute path of a folder that is new or empty.
+fn fresh(dir: &Path) -> Result<PathBuf, Problem> {
+    let dir = std::path::absolute(dir).map_err(|error| unwritable(dir, &error))?;
     if dir.join(settings::FILE).exists() || dir.join("identity.key").exists() {
         return Err(Problem::new(
             ProblemKind::Conflict,
@@ -108,30 +130,24 @@ pub fn init(options: InitOptions) -> Result<InitReport, Problem> {
         )
         .hint("choose a new or an empty folder: --dir DIR"));
     }
-    let name = options.name.clone().unwrap_or_else(|| default_name(&dir));
-    let mut settings = Settings::default();
-    settings.cell.name.clone_from(&name);
-    settings.http.port = options.http_port.unwrap_or(settings::HTTP_PORT);
-    let peer_port = options.peer_port.unwrap_or(settings::PEER_PORT);
-    settings.network.listen = if options.listen_everywhere {
-        settings::addresses("/ip4/0.0.0.0", peer_port)
-    } else {
-        settings::listen_on(peer_port)
-    };
+    Ok(dir)
+}
+
+/// Fills a folder beside its place and moves it there whole.
+fn put_together<T>(dir: &Path, fill: impl FnOnce(&Path) -> Result<T, Problem>) -> Result<T, Problem> {
     let parent = dir.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(parent).map_err(|error| unwritable(parent, &error))?;
-    let draft = parent.join(format!(".cell-init-{}-{}", std::process::id(), now_ms()));
-    let made = fill(&draft, &settings, &options).and_then(|(cell, genesis)| {
-        let _ = fs::remove_dir(&dir);
-        fs::rename(&draft, &dir).map_err(|error| unwritable(&dir, &error))?;
+    let draft = parent.join(format!(".cell-draft-{}-{}", std::process::id(), now_ms()));
+    let made = fill(&draft).and_then(|made| {
+        let _ = fs::remove_dir(dir);
+        fs::rename(&draft, dir).map_err(|error| unwritable(dir, &error))?;
         sync_folder(parent)?;
-        Ok((cell, genesis))
+        Ok(made)
     });
     if made.is_err() {
         let _ = fs::remove_dir_all(&draft);
     }
-    let (cell, genesis) = made?;
-    Ok(InitReport { cell, name, dir, genesis, http_port: settings.http.port, peer_port })
+    made
 }
 
 fn default_name(dir: &Path) -> String {
@@ -177,14 +193,15 @@ fn make_journal(
     encrypted: bool,
 ) -> Result<JournalKey, Problem> {
     let folder = dir.join("journals").join(service.name());
-    let encryption_key = encrypted.then(|| keyring.encryption_key(service, 0));
+    let encryption_key = encrypted.then(|| keyring.encryption_key(service));
     let journal = Disk::create(&folder, Backend::default())
         .and_then(|disk| {
-            let key_pair = keyring.journal_key(service, 0);
+            let key_pair = keyring.journal_key(service);
             Journal::create_with(Box::new(disk), key_pair, encryption_key.as_ref())
         })
         .map_err(|error| journal_problem(service, &error))?;
-    Ok(JournalKey { service, key: Hash::from_bytes(*journal.key().as_bytes()), generation: 0 })
+    let key = Hash::from_bytes(*journal.key().as_bytes());
+    Ok(JournalKey { service, key, generation: keyring.generation() })
 }
 
 /// Entry 0 of Nucleus and of State, and the first admin token.

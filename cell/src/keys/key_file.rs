@@ -110,7 +110,7 @@ pub fn open(dir: &Path, passphrase: Option<&str>) -> Result<Keyring, Problem> {
     if keyring.cell() != content.cell {
         return Err(malformed(dir, "the key is another cell's"));
     }
-    Ok(keyring)
+    Ok(keyring.with_lives(super::lives::read(dir)?))
 }
 
 /// Writes a new 0600 file and syncs it and its folder.

@@ -4,8 +4,12 @@
 //! file is 0600, made with its folder synced, and never written again. From the seed derive, by
 //! BLAKE3 in derive-key mode, the keys of the journals, to sign them and to encrypt them: each stands alone,
 //! so that one can be given to a host without the others.
+//!
+//! A cell that is restored from a backup begins another **life** (`lives.json`): what it signed after the backup was made it does not know, so from
+//! then on its journals and, as a member, its events are signed by keys of that life, which derive from the seed and a random salt.
 
 mod key_file;
+mod lives;
 mod signer;
 
 use std::fmt;
@@ -18,9 +22,12 @@ use zeroize::Zeroizing;
 
 pub(crate) use key_file::write_new;
 pub use key_file::{create, open, read_public};
+pub(crate) use lives::write as write_lives;
+pub use lives::{Life, read as lives};
 pub use signer::Signer;
 
 const JOURNAL_CONTEXT: &str = "celluler 2026 journal key 1";
+const MEMBER_CONTEXT: &str = "celluler 2026 member key 1";
 const ENCRYPTION_CONTEXT: &str = "celluler 2026 journal encryption key 1";
 
 /// The cell's key in memory.
@@ -28,6 +35,9 @@ const ENCRYPTION_CONTEXT: &str = "celluler 2026 journal encryption key 1";
 pub struct Keyring {
     key: SigningKey,
     cell: CellId,
+    lives: Vec<Life>,
+    /// Of each life, the first one included; the newest last.
+    member_keys: Vec<SigningKey>,
 }
 
 /// A fresh seed for a cell's key.
@@ -46,7 +56,33 @@ impl Keyring {
     /// The keyring of a seed.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         let key = SigningKey::from_bytes(seed);
-        Self { cell: signing::cell_id(&key), key }
+        Self { cell: signing::cell_id(&key), member_keys: vec![key.clone()], key, lives: Vec::new() }
+    }
+
+    /// The same cell, in its newest life.
+    #[must_use]
+    pub fn with_lives(mut self, lives: Vec<Life>) -> Self {
+        for life in &lives {
+            let seed = self.derive(MEMBER_CONTEXT, Service::Consensus, Some(life));
+            self.member_keys.push(SigningKey::from_bytes(&seed));
+        }
+        self.lives = lives;
+        self
+    }
+
+    /// Which life this is: 0 before the first restore.
+    pub fn generation(&self) -> u32 {
+        self.lives.last().map_or(0, |life| life.generation)
+    }
+
+    /// The lives that began with a restore, oldest first.
+    pub fn lives(&self) -> &[Life] {
+        &self.lives
+    }
+
+    /// The keys that the cell has signed events with as a member, the newest last.
+    pub fn member_keys(&self) -> &[SigningKey] {
+        &self.member_keys
     }
 
     /// The cell's id.
@@ -70,19 +106,22 @@ impl Keyring {
     }
 
     /// The key pair of a service's journal.
-    pub fn journal_key(&self, service: Service, generation: u32) -> KeyPair {
-        KeyPair::from_seed(&self.derive(JOURNAL_CONTEXT, service, generation))
+    pub fn journal_key(&self, service: Service) -> KeyPair {
+        KeyPair::from_seed(&self.derive(JOURNAL_CONTEXT, service, self.lives.last()))
     }
 
     /// What a service's journal is encrypted with, if it is.
-    pub fn encryption_key(&self, service: Service, generation: u32) -> EncryptionKey {
-        EncryptionKey::from_bytes(&self.derive(ENCRYPTION_CONTEXT, service, generation))
+    pub fn encryption_key(&self, service: Service) -> EncryptionKey {
+        EncryptionKey::from_bytes(&self.derive(ENCRYPTION_CONTEXT, service, self.lives.last()))
     }
 
-    fn derive(&self, context: &str, service: Service, generation: u32) -> Zeroizing<[u8; 32]> {
+    fn derive(&self, context: &str, service: Service, life: Option<&Life>) -> Zeroizing<[u8; 32]> {
         let mut material = Zeroizing::new(self.key.to_bytes().to_vec());
         material.extend_from_slice(service.name().as_bytes());
-        material.extend_from_slice(&generation.to_le_bytes());
+        material.extend_from_slice(&life.map_or(0, |life| life.generation).to_le_bytes());
+        if let Some(life) = life {
+            material.extend_from_slice(&life.salt);
+        }
         Zeroizing::new(blake3::derive_key(context, &material))
     }
 }

@@ -62,9 +62,9 @@ where
         let journal = JournalPlace {
             folder,
             backend: world.settings.journal.backend,
-            key_pair: world.keyring.journal_key(service, 0),
-            encryption_key: world.keyring.encryption_key(service, 0),
-            generation: 0,
+            key_pair: world.keyring.journal_key(service),
+            encryption_key: world.keyring.encryption_key(service),
+            generation: world.keyring.generation(),
         };
         let (machine, gauges, feed) = (self.machine.clone(), Arc::clone(&state.gauges), world.feed.clone());
         let opened =

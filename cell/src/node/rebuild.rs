@@ -118,9 +118,9 @@ fn fold<M: Machine>(
     let journal = JournalPlace {
         folder: folder.journal(service),
         backend: Backend::default(),
-        key_pair: keyring.journal_key(service, 0),
-        encryption_key: keyring.encryption_key(service, 0),
-        generation: 0,
+        key_pair: keyring.journal_key(service),
+        encryption_key: keyring.encryption_key(service),
+        generation: keyring.generation(),
     };
     let opened = open_service(
         machine,

@@ -248,12 +248,22 @@ impl World {
 
     /// The key that this cell signs events, attestations and words for the beacon with, as a member (ADR 0021).
     pub fn member_key(&self) -> &SigningKey {
-        self.keyring.signing_key()
+        self.key_in(self.members().set())
+    }
+
+    /// That of its newest life; an older one does where it is the only member: there is nobody who could rotate its key, and nobody
+    /// before whom it could fork.
+    fn key_in(&self, members: &MemberSet) -> &SigningKey {
+        let keys = self.keyring.member_keys();
+        let named = members.signer_of(&self.cell);
+        let is_named = |key: &&SigningKey| Some(signing::cell_id(key)) == named;
+        let alone = (members.all().len() == 1).then(|| keys.iter().rev().find(is_named)).flatten();
+        alone.or(keys.last()).unwrap_or_else(|| self.keyring.signing_key())
     }
 
     /// Whether a set names this cell with the key that it holds: else it only follows, and signs nothing as a member.
     pub fn signs_in(&self, members: &MemberSet) -> bool {
-        members.signer_of(&self.cell) == Some(signing::cell_id(self.member_key()))
+        members.signer_of(&self.cell) == Some(signing::cell_id(self.key_in(members)))
     }
 
     /// Whether this cell takes part in the present epoch: it is a member, by the key that it holds.

@@ -3,7 +3,7 @@
 //! - `up [--cells N] [--once]`: builds, makes a local network, starts it, sends one message of each
 //!   type, shows what happened, stays up. `--once` ends after the show.
 //! - `test`: formatting, lints, docs, all tests. What continuous integration runs.
-//! - `bench [bus] [messages] [cells] [journal] [peers] [hashgraph] [beacon] [consensus]`: the measured tables of `docs/benchmarks.md`;
+//! - `bench [bus] [messages] [cells] [journal] [peers] [hashgraph] [beacon] [consensus] [transfers]`: the measured tables of `docs/benchmarks.md`;
 //!   `peers` is the journal beside the JavaScript and Rust packages.
 //! - `verify`: the quick half of `test` (formatting and lints); `fix`: repairs what can be repaired.
 //! - `campaign`: the crash test with many more kills. `campaign fuzz [SECONDS]`: the fuzz targets of the

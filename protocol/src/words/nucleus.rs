@@ -40,6 +40,37 @@ words! {
         pub journals: Vec<JournalKey>,
     }
 
+    /// Where a journal ended in the life before.
+    #[derive(Eq, Encode, Decode)]
+    pub struct JournalHead {
+        /// The service that wrote it.
+        #[n(0)]
+        pub service: Service,
+        /// Its public key.
+        #[n(1)]
+        pub key: Hash,
+        /// Its fork.
+        #[n(2)]
+        pub fork: u64,
+        /// Its entries.
+        #[n(3)]
+        pub length: u64,
+        /// What its writer signed for them.
+        #[n(4)]
+        pub tree_hash: Hash,
+    }
+
+    /// Tells that the cell was restored from a backup.
+    #[derive(Eq)]
+    pub struct RestoredRequest {
+        /// Which life begins, from 1.
+        pub generation: u32,
+        /// The journals of it.
+        pub journals: Vec<JournalKey>,
+        /// Where those of the life before ended in the backup: what they hold was taken over, entry by entry.
+        pub heads: Vec<JournalHead>,
+    }
+
     /// Asks for the right to write a service's journal.
     pub struct GrantRequest {
         /// Which service.
@@ -339,6 +370,8 @@ crate::actions! {
     machine {
         /// Writes the manifest as entry 0; refused on a journal that has one.
         Initialise initialise(Manifest) -> Empty, Command, Internal;
+        /// Records that the cell was restored from a backup, with new journals.
+        Restored restored(RestoredRequest) -> Empty, Command, Internal;
         /// The cell's manifest.
         GetManifest manifest(Empty) -> Manifest, Query, Read;
         /// Grants a service's journal to a writer; without a grant an actor cannot append.

@@ -13,7 +13,8 @@ mod tables;
 use machine::{At, Context, DecisionOf, Fault, Machine, Owed, Read, Write, answer, commit, refuse};
 use protocol::nucleus::{
     Answer, AuditEntry, AuditRequest, AuthoriseRequest, Authorised, ConfigVersion, ConfigureRequest,
-    CreateTokenRequest, CreatedToken, GrantAnswer, GrantRequest, Request, TokenName, TokenView, Words,
+    CreateTokenRequest, CreatedToken, GrantAnswer, GrantRequest, JournalKey, Manifest, Request,
+    RestoredRequest, TokenName, TokenView, Words,
 };
 use protocol::shared::{Empty, ListRequest, Page};
 use protocol::{Access, Event, Hash, Problem, ProblemKind};
@@ -52,6 +53,8 @@ protocol::refusals! {
             ("the token {name:?} has expired"), "ask an admin for a new one: cell token create";
         TokenRevoked { name: String } => Unauthenticated, "nucleus.token_revoked",
             ("the token {name:?} was revoked"), "ask an admin for a new one: cell token create";
+        NotRestored => Conflict, "nucleus.not_restored",
+            ("the journals do not follow those that the manifest names"), "restore from the newest backup: cell restore BACKUP --dir DIR";
         BadCursor => Invalid, "nucleus.bad_cursor",
             ("the cursor was not made by this list"), "send back the \"next\" of the page before";
     }
@@ -85,6 +88,7 @@ impl Machine for NucleusMachine {
                 Some(manifest) => answer(Answer::GetManifest(manifest)),
                 None => refuse(Refusal::NotInitialised),
             },
+            Request::Restored(asked) => restored(manifest, asked),
             Request::Grant(asked) => grant(view, asked),
             Request::Configure(asked) => configure(view, asked),
             Request::Config(list) => configs(view, &list),
@@ -100,6 +104,11 @@ impl Machine for NucleusMachine {
     fn apply(&self, view: &mut dyn Write, at: At, record: &Record) -> Result<Vec<Self::Effect>, Fault> {
         match record {
             Record::Initialised { manifest } => MANIFEST.put(view, &(), manifest),
+            Record::Restored { journals, .. } => {
+                if let Some(manifest) = MANIFEST.get(view, &())? {
+                    MANIFEST.put(view, &(), &Manifest { journals: journals.clone(), ..manifest });
+                }
+            }
             Record::Granted { service, host, epoch } => {
                 GRANTS.put(view, &(*service as u8), &GrantRow { host: host.clone(), epoch: *epoch });
             }
@@ -132,6 +141,7 @@ impl Machine for NucleusMachine {
     fn events(at: At, record: &Record) -> Vec<Event> {
         let (name, data) = match record {
             Record::Initialised { manifest } => ("nucleus.initialised", json!({ "cell": manifest.cell })),
+            Record::Restored { generation, .. } => ("nucleus.restored", json!({ "generation": generation })),
             Record::Granted { service, epoch, .. } => {
                 ("nucleus.granted", json!({ "service": service, "epoch": epoch }))
             }
@@ -151,6 +161,23 @@ impl Machine for NucleusMachine {
     fn owed(&self, _: &dyn Read) -> Result<Vec<Owed<Self::Effect>>, Fault> {
         Ok(Vec::new())
     }
+}
+
+/// A life follows the one before, and each of its journals is another one.
+fn restored(before: Option<Manifest>, asked: RestoredRequest) -> Decided {
+    let RestoredRequest { generation, journals, heads } = asked;
+    let before = before.map(|manifest| manifest.journals).unwrap_or_default();
+    let follows = |(new, old): (&JournalKey, &JournalKey)| {
+        new.service == old.service
+            && new.key != old.key
+            && new.generation == generation
+            && old.generation + 1 == generation
+            && heads.iter().any(|head| head.service == old.service && head.key == old.key)
+    };
+    if journals.len() != before.len() || !journals.iter().zip(&before).all(follows) {
+        return refuse(Refusal::NotRestored);
+    }
+    commit(vec![Record::Restored { generation, journals, heads }], Answer::Restored(Empty {}))
 }
 
 fn grant(view: &dyn Read, asked: GrantRequest) -> Decided {

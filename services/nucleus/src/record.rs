@@ -1,7 +1,7 @@
 //! What Nucleus journals.
 
 use minicbor::{Decode, Encode};
-use protocol::nucleus::Manifest;
+use protocol::nucleus::{JournalHead, JournalKey, Manifest};
 use protocol::{Access, Hash, Service};
 use serde_json::json;
 
@@ -64,6 +64,19 @@ pub enum Record {
         #[n(0)]
         name: String,
     },
+    /// The cell was restored from a backup: a life with new journals begins.
+    #[n(6)]
+    Restored {
+        /// Which life, from 1.
+        #[n(0)]
+        generation: u32,
+        /// Its journals.
+        #[n(1)]
+        journals: Vec<JournalKey>,
+        /// Where those before ended in the backup.
+        #[n(2)]
+        heads: Vec<JournalHead>,
+    },
     /// An admin action was called.
     #[n(5)]
     Audited {
@@ -93,6 +106,9 @@ impl machine::Record for Record {
                 json!({ "token_created": { "name": name, "role": role, "expires_ms": expires_ms } })
             }
             Self::TokenRevoked { name } => json!({ "token_revoked": { "name": name } }),
+            Self::Restored { generation, journals, heads } => {
+                json!({ "restored": { "generation": generation, "journals": journals, "heads": heads } })
+            }
             Self::Audited { caller, action, outcome } => {
                 json!({ "audited": { "caller": caller, "action": action, "outcome": outcome } })
             }

@@ -3,8 +3,8 @@
 use machine::testing::Bench;
 use nucleus::{NucleusMachine, hash_token};
 use protocol::nucleus::{
-    Answer, AuthoriseRequest, ConfigureRequest, CreateTokenRequest, CreatedToken, GrantRequest, Manifest,
-    Request, TokenName,
+    Answer, AuthoriseRequest, ConfigureRequest, CreateTokenRequest, CreatedToken, GrantRequest, JournalHead,
+    JournalKey, Manifest, Request, RestoredRequest, TokenName,
 };
 use protocol::shared::{Empty, ListRequest};
 use protocol::{Access, CellId, GenesisHash, Hash, Service};
@@ -40,6 +40,48 @@ fn authorise(bench: &mut Bench<NucleusMachine>, token: &str) -> Result<Access, S
         Ok(Answer::Authorise(authorised)) => Ok(authorised.role),
         Ok(other) => panic!("{other:?}"),
         Err(problem) => Err(problem.code.into_owned()),
+    }
+}
+
+/// Each life's journals follow those of the one before, and cite them.
+#[test]
+fn a_life_follows_the_one_before_it() {
+    let key = |service: Service, generation: u32| JournalKey {
+        service,
+        key: Hash::of(format!("{service} {generation}").as_bytes()),
+        generation,
+    };
+    let journals = |generation| Service::ALL.map(|service| key(service, generation)).to_vec();
+    let head = |JournalKey { service, key, .. }: JournalKey| JournalHead {
+        service,
+        key,
+        fork: 0,
+        length: 7,
+        tree_hash: Hash::ZERO,
+    };
+    let heads = |generation| journals(generation).into_iter().map(head).collect::<Vec<_>>();
+    let mut bench = Bench::new(NucleusMachine);
+    let manifest = Manifest {
+        cell: CellId::from_bytes([1; 32]),
+        name: "a".into(),
+        genesis: GenesisHash::ZERO,
+        journals: journals(0),
+    };
+    bench.ask(Request::Initialise(manifest)).expect("initialises");
+    let mut restored = |generation, journals, heads| {
+        bench.ask(Request::Restored(RestoredRequest { generation, journals, heads })).map_err(|no| no.code)
+    };
+    let refused = Err("nucleus.not_restored".into());
+    assert_eq!(restored(2, journals(2), heads(0)), refused, "a life was left out");
+    assert_eq!(restored(1, journals(0), heads(0)), refused, "the same journals");
+    assert_eq!(restored(1, journals(1), heads(1)), refused, "others are cited");
+    assert_eq!(restored(1, journals(1)[1..].to_vec(), heads(0)), refused, "one is missing");
+    assert_eq!(restored(1, journals(1), heads(0)), Ok(Answer::Restored(Empty {})));
+    assert_eq!(restored(1, journals(1), heads(0)), refused, "it has begun");
+    assert_eq!(restored(2, journals(2), heads(1)), Ok(Answer::Restored(Empty {})));
+    match bench.ask(Request::GetManifest(Empty {})) {
+        Ok(Answer::GetManifest(manifest)) => assert_eq!(manifest.journals, journals(2)),
+        other => panic!("{other:?}"),
     }
 }
 
