@@ -97,6 +97,7 @@ fn a_restored_member_follows_until_its_key_is_rotated_and_never_forks() {
     let second = text(&dir.path().join("second"));
     cells[3].ok(&["backup", &second]);
     cells[3].start();
+    until("it takes part again", || cells[3].is_synced());
     put(&cells[3], "after", "6");
 }
 

@@ -244,7 +244,7 @@ impl Driver {
             if self.ended {
                 return Ok(Ended::OtherPart);
             }
-            let record_due_us = if self.recording { u64::MAX } else { self.record_due_us };
+            let record_due_us = if self.recording || self.changing { u64::MAX } else { self.record_due_us };
             let wake = self.clock.at(self.gossip.next_timeout_us().min(record_due_us));
             tokio::select! {
                 biased;
@@ -452,7 +452,8 @@ impl Driver {
         let is_due = self.gossip.waits_for_records()
             || self.record_due_us <= now
             || self.record_bytes >= RECORD_BYTES_MAX;
-        if self.recording || self.to_record.is_empty() || !is_due {
+        // Once it is being found out who is in the next epoch, the journal may stand in that one.
+        if self.recording || self.changing || self.to_record.is_empty() || !is_due {
             return;
         }
         let batch = std::mem::take(&mut self.to_record);
