@@ -35,6 +35,10 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long sent bytes may stay unacknowledged. The system ends the connection then; a hang-up of ours would wait behind
 /// what cannot be sent.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(6);
+/// How long nothing may come on a QUIC connection: a process that was killed does not close it.
+const QUIC_SILENCE_MAX: Duration = Duration::from_secs(4);
+/// How often something is sent on one.
+const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// How long a connection without streams is kept: longer than any pause between messages matters.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// How often a connection is pinged.
@@ -67,6 +71,24 @@ struct Kept {
     next_dial: Instant,
     /// Whether the addresses are news: they are dialled beside a dial of the old ones.
     is_news: bool,
+    /// Dials since it was lost.
+    dials: u32,
+}
+
+impl Kept {
+    /// What to dial now, and whether nothing else: plain TCP alone first and every other time, where there is an address of that kind. It tells at
+    /// once that a process has ended, and costs the least.
+    fn next_addresses(&mut self) -> (Vec<Multiaddr>, bool) {
+        let is_plain = |address: &&Multiaddr| {
+            let has = |what: fn(&Protocol<'_>) -> bool| address.iter().any(|part| what(&part));
+            has(|part| matches!(part, Protocol::Tcp(_)))
+                && !has(|part| matches!(part, Protocol::Ws(_) | Protocol::Wss(_)))
+        };
+        let plain: Vec<Multiaddr> = self.addresses.iter().filter(is_plain).cloned().collect();
+        let alone = self.dials.is_multiple_of(2) && !plain.is_empty();
+        self.dials = self.dials.wrapping_add(1);
+        (if alone { plain } else { self.addresses.clone() }, alone)
+    }
 }
 
 /// What a connected peer has said of itself.
@@ -153,7 +175,11 @@ async fn build(settings: &NetworkSettings) -> Result<Swarm<Behaviour>, Problem> 
     let public = key.public();
     let swarm = libp2p::SwarmBuilder::with_existing_identity(key)
         .with_tokio()
-        .with_quic()
+        .with_quic_config(|mut config| {
+            config.max_idle_timeout = u32::try_from(QUIC_SILENCE_MAX.as_millis()).unwrap_or(u32::MAX);
+            config.keep_alive_interval = QUIC_KEEP_ALIVE;
+            config
+        })
         .with_other_transport(tcp)
         .map_err(|error| cannot_start(&error))?
         .with_dns()
@@ -293,6 +319,7 @@ impl EventLoop {
             pause: REDIAL_PAUSE_MIN,
             next_dial: Instant::now(),
             is_news: true,
+            dials: 0,
         });
         if addresses.iter().any(|address| !kept.addresses.contains(address)) {
             kept.addresses = addresses;
@@ -323,12 +350,10 @@ impl EventLoop {
             } else {
                 PeerCondition::DisconnectedAndNotDialing
             };
-            let options = DialOpts::peer_id(*peer)
-                .condition(condition)
-                .addresses(kept.addresses.clone())
-                .extend_addresses_through_behaviour()
-                .build();
-            let _ = self.swarm.dial(options);
+            let (addresses, alone) = kept.next_addresses();
+            let options = DialOpts::peer_id(*peer).condition(condition).addresses(addresses);
+            let options = if alone { options } else { options.extend_addresses_through_behaviour() };
+            let _ = self.swarm.dial(options.build());
         }
     }
 
@@ -369,7 +394,7 @@ impl EventLoop {
                     self.shared.pipes().retain(|(peer, _), _| *peer != cell);
                 }
                 if let Some(kept) = self.kept.get_mut(&peer_id) {
-                    kept.pause = REDIAL_PAUSE_MIN;
+                    (kept.pause, kept.dials) = (REDIAL_PAUSE_MIN, 0);
                     kept.next_dial = Instant::now() + REDIAL_PAUSE_MIN;
                 }
                 self.changed.send_modify(|count| *count += 1);
