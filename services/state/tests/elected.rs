@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use consensus::ConsensusMachine;
 use kit::*;
-use machine::module::{Change, Module, ModuleState, Outcome, RuleSets, TxContext};
+use machine::module::{Module, RuleSets};
 use machine::testing::Bench;
 use proptest::prelude::*;
 use protocol::beacon::Drawn;
@@ -26,7 +26,7 @@ use protocol::{BlockIndex, Hash, TxId};
 use serde_json::{Value, json};
 use state::elected::{Elected, KEPT_BLOCKS, WAITING_MAX};
 use state::kv::Kv;
-use state::{InTurn, Job, StateMachine, Workers};
+use state::{InTurn, StateMachine, Workers};
 
 const SERVE_BLOCKS: u64 = 8;
 
@@ -40,50 +40,6 @@ fn network(members: &MemberSet, serve_blocks: u64, seats_max: Option<u64>) -> Ge
         beacon_rounds: Some(1),
         elected: Some(ElectedRules { serve_blocks, seats_max }),
         ..genesis()
-    }
-}
-
-/// Stands for the module `members`: whoever asks has the set that it names.
-struct Chosen;
-
-impl Module for Chosen {
-    fn name(&self) -> &'static str {
-        "members"
-    }
-    fn genesis(&self, genesis: &Genesis, state: &mut dyn ModuleState) {
-        state.put("set", genesis.member_set().to_state());
-    }
-    fn check(&self, _: &str, _: &Value) -> Outcome {
-        Ok(())
-    }
-    fn execute(
-        &self,
-        _: &TxContext,
-        _: &str,
-        args: &Value,
-        state: &mut dyn ModuleState,
-    ) -> Result<Outcome, machine::Fault> {
-        state.put("set", serde_json::to_vec(args).expect("JSON"));
-        Ok(Ok(()))
-    }
-    fn check_invariants(&self, _: &[Change]) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-/// Two hands that take the last job first.
-struct Threads;
-
-impl Workers for Threads {
-    fn are_worth(&self, _: usize) -> bool {
-        true
-    }
-    fn run(&self, jobs: Vec<Job<'_>>) {
-        std::thread::scope(|scope| {
-            for job in jobs.into_iter().rev() {
-                scope.spawn(job);
-            }
-        });
     }
 }
 

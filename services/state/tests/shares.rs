@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kit::*;
 use machine::Machine;
-use machine::module::{Change, Module, ModuleState, Outcome, RuleSets, TxContext};
+use machine::module::{Module, RuleSets};
 use machine::testing::Bench;
 use market::prana::Prana;
 use proptest::prelude::*;
@@ -19,8 +19,8 @@ use protocol::shared::Empty;
 use protocol::state::{Answer, ApplyRequest, ListKeys, Request};
 use protocol::transaction::Transaction;
 use protocol::{Amount, Hash};
-use serde_json::{Value, json};
-use state::{Job, StateMachine, Workers};
+use serde_json::json;
+use state::StateMachine;
 
 const SUPPLY: u128 = 4_000_000_000;
 
@@ -39,50 +39,6 @@ fn network(members: &[(u8, u64)], share_blocks: Option<u64>) -> Genesis {
         allocations: (1..5).map(allocation).collect(),
         fees: Some(fees),
         ..genesis()
-    }
-}
-
-/// Stands for the module `members`: whoever asks has the set that it names.
-struct Chosen;
-
-impl Module for Chosen {
-    fn name(&self) -> &'static str {
-        "members"
-    }
-    fn genesis(&self, genesis: &Genesis, state: &mut dyn ModuleState) {
-        state.put("set", genesis.member_set().to_state());
-    }
-    fn check(&self, _: &str, _: &Value) -> Outcome {
-        Ok(())
-    }
-    fn execute(
-        &self,
-        _: &TxContext,
-        _: &str,
-        args: &Value,
-        state: &mut dyn ModuleState,
-    ) -> Result<Outcome, machine::Fault> {
-        state.put("set", serde_json::to_vec(args).expect("JSON"));
-        Ok(Ok(()))
-    }
-    fn check_invariants(&self, _: &[Change]) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-/// Two threads, the last job first.
-struct Threads;
-
-impl Workers for Threads {
-    fn are_worth(&self, _: usize) -> bool {
-        true
-    }
-    fn run(&self, jobs: Vec<Job<'_>>) {
-        std::thread::scope(|scope| {
-            for job in jobs.into_iter().rev() {
-                scope.spawn(job);
-            }
-        });
     }
 }
 

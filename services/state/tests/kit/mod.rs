@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
-use machine::module::{Module, RuleSets};
+use machine::module::{Change, Module, ModuleState, Outcome, RuleSets, TxContext};
 use machine::testing::Bench;
 use machine::{At, Entry, Machine, MemoryStore, Overlay, Read, View};
 use protocol::block::{Attestation, Block, BlockHeader, BlockProof};
@@ -18,7 +18,7 @@ use protocol::transaction::{Intent, Transaction};
 use protocol::{BlockHash, BlockIndex, CellId, Hash, Problem, StateRoot, signing};
 use serde_json::{Value, json};
 use state::kv::Kv;
-use state::{Record, StateMachine};
+use state::{Job, Record, StateMachine, Workers};
 
 pub(crate) fn key(number: u8) -> SigningKey {
     SigningKey::from_bytes(&[number; 32])
@@ -322,4 +322,48 @@ pub(crate) fn fold(journal: &[Vec<u8>], cuts: &[usize]) -> MemoryStore {
     store.absorb(&syncing);
     store.absorb(&filling);
     store
+}
+
+/// Stands for the module `members`: whoever asks has the set that it names.
+pub(crate) struct Chosen;
+
+impl Module for Chosen {
+    fn name(&self) -> &'static str {
+        "members"
+    }
+    fn genesis(&self, genesis: &Genesis, state: &mut dyn ModuleState) {
+        state.put("set", genesis.member_set().to_state());
+    }
+    fn check(&self, _: &str, _: &Value) -> Outcome {
+        Ok(())
+    }
+    fn execute(
+        &self,
+        _: &TxContext,
+        _: &str,
+        args: &Value,
+        state: &mut dyn ModuleState,
+    ) -> Result<Outcome, machine::Fault> {
+        state.put("set", serde_json::to_vec(args).expect("JSON"));
+        Ok(Ok(()))
+    }
+    fn check_invariants(&self, _: &[Change]) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Two threads, the last job first.
+pub(crate) struct Threads;
+
+impl Workers for Threads {
+    fn are_worth(&self, _: usize) -> bool {
+        true
+    }
+    fn run(&self, jobs: Vec<Job<'_>>) {
+        std::thread::scope(|scope| {
+            for job in jobs.into_iter().rev() {
+                scope.spawn(job);
+            }
+        });
+    }
 }
