@@ -59,7 +59,7 @@ impl Cell {
     pub fn init_with(dir: &Path, name: &str, more: &[&str]) -> Self {
         let dir = dir.join(name);
         let cell = Self::adopt(&dir);
-        let port = free_port().to_string();
+        let port = free_ports(2).to_string();
         let init = ["init", "--name", name, "--http-port", "0", "--peer-port", &port];
         cell.ok(&[&init, more].concat());
         cell
@@ -280,24 +280,6 @@ impl Drop for Cell {
     }
 }
 
-/// A port that is free, the next one as well, for TCP and UDP: a cell that is started again must be found
-/// where it was.
-fn free_port() -> u16 {
-    use std::net::{TcpListener, UdpSocket};
-    let port_of = |listener: &TcpListener| Some(listener.local_addr().ok()?.port());
-    std::iter::repeat_with(|| TcpListener::bind("127.0.0.1:0"))
-        .take(1_000)
-        .filter_map(|first| {
-            let port = port_of(first.as_ref().ok()?)?;
-            let next = port.checked_add(1)?;
-            TcpListener::bind(("127.0.0.1", next)).ok()?;
-            UdpSocket::bind(("127.0.0.1", port)).ok()?;
-            Some(port)
-        })
-        .next()
-        .expect("there is a free port")
-}
-
 /// Makes two running cells that know each other; the second takes everything from the first.
 pub fn pair(dir: &Path) -> (Cell, Cell) {
     let (mut alice, mut bob) = (Cell::init(dir, "alice"), Cell::init(dir, "bob"));
@@ -335,8 +317,8 @@ pub fn network_with(dir: &Path, cells: u16, more: &[&str]) -> Vec<Cell> {
     (0..cells).map(|number| Cell::adopt(&dir.join(format!("cell-{number}")))).collect()
 }
 
-/// The first of so many ports that were free when it looked, and that no other test of this process was given. Below those that
-/// the system gives out by itself.
+/// The first of so many ports that were free when it looked, for TCP and UDP, and that no other test of this process was given: a cell that is
+/// started again must be found where it was. Below those that the system gives out by itself.
 fn free_ports(count: u16) -> u16 {
     use std::net::{TcpListener, UdpSocket};
     static GIVEN: AtomicU16 = AtomicU16::new(0);

@@ -1,6 +1,6 @@
 //! Cell to cell: opaque requests and replies over libp2p. Knows nothing of messages.
 //!
-//! Transports: TCP and WebSocket (Noise, Yamux) and QUIC; whichever the listen addresses name. Plain TCP is dialled first. Every
+//! Transports: TCP and WebSocket (Noise, Yamux) and QUIC; whichever the listen addresses name. Every
 //! peer is identified by its cell's ed25519 key. Right after a connection each side opens one stream to
 //! the other, says hello on it, and asks on it from then on (`calls`).
 //!
