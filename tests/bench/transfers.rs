@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
-use kit::{Cell, until};
+use kit::{Cell, until, until_within};
 use protocol::consensus::SUBMIT_ALL_MAX;
 use protocol::signing;
 use protocol::transaction::{Intent, Transaction};
@@ -28,8 +28,6 @@ const CLIENTS: usize = 2;
 const SPAN: Duration = Duration::from_secs(2);
 /// How long it may take at most.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// The pause before a cell that is busy is asked again.
-const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 struct Account {
     key: SigningKey,
@@ -167,16 +165,13 @@ fn submit(http: &str, token: &str, call: &str) {
     if call.is_empty() {
         return;
     }
-    loop {
+    until_within(PATIENCE, "there is room", || {
         let (status, answer) = kit::post(http, token, "/rpc", call);
         assert_eq!(status, 200, "{answer}");
         let is_busy = answer.contains("consensus.busy") || answer.contains("bus.busy");
-        if !is_busy {
-            assert!(!answer.contains("\"code\""), "{}", &answer[..answer.len().min(600)]);
-            return;
-        }
-        std::thread::sleep(BUSY_PAUSE);
-    }
+        assert!(is_busy || !answer.contains("\"code\""), "{}", &answer[..answer.len().min(600)]);
+        !is_busy
+    });
 }
 
 fn call(cell: &Cell, token: &str, action: &str, params: &Value) -> Value {
@@ -188,23 +183,19 @@ fn call(cell: &Cell, token: &str, action: &str, params: &Value) -> Value {
 
 /// Waits until nothing waits anywhere and every block is final everywhere; how many blocks there are.
 fn all_final(cells: &[Cell], tokens: &[String]) -> u64 {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        assert!(Instant::now() < deadline, "not final in {PATIENCE:?}");
+    let mut blocks = 0;
+    until_within(PATIENCE, "everything is final", || {
         let views = cells.iter().zip(tokens).map(|(cell, token)| {
             let view = call(cell, token, "consensus.gossip", &json!({}));
             let blocks = ["ordered", "finalised"].map(|name| view["blocks"][name].as_u64());
             (view["pool"].as_u64(), blocks)
         });
         let views: Vec<_> = views.collect();
-        if let (Some(0), [Some(ordered), Some(finalised)]) = views[0]
-            && ordered == finalised
-            && views.iter().all(|view| *view == views[0])
-        {
-            return finalised;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
+        let (Some(0), [Some(ordered), Some(finalised)]) = views[0] else { return false };
+        blocks = finalised;
+        ordered == finalised && views.iter().all(|view| *view == views[0])
+    });
+    blocks
 }
 
 /// Transactions in the blocks from one on.

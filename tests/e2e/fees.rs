@@ -89,6 +89,22 @@ fn a_transaction_pays_by_its_lane_and_what_was_paid_is_shared() {
         answer["items"].as_array().expect("a list").iter().all(|item| item["status"] == "rejected"),
         "{answer}"
     );
+    // A forged one and a vote for what this build does not have are refused, each for itself.
+    let signed = |cell: &Cell, module: &str, call: &str, args: &str, nonce: &str| {
+        let sign = ["tx", "sign", "--module", module, "--call", call, "--args", args, "--nonce", nonce];
+        cell.ok(&sign)
+    };
+    let mut forged = signed(&poor, "kv", "put", &args, "20");
+    forged["nonce"] = json!(21);
+    let vote = signed(&cells[0], "members", "activate", r#"{"rules":2}"#, "900");
+    let fine = signed(&cells[0], "kv", "put", r#"{"key":"own","value":"1"}"#, "901");
+    std::fs::write(&file, format!("{forged}\n{vote}\n{fine}\n")).expect("a file");
+    let output = cells[0].run(&["tx", "submit-all", &file.display().to_string(), "--wait", "finalised"]);
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let outcome = |place: usize, name: &str| answer["items"][place].pointer(name).cloned();
+    assert_eq!(outcome(0, "/problem/code"), Some(json!("consensus.bad_signature")), "{answer}");
+    assert_eq!(outcome(1, "/problem/code"), Some(json!("consensus.unknown_rules")), "{answer}");
+    assert_eq!(outcome(2, "/status"), Some(json!("finalised")), "{answer}");
     std::fs::write(&file, "no transaction\n").expect("a file");
     let bad = ["tx", "submit-all", &file.display().to_string()];
     assert_eq!(cells[0].refused(&bad), (1, "consensus.bad_transaction".to_owned()));

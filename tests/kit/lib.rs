@@ -350,8 +350,17 @@ pub fn post(http: &str, token: &str, path: &str, body: &str) -> (u16, String) {
 /// # Panics
 ///
 /// If it does not come true in time.
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + READY_MAX;
+pub fn until(what: &str, condition: impl FnMut() -> bool) {
+    until_within(READY_MAX, what, condition);
+}
+
+/// Waits for a condition for so long at most.
+///
+/// # Panics
+///
+/// If it does not come true in time.
+pub fn until_within(longest: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + longest;
     while !condition() {
         assert!(Instant::now() < deadline, "never: {what}");
         std::thread::sleep(Duration::from_millis(20));

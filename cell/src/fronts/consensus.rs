@@ -82,26 +82,31 @@ async fn submit_all(
     let deadline = context.wait_until(wait_ms.unwrap_or(WAIT_MS)).into();
     let mut grown = world.feed.changes();
     let ids: Vec<TxId> = transactions.iter().map(Transaction::id).collect();
-    let (checked, hold) = crate::node::blocking(move || {
+    let here = Arc::clone(world);
+    let (checked, outcomes) = crate::node::blocking(move || {
         let hold = signing::verify_all(&transactions.iter().map(Transaction::to_check).collect::<Vec<_>>());
-        let mut holds = hold.iter().copied();
-        transactions.retain(|_| holds.next() == Some(true));
-        (transactions, hold)
+        let outcome = |(transaction, holds): (&Transaction, bool)| {
+            if holds { can_execute(&here, transaction) } else { Err(bad_signature()) }
+        };
+        let outcomes: Vec<Result<(), Problem>> = transactions.iter().zip(hold).map(outcome).collect();
+        let mut is_fine = outcomes.iter().map(Result::is_ok);
+        transactions.retain(|_| is_fine.next() == Some(true));
+        (transactions, outcomes)
     })
     .await?;
-    let admitted = match checked.is_empty() {
-        true => Vec::new(),
-        false => {
-            let request = AdmitAllRequest { transactions: checked };
-            world.bus.internal().consensus().admit_all(request).await?.items
-        }
+    let mut admitted = if checked.is_empty() {
+        Vec::new().into_iter()
+    } else {
+        let request = AdmitAllRequest { transactions: checked };
+        world.bus.internal().consensus().admit_all(request).await?.items.into_iter()
     };
-    let mut admitted = admitted.into_iter();
-    let refused = |id| Submitted { id, status: None, block: None, problem: Some(bad_signature()) };
     let mut items: Vec<Submitted> = ids
         .into_iter()
-        .zip(hold)
-        .filter_map(|(id, holds)| if holds { admitted.next() } else { Some(refused(id)) })
+        .zip(outcomes)
+        .filter_map(|(id, outcome)| match outcome {
+            Ok(()) => admitted.next(),
+            Err(problem) => Some(Submitted { id, status: None, block: None, problem: Some(problem) }),
+        })
         .collect();
     let wait = wait.unwrap_or(TxStatus::Accepted);
     for item in items.iter_mut().filter(|item| item.status.is_some_and(|status| status < wait)) {
@@ -168,15 +173,19 @@ async fn admit(world: &Arc<World>, transaction: Transaction) -> Result<TxView, P
     if !transaction.signature_holds() {
         return Err(bad_signature());
     }
-    // Others' votes are theirs: whether their build has it only they know.
-    let votes_for =
-        ::consensus::members::activates(&transaction).filter(|_| transaction.sender == world.cell);
-    if let Some(version) = votes_for.filter(|version| !rules().versions().contains(version)) {
-        let cause = format!("this cell's build does not have version {version} of the rules");
-        return Err(Problem::new(ProblemKind::Conflict, "consensus.unknown_rules", cause)
-            .hint("install a build that has it first: a cell cannot execute what it votes for otherwise"));
-    }
+    can_execute(world, &transaction)?;
     world.bus.internal().consensus().admit(AdmitRequest { transaction }).await
+}
+
+/// Whether this cell could execute what it votes for. Others' votes are theirs: whether their build has it only they know.
+fn can_execute(world: &World, transaction: &Transaction) -> Result<(), Problem> {
+    let votes_for = ::consensus::members::activates(transaction).filter(|_| transaction.sender == world.cell);
+    let Some(version) = votes_for.filter(|version| !rules().versions().contains(version)) else {
+        return Ok(());
+    };
+    let cause = format!("this cell's build does not have version {version} of the rules");
+    Err(Problem::new(ProblemKind::Conflict, "consensus.unknown_rules", cause)
+        .hint("install a build that has it first: a cell cannot execute what it votes for otherwise"))
 }
 
 fn bad_signature() -> Problem {

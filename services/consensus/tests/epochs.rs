@@ -3,11 +3,10 @@
 mod kit;
 
 use kit::{
-    Cell, bench_of, block_of, cell, code, epoch, execute, four, hear, order_one, order_rounds, progress,
-    root, round, tx_on, word,
+    Cell, Keys, bench_of, block_of, cell, code, epoch, execute, four, hear, keys, order_one, order_rounds,
+    progress, root, round, tx_on, word,
 };
-use machine::Fault;
-use machine::module::{Module, ModuleState, Outcome, TxContext};
+use machine::module::{Module, Outcome, TxContext};
 use protocol::block::Block;
 use protocol::consensus::{Answer, EnterRequest, MembersRequest, Request};
 use protocol::genesis::Member;
@@ -148,28 +147,6 @@ fn a_block_comes_with_the_changes_of_members_before_it_and_a_replay_knows_them()
         let (replayed, before) = bench.replay();
         assert_eq!(replayed, before);
     }
-}
-
-#[derive(Default)]
-struct Keys(std::collections::BTreeMap<String, Vec<u8>>);
-
-impl ModuleState for Keys {
-    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Fault> {
-        Ok(self.0.get(key).cloned())
-    }
-    fn put(&mut self, key: &str, value: Vec<u8>) {
-        self.0.insert(key.to_owned(), value);
-    }
-    fn delete(&mut self, key: &str) {
-        self.0.remove(key);
-    }
-}
-
-/// A state with four members.
-fn keys() -> Keys {
-    let mut keys = Keys::default();
-    consensus::members::Members.genesis(&four(), &mut keys);
-    keys
 }
 
 fn call(keys: &mut Keys, sender: u8, call: &str, args: Value) -> Outcome {

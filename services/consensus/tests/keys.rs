@@ -4,11 +4,10 @@ mod kit;
 
 use consensus::Record;
 use kit::{
-    Cell, bench_of, block_of, cell, code, epoch, execute, executed, four, hear, hear_in, key, order_one,
-    progress, result, root, tx_on, word,
+    Cell, Keys, bench_of, block_of, cell, code, epoch, execute, executed, four, hear, hear_in, key, keys,
+    order_one, progress, result, root, tx_on, word,
 };
-use machine::Fault;
-use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
+use machine::module::{Change, Module, Outcome, TxContext};
 use protocol::block::{Attestation, Block};
 use protocol::consensus::{EnterRequest, ExecutedRequest, Request};
 use protocol::genesis::Member;
@@ -20,28 +19,6 @@ use protocol::state::KeyProof;
 use protocol::transaction::{Intent, Transaction};
 use protocol::{BlockIndex, Hash, MemberKey, codec};
 use serde_json::{Value, json};
-
-#[derive(Default)]
-struct Keys(std::collections::BTreeMap<String, Vec<u8>>);
-
-impl ModuleState for Keys {
-    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Fault> {
-        Ok(self.0.get(key).cloned())
-    }
-    fn put(&mut self, key: &str, value: Vec<u8>) {
-        self.0.insert(key.to_owned(), value);
-    }
-    fn delete(&mut self, key: &str) {
-        self.0.remove(key);
-    }
-}
-
-/// A state with four members.
-fn keys() -> Keys {
-    let mut keys = Keys::default();
-    consensus::members::Members.genesis(&four(), &mut keys);
-    keys
-}
 
 /// A call in a block of an epoch.
 fn call(keys: &mut Keys, epoch: u64, sender: u8, call: &str, args: Value) -> Outcome {

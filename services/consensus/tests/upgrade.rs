@@ -5,11 +5,10 @@ mod kit;
 use consensus::members::{Members, activates, asks_for_change};
 use consensus::{ConsensusMachine, Record};
 use kit::{
-    Cell, admit, bench_of, block_of, cell, code, epoch, execute, executed, four, hear, key, machine_of,
-    modules, order, order_one, order_rounds, progress, records, result, root, round, tx_on, word,
+    Cell, Keys, admit, bench_of, block_of, cell, code, epoch, execute, executed, four, hear, key, keys,
+    machine_of, modules, order, order_one, order_rounds, progress, records, result, root, round, tx_on, word,
 };
-use machine::Fault;
-use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
+use machine::module::{Change, Module, Outcome, TxContext};
 use protocol::block::{Block, BlockProof};
 use protocol::consensus::{
     AdoptRequest, Answer, ConsensusStatus, EnterRequest, JumpRequest, RecordRequest, Request,
@@ -22,27 +21,12 @@ use protocol::transaction::{Intent, Transaction};
 use protocol::{BlockIndex, Problem, TxId, codec};
 use serde_json::{Value, json};
 
-#[derive(Default)]
-struct Keys(std::collections::BTreeMap<String, Vec<u8>>);
+/// A state with four members, and what they vote.
+struct Votes(Keys);
 
-impl ModuleState for Keys {
-    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Fault> {
-        Ok(self.0.get(key).cloned())
-    }
-    fn put(&mut self, key: &str, value: Vec<u8>) {
-        self.0.insert(key.to_owned(), value);
-    }
-    fn delete(&mut self, key: &str) {
-        self.0.remove(key);
-    }
-}
-
-impl Keys {
-    /// A state with four members.
+impl Votes {
     fn new() -> Self {
-        let mut keys = Self::default();
-        Members.genesis(&four(), &mut keys);
-        keys
+        Self(keys())
     }
 
     /// A call in a block of an epoch.
@@ -58,18 +42,18 @@ impl Keys {
             round: 1,
             members: protocol::Hash::ZERO,
         };
-        let before = self.0.clone();
-        let outcome = Members.execute(&context, call, &args, self).expect("no fault");
+        let before = self.0.0.clone();
+        let outcome = Members.execute(&context, call, &args, &mut self.0).expect("no fault");
         let change = Change {
             key: "rules".to_owned(),
             before: before.get("rules").cloned(),
-            after: self.0.get("rules").cloned(),
+            after: self.0.0.get("rules").cloned(),
         };
         if change.before != change.after {
             Members.check_invariants(&[change]).expect("they rise by one");
         }
         if outcome.is_err() {
-            self.0 = before;
+            self.0.0 = before;
         }
         outcome
     }
@@ -80,13 +64,13 @@ impl Keys {
 
     /// The version of the epoch that comes next.
     fn version(&self) -> u64 {
-        version_in(self.0.get("rules").map(Vec::as_slice)).expect("it can be read")
+        version_in(self.0.0.get("rules").map(Vec::as_slice)).expect("it can be read")
     }
 }
 
 #[test]
 fn more_than_two_thirds_activate_the_next_version() {
-    let mut keys = Keys::new();
+    let mut keys = Votes::new();
     assert_eq!(keys.version(), 1);
     for voter in [1, 2, 1, 2] {
         keys.vote(3, voter, 2).expect("votes");
@@ -95,13 +79,13 @@ fn more_than_two_thirds_activate_the_next_version() {
     assert_eq!(code(keys.vote(3, 9, 2)), "members.no_member");
     keys.vote(4, 3, 2).expect("votes");
     assert_eq!(keys.version(), 2);
-    assert_eq!(keys.0["rules"], br#"{"version":2,"epoch":4}"#, "as every build has to read it");
-    assert!(!keys.0.contains_key("activation"), "the votes are counted");
+    assert_eq!(keys.0.0["rules"], br#"{"version":2,"epoch":4}"#, "as every build has to read it");
+    assert!(!keys.0.0.contains_key("activation"), "the votes are counted");
 }
 
 #[test]
 fn versions_rise_by_one_and_none_is_passed_over() {
-    let mut keys = Keys::new();
+    let mut keys = Votes::new();
     for wrong in [3, u64::MAX] {
         assert_eq!(code(keys.vote(0, 1, wrong)), "members.other_rules");
     }
@@ -127,7 +111,7 @@ fn versions_rise_by_one_and_none_is_passed_over() {
 
 #[test]
 fn a_vote_of_one_that_has_left_counts_no_more() {
-    let mut keys = Keys::new();
+    let mut keys = Votes::new();
     for voter in [1, 2] {
         keys.vote(0, voter, 2).expect("votes");
     }

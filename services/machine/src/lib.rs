@@ -17,6 +17,7 @@
 //! Absent on purpose: clocks, entropy, files, sockets, threads, hash maps (their order is not
 //! deterministic). `clippy.toml` of each service bans them.
 
+pub mod calls;
 pub mod effect;
 pub mod module;
 pub mod page;
@@ -25,6 +26,7 @@ pub mod table;
 pub mod testing;
 pub mod view;
 
+pub use calls::Calls;
 pub use effect::{EffectId, Owed};
 pub use record::{At, Entry, Record};
 pub use table::{Key, Table};

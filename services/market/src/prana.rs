@@ -13,8 +13,8 @@
 //!
 //! Absent: minting, burning, accounts that expire.
 
-use machine::Fault;
 use machine::module::{Access, Change, Ledger, Module, ModuleState, Outcome, TxContext};
+use machine::{Calls, Fault};
 use protocol::block::Block;
 use protocol::fees::FeeRules;
 use protocol::genesis::Genesis;
@@ -28,8 +28,14 @@ use serde_json::Value;
 const SUPPLY_KEY: &str = "supply";
 /// The account that fees are paid into.
 const FEES_KEY: &str = "@fees";
-/// How much of an error's words a receipt keeps, in characters.
-const CAUSE_CHARS_MAX: usize = 200;
+/// What the module says where a call does not fit.
+const CALLS: Calls = Calls {
+    module: "prana",
+    bad_args: "prana.bad_args",
+    unknown: "prana.unknown_call",
+    names: "transfer",
+    shapes: r#"transfer takes {"to":"did:key:…","amount":"1.5"}; the amount is a string"#,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -161,20 +167,9 @@ impl Ledger for Prana {
 
 fn parse(call: &str, args: &Value) -> Result<Transfer, Problem> {
     if call != "transfer" {
-        let shown: String = call.chars().take(40).collect();
-        let cause = format!("prana has no call {shown:?}");
-        return Err(
-            Problem::new(ProblemKind::NotFound, "prana.unknown_call", cause).hint("the one call is transfer")
-        );
+        return Err(CALLS.no_such(call));
     }
-    let transfer: Transfer = serde_json::from_value(args.clone()).map_err(|error| {
-        Problem::new(
-            ProblemKind::Invalid,
-            "prana.bad_args",
-            format!("not arguments of a transfer: {}", brief(&error)),
-        )
-        .hint(r#"transfer takes {"to":"did:key:…","amount":"1.5"}; the amount is a string"#)
-    })?;
+    let transfer: Transfer = CALLS.arguments(args)?;
     if transfer.amount == Amount::ZERO {
         return Err(Problem::new(ProblemKind::Invalid, "prana.zero_amount", "nothing would be transferred")
             .hint("name an amount above zero"));
@@ -216,9 +211,4 @@ pub fn statement(cell: &CellId, block: &Block, receipts: &[TxReceipt]) -> Vec<St
         })
     };
     block.transactions.iter().zip(receipts).filter_map(line).collect()
-}
-
-/// An error's words; cut short, since they may repeat what a stranger sent.
-fn brief(error: &serde_json::Error) -> String {
-    error.to_string().chars().take(CAUSE_CHARS_MAX).collect()
 }

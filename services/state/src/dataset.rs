@@ -16,7 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
-use machine::{Fault, Read, answer, refuse};
+use machine::{Calls, Fault, Read, answer, refuse};
 use protocol::genesis::Genesis;
 use protocol::shared::{Page, page_limit};
 use protocol::state::{Answer, DatasetView, DatasetsRequest, KeyProof};
@@ -34,8 +34,14 @@ pub const TAGS_MAX: usize = 16;
 pub const TAG_BYTES_MAX: usize = 64;
 /// The most keys that are looked at for one page of a list.
 const LOOKS_MAX: usize = 10_000;
-/// How much of an error's words a receipt keeps, in characters.
-const CAUSE_CHARS_MAX: usize = 200;
+/// What the module says where a call does not fit.
+const CALLS: Calls = Calls {
+    module: NAME,
+    bad_args: "dataset.bad_args",
+    unknown: "dataset.unknown_call",
+    names: "register, update, withdraw",
+    shapes: r#"register takes {"hash":"…","size":5,"tags":["…"]}, update takes {"hash":"…","tags":["…"]}, withdraw takes {"hash":"…"}"#,
+};
 
 /// The module's name.
 const NAME: &str = "dataset";
@@ -207,30 +213,17 @@ fn replace(
 
 fn parse(call: &str, args: &Value) -> Result<Call, Problem> {
     match call {
-        "register" => read(args).and_then(|Register { hash, size, tags }| {
+        "register" => CALLS.arguments(args).and_then(|Register { hash, size, tags }| {
             Ok(Call::Register { hash: check_hash(hash)?, size, tags: check_tags(tags)? })
         }),
-        "update" => read(args).and_then(|Update { hash, tags }| {
+        "update" => CALLS.arguments(args).and_then(|Update { hash, tags }| {
             Ok(Call::Update { hash: check_hash(hash)?, tags: check_tags(tags)? })
         }),
-        "withdraw" => read(args).and_then(|Withdraw { hash }| Ok(Call::Withdraw { hash: check_hash(hash)? })),
-        _ => {
-            let shown: String = call.chars().take(40).collect();
-            let cause = format!("dataset has no call {shown:?}");
-            Err(Problem::new(ProblemKind::NotFound, "dataset.unknown_call", cause)
-                .hint("one of register, update, withdraw"))
+        "withdraw" => {
+            CALLS.arguments(args).and_then(|Withdraw { hash }| Ok(Call::Withdraw { hash: check_hash(hash)? }))
         }
+        _ => Err(CALLS.no_such(call)),
     }
-}
-
-fn read<T: for<'a> Deserialize<'a>>(args: &Value) -> Result<T, Problem> {
-    T::deserialize(args).map_err(|error| {
-        let brief: String = error.to_string().chars().take(CAUSE_CHARS_MAX).collect();
-        let cause = format!("not arguments of this call: {brief}");
-        Problem::new(ProblemKind::Invalid, "dataset.bad_args", cause).hint(
-            r#"register takes {"hash":"…","size":5,"tags":["…"]}, update takes {"hash":"…","tags":["…"]}, withdraw takes {"hash":"…"}"#,
-        )
-    })
 }
 
 fn check_hash(hash: String) -> Result<String, Problem> {

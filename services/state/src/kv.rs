@@ -4,8 +4,8 @@
 //! anybody's. The value is kept as it was given, the owner's did beside it as `@KEY`; so no key begins
 //! with `@`.
 
-use machine::Fault;
 use machine::module::{Access, Change, Module, ModuleState, Outcome, TxContext};
+use machine::{Calls, Fault};
 use protocol::genesis::Genesis;
 use protocol::{Problem, ProblemKind};
 use serde::Deserialize;
@@ -16,8 +16,14 @@ const KEY_BYTES_MAX: usize = 256;
 /// The longest value, in bytes.
 const VALUE_BYTES_MAX: usize = 64 * 1024;
 
-/// How much of an error's words a receipt keeps, in characters.
-const CAUSE_CHARS_MAX: usize = 200;
+/// What it says where a call does not fit.
+const CALLS: Calls = Calls {
+    module: "kv",
+    bad_args: "kv.bad_args",
+    unknown: "kv.unknown_call",
+    names: "put, delete",
+    shapes: r#"put takes {"key":"…","value":"…"}, delete takes {"key":"…"}; all strings"#,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -112,26 +118,10 @@ impl Module for Kv {
 
 fn parse(call: &str, args: &Value) -> Result<Call, Problem> {
     let call = match call {
-        "put" => serde_json::from_value(args.clone()).map(Call::Put),
-        "delete" => serde_json::from_value(args.clone()).map(Call::Delete),
-        _ => {
-            let shown: String = call.chars().take(40).collect();
-            return Err(Problem::new(
-                ProblemKind::NotFound,
-                "kv.unknown_call",
-                format!("kv has no call {shown:?}"),
-            )
-            .hint("one of put, delete"));
-        }
+        "put" => Call::Put(CALLS.arguments(args)?),
+        "delete" => Call::Delete(CALLS.arguments(args)?),
+        _ => return Err(CALLS.no_such(call)),
     };
-    let call = call.map_err(|error| {
-        Problem::new(
-            ProblemKind::Invalid,
-            "kv.bad_args",
-            format!("not arguments of this call: {}", brief(&error)),
-        )
-        .hint(r#"put takes {"key":"…","value":"…"}, delete takes {"key":"…"}; all strings"#)
-    })?;
     let (Call::Put(Put { key, .. }) | Call::Delete(Delete { key })) = &call;
     if key.is_empty() || key.len() > KEY_BYTES_MAX || key.starts_with('@') {
         return Err(Problem::new(ProblemKind::Invalid, "kv.bad_key", "the key cannot be used".to_owned())
@@ -148,9 +138,4 @@ fn parse(call: &str, args: &Value) -> Result<Call, Problem> {
         .hint("at most 65536 bytes"));
     }
     Ok(call)
-}
-
-/// An error's words; cut short, since they may repeat what a stranger sent.
-fn brief(error: &serde_json::Error) -> String {
-    error.to_string().chars().take(CAUSE_CHARS_MAX).collect()
 }

@@ -5,50 +5,16 @@ mod kit;
 use std::sync::Arc;
 
 use kit::*;
-use machine::Fault;
-use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
 use machine::testing::Bench;
 use proptest::prelude::*;
 use protocol::MemberKey;
 use protocol::block::{Attestation, Block, BlockProof, TxProof};
-use protocol::genesis::{Genesis, Member};
+use protocol::genesis::Member;
 use protocol::members::{Handoff, MemberSet, SET_KEY};
 use protocol::shared::Empty;
 use protocol::state::{KeyProof, Request};
-use serde_json::{Value, json};
+use serde_json::json;
 use state::{LightClient, StateMachine};
-
-/// The members are whom anybody names.
-struct Sets;
-
-impl Module for Sets {
-    fn name(&self) -> &'static str {
-        "members"
-    }
-    fn genesis(&self, genesis: &Genesis, state: &mut dyn ModuleState) {
-        state.put("set", genesis.member_set().to_state());
-    }
-    fn check(&self, _: &str, _: &Value) -> Outcome {
-        Ok(())
-    }
-    fn execute(
-        &self,
-        _: &TxContext,
-        _: &str,
-        args: &Value,
-        state: &mut dyn ModuleState,
-    ) -> Result<Outcome, Fault> {
-        let named = match serde_json::from_value::<Vec<u8>>(args.clone()) {
-            Ok(numbers) => set(&numbers),
-            Err(_) => serde_json::from_value(args.clone()).expect("members"),
-        };
-        state.put("set", named.to_state());
-        Ok(Ok(()))
-    }
-    fn check_invariants(&self, _: &[Change]) -> Result<(), String> {
-        Ok(())
-    }
-}
 
 fn set(numbers: &[u8]) -> MemberSet {
     MemberSet::new(numbers.iter().map(|number| Member::new(cell(*number), 1)).collect())
@@ -57,7 +23,7 @@ fn set(numbers: &[u8]) -> MemberSet {
 /// Blocks 0 to 3, ordered by member 1; 1; 2 and 3; 4. Each has some transactions; 1 and 2 end with the next members. The proofs of the
 /// changes, too.
 fn history() -> (Vec<BlockProof>, Vec<Handoff>) {
-    let machine = machine_of(vec![Arc::new(state::kv::Kv), Arc::new(Sets)]);
+    let machine = machine_of(vec![Arc::new(state::kv::Kv), Arc::new(Chosen)]);
     let mut bench: Bench<StateMachine> = Bench::new(machine);
     bench.ask(Request::Initialise(Empty {})).expect("initialises");
     let (mut chain, mut nonce) = (Chain::default(), 0);
@@ -72,7 +38,7 @@ fn history() -> (Vec<BlockProof>, Vec<Handoff>) {
         }
         if let Some(next) = next {
             nonce += 1;
-            transactions.push(call_of("members", 1, nonce, "set", json!(next)));
+            transactions.push(call_of("members", 1, nonce, "set", json!(set(next))));
         }
         chain.block(transactions);
         let block = chain.0.last_mut().expect("just made");
@@ -136,7 +102,7 @@ fn nobody_but_the_old_members_names_the_new_ones() {
     assert_eq!(refused(Handoff { proof: other, ..good.clone() }), "state.bad_proof");
     // A later state of the new members, and another key of the right one.
     assert_eq!(refused(Handoff { proof: handoffs[1].proof.clone(), ..good.clone() }), "state.bad_proof");
-    let machine = machine_of(vec![Arc::new(state::kv::Kv), Arc::new(Sets)]);
+    let machine = machine_of(vec![Arc::new(state::kv::Kv), Arc::new(Chosen)]);
     let mut bench: Bench<StateMachine> = Bench::new(machine);
     bench.ask(Request::Initialise(Empty {})).expect("initialises");
     for proof in &proofs[..2] {
@@ -152,7 +118,7 @@ fn a_key_that_a_member_has_rotated_to_proves_what_comes_after_and_the_one_before
         let key = MemberKey::from_bytes(*cell(number).as_bytes());
         MemberSet::new(vec![Member { key: Some(key), ..Member::new(cell(1), 1) }])
     };
-    let machine = machine_of(vec![Arc::new(state::kv::Kv), Arc::new(Sets)]);
+    let machine = machine_of(vec![Arc::new(state::kv::Kv), Arc::new(Chosen)]);
     let mut bench: Bench<StateMachine> = Bench::new(machine);
     bench.ask(Request::Initialise(Empty {})).expect("initialises");
     let mut chain = Chain::default();

@@ -45,33 +45,12 @@ impl Module for Loud {
     }
 }
 
-/// The set stands in the state and stays as it is.
-struct Set;
-
-impl Module for Set {
-    fn name(&self) -> &'static str {
-        "members"
-    }
-    fn genesis(&self, genesis: &Genesis, state: &mut dyn ModuleState) {
-        state.put("set", genesis.member_set().to_state());
-    }
-    fn check(&self, _: &str, _: &Value) -> Outcome {
-        Ok(())
-    }
-    fn execute(&self, _: &TxContext, _: &str, _: &Value, _: &mut dyn ModuleState) -> Result<Outcome, Fault> {
-        Ok(Ok(()))
-    }
-    fn check_invariants(&self, _: &[Change]) -> Result<(), String> {
-        Ok(())
-    }
-}
-
 fn old() -> StateMachine {
-    machine_of(vec![Arc::new(Kv), Arc::new(Set)])
+    machine_of(vec![Arc::new(Kv), Arc::new(Chosen)])
 }
 
 fn newer() -> StateMachine {
-    let second: Vec<Arc<dyn Module>> = vec![Arc::new(Loud), Arc::new(Set)];
+    let second: Vec<Arc<dyn Module>> = vec![Arc::new(Loud), Arc::new(Chosen)];
     StateMachine { rules: old().rules.and_next(second), ..old() }
 }
 

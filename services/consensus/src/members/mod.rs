@@ -27,8 +27,8 @@ mod rules;
 use std::collections::BTreeMap;
 
 use keys::Rotate;
-use machine::Fault;
 use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
+use machine::{Calls, Fault};
 use protocol::genesis::{Genesis, MEMBERS_MAX, Member};
 use protocol::gossip::ForkProof;
 use protocol::members::MemberSet;
@@ -52,8 +52,14 @@ const WEIGHT_MAX: u64 = 1_000_000;
 const ADDRESSES_MAX: usize = 8;
 /// See [`ADDRESSES_MAX`].
 const ADDRESS_BYTES_MAX: usize = 256;
-/// How much of an error's words a receipt keeps, in characters.
-const CAUSE_CHARS_MAX: usize = 200;
+/// What the module says where a call does not fit.
+const CALLS: Calls = Calls {
+    module: NAME,
+    bad_args: "members.bad_args",
+    unknown: "members.unknown_call",
+    names: "join, accept, leave, evict, accuse, rotate, activate",
+    shapes: r#"join takes {"weight":1,"addresses":[…]}, accept {"cell","weight"}, leave {}, evict {"cell"}, accuse {"proof"}, rotate {"key","proof"}, activate {"rules"}"#,
+};
 
 /// The module.
 #[derive(Clone, Copy, Debug)]
@@ -341,29 +347,15 @@ fn is_carried(set: &[Member], votes: &[CellId]) -> bool {
 }
 
 fn parse(call: &str, args: &Value) -> Result<Call, Problem> {
-    fn of<T: DeserializeOwned>(args: &Value) -> Result<T, Problem> {
-        serde_json::from_value(args.clone()).map_err(|error| {
-            let error: String = error.to_string().chars().take(CAUSE_CHARS_MAX).collect();
-            let cause = format!("not arguments of this call: {error}");
-            Problem::new(ProblemKind::Invalid, "members.bad_args", cause).hint(
-                r#"join takes {"weight":1,"addresses":[…]}, accept {"cell","weight"}, leave {}, evict {"cell"}, accuse {"proof"}, rotate {"key","proof"}, activate {"rules"}"#,
-            )
-        })
-    }
     let call = match call {
-        "join" => Call::Join(of(args)?),
-        "accept" => Call::Accept(of(args)?),
-        "leave" => of::<Nothing>(args).map(|Nothing {}| Call::Leave)?,
-        "evict" => Call::Evict(of(args)?),
-        "accuse" => Call::Accuse(Box::new(of::<Accuse>(args)?.proof)),
-        "rotate" => Call::Rotate(of(args)?),
-        "activate" => Call::Activate(of::<Activate>(args)?.rules),
-        _ => {
-            let shown: String = call.chars().take(40).collect();
-            let cause = format!("members has no call {shown:?}");
-            return Err(Problem::new(ProblemKind::NotFound, "members.unknown_call", cause)
-                .hint("one of join, accept, leave, evict, accuse, rotate, activate"));
-        }
+        "join" => Call::Join(CALLS.arguments(args)?),
+        "accept" => Call::Accept(CALLS.arguments(args)?),
+        "leave" => CALLS.arguments(args).map(|Nothing {}| Call::Leave)?,
+        "evict" => Call::Evict(CALLS.arguments(args)?),
+        "accuse" => Call::Accuse(Box::new(CALLS.arguments::<Accuse>(args)?.proof)),
+        "rotate" => Call::Rotate(CALLS.arguments(args)?),
+        "activate" => Call::Activate(CALLS.arguments::<Activate>(args)?.rules),
+        _ => return Err(CALLS.no_such(call)),
     };
     if let Call::Join(Join { weight, .. }) | Call::Accept(Accept { weight, .. }) = &call
         && !(1..=WEIGHT_MAX).contains(weight)

@@ -286,3 +286,26 @@ pub(crate) fn resume(bench: &mut Cell) -> Vec<Arc<Block>> {
     }
     panic!("something is owed for ever: {} effects", bench.owed().len());
 }
+
+/// What a module has written, alone.
+#[derive(Default)]
+pub(crate) struct Keys(pub(crate) std::collections::BTreeMap<String, Vec<u8>>);
+
+impl ModuleState for Keys {
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(self.0.get(key).cloned())
+    }
+    fn put(&mut self, key: &str, value: Vec<u8>) {
+        self.0.insert(key.to_owned(), value);
+    }
+    fn delete(&mut self, key: &str) {
+        self.0.remove(key);
+    }
+}
+
+/// A state with four members.
+pub(crate) fn keys() -> Keys {
+    let mut keys = Keys::default();
+    consensus::members::Members.genesis(&four(), &mut keys);
+    keys
+}

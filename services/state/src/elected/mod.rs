@@ -32,8 +32,8 @@
 mod apply;
 mod calls;
 
-use machine::Fault;
 use machine::module::{Access, BlockContext, Change, Module, ModuleState, Outcome, TxContext};
+use machine::{Calls, Fault};
 use protocol::elected::{CallRecord, Execution, Path, bad_app, is_app};
 use protocol::genesis::Genesis;
 use protocol::{Problem, ProblemKind};
@@ -47,8 +47,14 @@ pub const WAITING_MAX: u64 = 256;
 pub const KEPT_BLOCKS: u64 = 4_096;
 /// The longest name of a call, in bytes.
 const CALL_BYTES_MAX: usize = 64;
-/// How much of an error's words a receipt keeps, in characters.
-const CAUSE_CHARS_MAX: usize = 200;
+/// What the module says where a call does not fit.
+const CALLS: Calls = Calls {
+    module: "elected",
+    bad_args: "elected.bad_args",
+    unknown: "elected.unknown_call",
+    names: "request, apply",
+    shapes: r#"request takes {"app":"…","call":"…","args":{…}}, apply takes {"call":"…","app":"…","reads":[…],"writes":[…],"words":[…]}"#,
+};
 
 /// The module.
 #[derive(Clone, Copy, Debug)]
@@ -136,7 +142,7 @@ impl Module for Elected {
 fn parse(call: &str, args: &Value) -> Result<Call, Problem> {
     match call {
         "request" => {
-            let asked: Asked = arguments(args)?;
+            let asked: Asked = CALLS.arguments(args)?;
             if !is_app(&asked.app) {
                 return Err(bad_app(&asked.app));
             }
@@ -148,27 +154,12 @@ fn parse(call: &str, args: &Value) -> Result<Call, Problem> {
             Ok(Call::Request(asked))
         }
         "apply" => {
-            let execution: Execution = arguments(args)?;
+            let execution: Execution = CALLS.arguments(args)?;
             execution.check()?;
             Ok(Call::Apply(Box::new(execution)))
         }
-        _ => {
-            let shown: String = call.chars().take(40).collect();
-            let cause = format!("elected has no call {shown:?}");
-            Err(Problem::new(ProblemKind::NotFound, "elected.unknown_call", cause)
-                .hint("one of request, apply"))
-        }
+        _ => Err(CALLS.no_such(call)),
     }
-}
-
-fn arguments<T: for<'a> Deserialize<'a>>(args: &Value) -> Result<T, Problem> {
-    T::deserialize(args).map_err(|error| {
-        let brief: String = error.to_string().chars().take(CAUSE_CHARS_MAX).collect();
-        let cause = format!("not arguments of this call: {brief}");
-        Problem::new(ProblemKind::Invalid, "elected.bad_args", cause).hint(
-            r#"request takes {"app":"…","call":"…","args":{…}}, apply takes {"call":"…","app":"…","reads":[…],"writes":[…],"words":[…]}"#,
-        )
-    })
 }
 
 fn read<T: DeserializeOwned>(state: &dyn ModuleState, key: &str) -> Result<Option<T>, Fault> {
