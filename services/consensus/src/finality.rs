@@ -24,7 +24,7 @@ use protocol::transaction::TxReceipt;
 use protocol::{BlockHash, BlockIndex, CellId, StateRoot};
 
 use crate::tables::{self, BLOCKS, BlockRow, CONTENTS, FEES, Head, REFUSED, WORDS};
-use crate::{ConsensusMachine, Decided, Effect, Record, Refusal, epochs};
+use crate::{ConsensusMachine, Decided, Effect, Record, Refusal, epochs, evidence};
 
 /// Blocks ahead of the order here of which words are kept.
 const AHEAD_BLOCKS_MAX: u64 = 1_024;
@@ -138,7 +138,9 @@ pub(crate) fn adopt(machine: &ConsensusMachine, view: &dyn Read, asked: AdoptReq
     let attestations = news(machine, view, &head, attestations, Heard::Proven)?;
     let closing = closing(machine, view, &head, None, &attestations)?;
     let answered = Answer::Adopt(after(&head, &closing).progress());
+    let evidence = evidence::within(machine, view, taken.iter())?;
     let mut records: Vec<Record> = taken.into_iter().map(|block| Record::Ordered { block }).collect();
+    records.extend(evidence);
     if !attestations.is_empty() {
         records.push(Record::Attested { attestations });
     }

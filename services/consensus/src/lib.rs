@@ -21,6 +21,7 @@ mod admit;
 pub mod beacon;
 mod drawn;
 mod epochs;
+mod evidence;
 mod finality;
 pub mod gossip;
 pub mod hashgraph;
@@ -34,11 +35,10 @@ mod tables;
 use std::sync::Arc;
 
 use machine::module::{Module, RuleSets};
-use machine::{At, Context, DecisionOf, Fault, Machine, Owed, Read, Write, answer, commit, refuse};
+use machine::{At, Context, DecisionOf, Fault, Machine, Owed, Read, Write};
 use protocol::block::{Attestation, Block};
-use protocol::consensus::{Answer, Request, Waiting, Words};
+use protocol::consensus::{Request, Waiting, Words};
 use protocol::genesis::Genesis;
-use protocol::gossip::ForkProof;
 use protocol::shared::Empty;
 use protocol::{Amount, BlockIndex, Event};
 
@@ -153,7 +153,7 @@ impl Machine for ConsensusMachine {
             Request::Enter(asked) => epochs::enter(self, view, asked),
             Request::Jump(asked) => jump::jump(self, view, asked),
             Request::Rejoin(Empty {}) => jump::rejoin(view),
-            Request::Accuse(proof) => accuse(self, view, proof),
+            Request::Accuse(proof) => evidence::accuse(self, view, proof),
             Request::Open(Empty {}) => query::open(view),
             Request::OwnWords(Empty {}) => query::own_words(view),
             Request::Waits(list) => query::waits(view, &list),
@@ -234,18 +234,4 @@ impl Machine for ConsensusMachine {
         }
         Ok(owed)
     }
-}
-
-/// Evidence is of members alone, one proof each: so it is bounded.
-fn accuse(machine: &ConsensusMachine, view: &dyn Read, proof: ForkProof) -> Decided {
-    let member = proof.one.creator;
-    let signer = epochs::members_of(machine, view, proof.one.epoch)?.signer_of(&member);
-    let Some(signer) = signer else { return answer(Answer::Accuse(Empty {})) };
-    if EVIDENCE.get(view, &member)?.is_some() {
-        return answer(Answer::Accuse(Empty {}));
-    }
-    if let Err(problem) = proof.check(&machine.genesis.hash(), &signer) {
-        return refuse(problem);
-    }
-    commit(vec![Record::Forked { proof }], Answer::Accuse(Empty {}))
 }

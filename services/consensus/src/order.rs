@@ -32,7 +32,7 @@ use crate::tables::{
     self, BATCHES, BLOCKS, BY_INDEX, BlockRow, CONTENTS, Head, NONCES, ORDERED_NONCES, PLACES, REFUSED, TXS,
     TxRow, WAITING,
 };
-use crate::{ConsensusMachine, Decided, Effect, Record, Refusal, admit, drawn, epochs};
+use crate::{ConsensusMachine, Decided, Effect, Record, Refusal, admit, drawn, epochs, evidence};
 
 /// The most transactions of one block.
 pub const BLOCK_TRANSACTIONS_MAX: usize = 1_000;
@@ -126,7 +126,13 @@ pub(crate) fn order(machine: &ConsensusMachine, view: &dyn Read, asked: OrderReq
         }
     }
     let answered = Answer::Order(head.progress());
+    let ordered = blocks.iter().filter_map(|record| match record {
+        Record::Ordered { block } => Some(block),
+        _ => None,
+    });
+    let evidence = evidence::within(machine, view, ordered)?;
     let mut records = blocks;
+    records.extend(evidence);
     if !left_out.is_empty() {
         records.push(Record::LeftOut { items: left_out });
     }

@@ -445,13 +445,6 @@ fn two_liars_of_four_make_no_cell_diverge() {
     }
 }
 
-fn adopt(bench: &mut Cell, proofs: Vec<BlockProof>) -> Result<Progress, Problem> {
-    match bench.ask(Request::Adopt(AdoptRequest { proofs }))? {
-        Answer::Adopt(progress) => Ok(progress),
-        other => panic!("{other:?}"),
-    }
-}
-
 /// Final blocks, as the first cell has them: with the words of cells 1, 2 and 3.
 fn final_blocks(count: u64) -> Vec<BlockProof> {
     let (mut bench, blocks) = with_blocks(count);

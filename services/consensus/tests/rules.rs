@@ -1,4 +1,4 @@
-//! The rules of Consensus about transactions: checked before taken in, then to their end; and about lists and evidence.
+//! The rules of Consensus about transactions: checked before taken in, then to their end; and about lists.
 
 mod kit;
 
@@ -8,14 +8,12 @@ use consensus::{EXECUTION_LAG_BLOCKS_MAX, Effect, Record, WAITING_MAX};
 use kit::*;
 use proptest::prelude::*;
 use protocol::consensus::{
-    AdmitAllRequest, Answer, ConsensusStatus, EvidenceView, MembersRequest, NextNonceRequest, RecordRequest,
-    Request, Submitted, SubmittedAll, TxStatus,
+    AdmitAllRequest, Answer, ConsensusStatus, MembersRequest, NextNonceRequest, RecordRequest, Request,
+    Submitted, SubmittedAll, TxStatus,
 };
-use protocol::gossip::{ForkProof, SignedEvent};
 use protocol::shared::{Empty, ListRequest};
-use protocol::signing::Signature;
 use protocol::transaction::Transaction;
-use protocol::{BlockIndex, GenesisHash, Hash};
+use protocol::{BlockIndex, GenesisHash};
 
 fn changed(change: impl FnOnce(&mut Transaction)) -> Transaction {
     let mut transaction = tx(5);
@@ -185,20 +183,6 @@ fn what_a_module_refuses_is_rejected_once_its_block_is_final() {
     assert_eq!((view.block, view.root), (Some(BlockIndex(0)), Some(root(7))));
 }
 
-/// All items of a list, taken in pages of two, with the cursors.
-fn all<T>(mut page_of: impl FnMut(ListRequest) -> (Vec<T>, Option<String>)) -> (Vec<T>, Vec<String>) {
-    let (mut items, mut cursors) = (Vec::new(), Vec::new());
-    loop {
-        let (page, next) = page_of(ListRequest { limit: Some(2), cursor: cursors.last().cloned() });
-        assert!(page.len() <= 2);
-        items.extend(page);
-        match next {
-            Some(next) => cursors.push(next),
-            None => return (items, cursors),
-        }
-    }
-}
-
 /// Transactions come with their own entry or with a block; the cursor names the entry and the place in it.
 #[test]
 fn transactions_are_listed_newest_first_in_pages() {
@@ -324,59 +308,6 @@ fn the_status_says_where_consensus_stands() {
     expected.finalised = Some(BlockIndex(0));
     (expected.epoch, expected.round) = (2, 6);
     assert_eq!(status(&mut bench), expected);
-}
-
-/// A member's two events on one self-parent.
-fn fork(member: u8, first: u64) -> ForkProof {
-    let [one, other] = [first, first + 1].map(|time_us| {
-        let event = SignedEvent {
-            epoch: 0,
-            creator: cell(member),
-            self_parent: None,
-            other_parents: Vec::new(),
-            time_us,
-            payload: Hash::of(b""),
-            signature: Signature::from_bytes([0; 64]),
-        };
-        event.sign(&key(member), &four().hash())
-    });
-    ForkProof { one, other }
-}
-
-#[test]
-fn evidence_is_kept_once_a_member_and_anybody_can_check_it() {
-    let mut bench = bench_of(four());
-    for proof in [fork(3, 1), fork(3, 1), fork(3, 5), fork(2, 1), fork(4, 1)] {
-        bench.ask(Request::Accuse(proof)).expect("it is taken");
-    }
-    assert_eq!(bench.journal.len(), 3);
-    assert_eq!(names(&bench), ["consensus.forked"; 3]);
-    assert_eq!(bench.events[0].data, serde_json::json!({ "member": cell(3) }));
-    let (mut evidence, cursors) = all(|list| match bench.ask(Request::ListEvidence(list)) {
-        Ok(Answer::ListEvidence(page)) => (page.items, page.next),
-        other => panic!("{other:?}"),
-    });
-    assert_eq!(cursors.len(), 1, "two pages");
-    for EvidenceView { member, proof } in &evidence {
-        assert_eq!(proof.check(&four().hash(), member), Ok(*member));
-    }
-    evidence.sort_by_key(|view| (2..=4).position(|number| cell(number) == view.member));
-    let proofs: Vec<_> = evidence.into_iter().map(|view| view.proof).collect();
-    assert_eq!(proofs, [fork(2, 1), fork(3, 1), fork(4, 1)], "the first one of each");
-    let (replayed, before) = bench.replay();
-    assert_eq!(replayed, before);
-}
-
-#[test]
-fn what_proves_no_fork_of_a_member_is_not_kept() {
-    let mut bench = bench_of(four());
-    let one = ForkProof { other: fork(3, 1).one, ..fork(3, 1) };
-    assert_eq!(code(bench.ask(Request::Accuse(one))), "fork.not_proven");
-    let mut forged = fork(3, 1);
-    forged.other.time_us += 1;
-    assert_eq!(code(bench.ask(Request::Accuse(forged))), "fork.not_proven");
-    bench.ask(Request::Accuse(fork(9, 1))).expect("a stranger's forks are nobody's business");
-    assert!(bench.journal.is_empty());
 }
 
 /// What may happen to a network of one, a step at a time.

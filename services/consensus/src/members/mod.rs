@@ -129,6 +129,15 @@ pub fn asks_for_change(transaction: &Transaction, is_member: bool) -> bool {
     is_member && transaction.module == NAME && transaction.call != "join"
 }
 
+/// The proof that a transaction accuses a member with.
+pub(crate) fn accusation(transaction: &Transaction) -> Option<ForkProof> {
+    if transaction.module != NAME || transaction.call != "accuse" {
+        return None;
+    }
+    let args = serde_json::from_str(&transaction.args).ok()?;
+    CALLS.arguments::<Accuse>(&args).ok().map(|accuse| accuse.proof)
+}
+
 impl Module for Members {
     fn name(&self) -> &'static str {
         NAME

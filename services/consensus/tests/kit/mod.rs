@@ -9,10 +9,10 @@ use ed25519_dalek::SigningKey;
 use machine::module::{Change, Module, ModuleState, Outcome, RuleSets, TxContext};
 use machine::testing::Bench;
 use machine::{Entry, Fault};
-use protocol::block::{Attestation, Block};
+use protocol::block::{Attestation, Block, BlockProof};
 use protocol::consensus::{
-    AdmitRequest, Answer, AttestedRequest, BlockAnswer, BlockRef, EpochView, ExecutedRequest, OrderRequest,
-    OrderedRound, Progress, Request, TxRef, TxStatus, TxView, Waiting,
+    AdmitRequest, AdoptRequest, Answer, AttestedRequest, BlockAnswer, BlockRef, EpochView, ExecutedRequest,
+    OrderRequest, OrderedRound, Progress, Request, TxRef, TxStatus, TxView, Waiting,
 };
 use protocol::genesis::{Genesis, Member};
 use protocol::shared::{Empty, ListRequest};
@@ -131,6 +131,14 @@ pub(crate) fn order_rounds(
 ) -> Result<Progress, Problem> {
     match bench.ask(Request::Order(OrderRequest { epoch, rounds }))? {
         Answer::Order(progress) => Ok(progress),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Takes final blocks of others over.
+pub(crate) fn adopt(bench: &mut Cell, proofs: Vec<BlockProof>) -> Result<Progress, Problem> {
+    match bench.ask(Request::Adopt(AdoptRequest { proofs }))? {
+        Answer::Adopt(progress) => Ok(progress),
         other => panic!("{other:?}"),
     }
 }
@@ -308,4 +316,20 @@ pub(crate) fn keys() -> Keys {
     let mut keys = Keys::default();
     consensus::members::Members.genesis(&four(), &mut keys);
     keys
+}
+
+/// All items of a list, taken in pages of two, with the cursors.
+pub(crate) fn all<T>(
+    mut page_of: impl FnMut(ListRequest) -> (Vec<T>, Option<String>),
+) -> (Vec<T>, Vec<String>) {
+    let (mut items, mut cursors) = (Vec::new(), Vec::new());
+    loop {
+        let (page, next) = page_of(ListRequest { limit: Some(2), cursor: cursors.last().cloned() });
+        assert!(page.len() <= 2);
+        items.extend(page);
+        match next {
+            Some(next) => cursors.push(next),
+            None => return (items, cursors),
+        }
+    }
 }
