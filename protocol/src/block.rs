@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::beacon::Drawn;
 use crate::id::{BlockHash, BlockIndex, CellId, GenesisHash, Hash, StateRoot, TxId};
 use crate::members::{Handoff, MemberSet, not_proven};
-use crate::signing::{Signature, Signed, SignedText};
+use crate::signing::{self, Signature, Signed, SignedText};
 use crate::transaction::Transaction;
 use crate::{Problem, merkle};
 
@@ -209,7 +209,10 @@ impl BlockProof {
         if Block::transactions_root(&self.block.transactions) != header.transactions_root {
             return Err(not_proven("the transactions are not the ones the header commits to"));
         }
-        if self.block.transactions.iter().any(|tx| tx.genesis != header.genesis || !tx.signature_holds()) {
+        let signed: Vec<Signed> = self.block.transactions.iter().map(Transaction::to_check).collect();
+        if self.block.transactions.iter().any(|tx| tx.genesis != header.genesis)
+            || signing::verify_all(&signed).contains(&false)
+        {
             return Err(not_proven("a transaction's signature does not hold"));
         }
         members.attested(header, &self.attestations)

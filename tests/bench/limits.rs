@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use protocol::message::{Message, MessageType};
 use protocol::signing::{self, Signature, Signed};
 use protocol::transaction::Transaction;
@@ -59,14 +59,14 @@ fn sign_and_verify(body: &[u8], span: Duration) -> f64 {
     count as f64 / start.elapsed().as_secs_f64()
 }
 
-/// How many signatures of transactions all cores together can check in a second: one by one, and in batches.
+/// How many signatures of transactions all cores together can check in a second: one by one, and in batches, as ed25519-dalek does both.
 pub(crate) fn verify_rates(sample: &[Transaction], span: Duration) -> (f64, f64) {
     let checks: Vec<Signed> = sample.iter().map(Transaction::to_check).collect();
     let rate = |batch: usize| -> f64 {
         let check = || {
             let (start, mut count) = (Instant::now(), 0);
             for some in checks.chunks(batch).cycle() {
-                assert!(!signing::verify_all(some).contains(&false));
+                assert!(hold(some));
                 count += some.len();
                 if start.elapsed() >= span {
                     break;
@@ -80,6 +80,18 @@ pub(crate) fn verify_rates(sample: &[Transaction], span: Duration) -> (f64, f64)
         })
     };
     (rate(1), rate(VERIFY_BATCH))
+}
+
+fn hold(some: &[Signed]) -> bool {
+    let key = |signed: &Signed| VerifyingKey::from_bytes(signed.signer.as_bytes()).expect("a key");
+    let signature = |signed: &Signed| ed25519_dalek::Signature::from_bytes(signed.signature.as_bytes());
+    if let [one] = some {
+        return key(one).verify_strict(&one.bytes, &signature(one)).is_ok();
+    }
+    let texts: Vec<&[u8]> = some.iter().map(|signed| signed.bytes.as_slice()).collect();
+    let signatures: Vec<_> = some.iter().map(signature).collect();
+    let keys: Vec<_> = some.iter().map(key).collect();
+    ed25519_dalek::verify_batch(&texts, &signatures, &keys).is_ok()
 }
 
 /// The median time of appending 300 bytes to a file and syncing it, twice.

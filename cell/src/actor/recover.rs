@@ -2,7 +2,8 @@
 //!
 //! The view reflects a position of the journal. If the journal has that position, what follows is
 //! folded; if it has another past there, the view is discarded and everything is folded; if it is
-//! shorter than what the view has seen, opening is refused: acknowledged entries are missing.
+//! shorter than what the view has seen, opening is refused: acknowledged entries are missing. A view of another shape than this build's
+//! is discarded as well.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -125,7 +126,8 @@ pub fn open_service<M: Machine>(
         service,
         Arc::new(JournalSource::<M> { reader: journal.reader(), machine: std::marker::PhantomData }),
     );
-    let writer = Writer::start(&grant, service, journal, keyspace.clone(), gauges, feed.clone())?;
+    let writer =
+        Writer::start(&grant, service, journal, (keyspace.clone(), M::LAYOUT), gauges, feed.clone())?;
     Ok(Opened { machine, keyspace, writer, grant, generation, length })
 }
 
@@ -141,11 +143,22 @@ fn fold<M: Machine>(
     let unreadable = |error: Error| Fault(error.to_string());
     let here = |length: u64| -> Result<Position, Fault> {
         let tree_hash = reader.tree_hash_at(length).map_err(unreadable)?;
-        Ok(Position { key: *reader.key().as_bytes(), fork: reader.fork(), length, tree_hash })
+        Ok(Position {
+            key: *reader.key().as_bytes(),
+            fork: reader.fork(),
+            length,
+            tree_hash,
+            layout: M::LAYOUT,
+        })
     };
     let from = match position {
         Some(position) if position.length <= reader.length() && here(position.length)? == position => {
             position.length
+        }
+        Some(position) if position.layout != M::LAYOUT => {
+            tracing::info!(%service, "the view was made by another build: it is built anew");
+            keyspace.discard()?;
+            0
         }
         Some(_) => {
             tracing::warn!(%service, "the view is of another journal: it is built anew");

@@ -101,7 +101,7 @@ impl Running {
         let keyspace = store.keyspace(Service::Identity);
         let gauges = Arc::new(Gauges::default());
         let feed = crate::feed::Feed::default();
-        let writer = Writer::start(&grant, Service::Identity, journal, keyspace.clone(), gauges, feed);
+        let writer = Writer::start(&grant, Service::Identity, journal, (keyspace.clone(), 0), gauges, feed);
         let machine = IdentityMachine { cell: CellId::from_bytes([1; 32]), settings: Settings::default() };
         let opened =
             Opened { machine, keyspace, writer: writer.expect("starts"), grant, generation: 0, length: 0 };

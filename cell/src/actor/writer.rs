@@ -65,7 +65,7 @@ impl Writer {
         grant: &Grant,
         service: Service,
         journal: Journal,
-        keyspace: Keyspace,
+        (keyspace, layout): (Keyspace, u32),
         gauges: Arc<Gauges>,
         feed: Feed,
     ) -> Result<Self, Problem> {
@@ -82,7 +82,7 @@ impl Writer {
         let (orders, inbox) = mpsc::sync_channel(2);
         std::thread::Builder::new()
             .name(format!("journal-{service}"))
-            .spawn(move || run(&inbox, journal, keyspace, &gauges, &feed))
+            .spawn(move || run(&inbox, journal, (keyspace, layout), &gauges, &feed))
             .map_err(|error| Problem::new(ProblemKind::Fault, "service.no_thread", error.to_string()))?;
         Ok(Self { orders })
     }
@@ -124,7 +124,7 @@ fn gone() -> Problem {
 fn run(
     inbox: &mpsc::Receiver<Order>,
     mut journal: Journal,
-    keyspace: Keyspace,
+    (keyspace, layout): (Keyspace, u32),
     gauges: &Gauges,
     feed: &Feed,
 ) {
@@ -144,7 +144,7 @@ fn run(
                 (job.release)(&appended);
                 feed.grew();
                 // Nobody waits for this: the actor reads through the overlay until it is told.
-                let stored = store(&keyspace, &job.overlay, &journal);
+                let stored = store(&keyspace, &job.overlay, position(&journal, layout));
                 if stored.is_err() {
                     drop(journal);
                     let _ = job.done.send(stored);
@@ -176,20 +176,21 @@ fn append(journal: &mut Journal, entries: &[Vec<u8>]) -> Result<(), Problem> {
     })
 }
 
-fn store(keyspace: &Keyspace, overlay: &Overlay, journal: &Journal) -> Result<(), Problem> {
-    keyspace.write(overlay, &position(journal)).map_err(|fault| {
+fn store(keyspace: &Keyspace, overlay: &Overlay, position: Position) -> Result<(), Problem> {
+    keyspace.write(overlay, &position).map_err(|fault| {
         Problem::new(ProblemKind::Fault, "store.fault", fault.to_string())
             .hint("check the disk; cell rebuild makes the views anew from the journals")
     })
 }
 
 /// The position of a journal's end.
-pub(super) fn position(journal: &Journal) -> Position {
+fn position(journal: &Journal, layout: u32) -> Position {
     Position {
         key: *journal.key().as_bytes(),
         fork: journal.fork(),
         length: journal.length(),
         tree_hash: journal.tree_hash(),
+        layout,
     }
 }
 

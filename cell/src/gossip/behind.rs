@@ -1,6 +1,8 @@
 //! Final blocks taken over from others: by a member whose epoch is over elsewhere or who lacks words for a block, and by a cell that is no
 //! member.
 //!
+//! A block that waits for its execution here is open as well, and is nothing to ask for.
+//!
 //! Every block is checked before it is taken: its transactions, its place after the one before, and the words of more
 //! than two thirds of its epoch's members, who follow from the genesis by the state here. So it does not matter who is asked.
 
@@ -92,7 +94,8 @@ pub(super) async fn watch(world: Arc<World>) {
     loop {
         tokio::time::sleep(STUCK_AFTER).await;
         let Ok(mut now) = progress(&world).await else { continue };
-        let due = before.map_or(0, |before| before.ordered);
+        // What is not executed yet lacks no words.
+        let due = before.map_or(0, |before| before.executed);
         while now.finalised < due && take_over(&world, now).await == Step::Taken {
             let Ok(next) = progress(&world).await else { break };
             now = next;
@@ -211,6 +214,12 @@ enum Step {
 async fn take_over(world: &World, progress: Progress) -> Step {
     let mut is_far = false;
     let mut peers = world.network().connected_peers();
+    for cell in world.claims.silent(&peers) {
+        // Of what it has, no block: that many nobody has.
+        if let Err(problem) = ask(world, cell, u64::MAX).await {
+            tracing::debug!(%cell, %problem, "a cell does not say which blocks it has");
+        }
+    }
     // Not always the same one first.
     if !peers.is_empty() {
         let turn = usize::try_from(progress.finalised).unwrap_or(0) % peers.len();
@@ -235,12 +244,18 @@ async fn ask(world: &World, cell: CellId, from: u64) -> Result<Answer, Problem> 
     let bytes = tokio::time::timeout(ASK_TIMEOUT, asked).await.map_err(|_| {
         Problem::new(ProblemKind::Unreachable, "gossip.no_answer", format!("{cell} did not answer in time"))
     })??;
-    codec::decode(&bytes)
+    let answer = codec::decode(&bytes)?;
+    if let Answer::Blocks { finalised, .. } = answer {
+        world.claims.hear(cell, finalised);
+    }
+    Ok(answer)
 }
 
 async fn take_from(world: &World, cell: CellId, before: Progress) -> Result<Step, Problem> {
     let mut proofs = match ask(world, cell, before.finalised).await? {
-        Answer::Blocks { proofs, finalised, .. } => {
+        Answer::Blocks { proofs, .. } => {
+            let believed = world.claims.believed(world.members().set(), &world.network().connected_peers());
+            let finalised = believed.unwrap_or(0);
             let far = world.settings.consensus.checkpoint_blocks;
             if finalised.saturating_sub(before.ordered) >= far && before.ordered == before.finalised {
                 return Ok(Step::Far);

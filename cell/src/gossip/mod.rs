@@ -32,6 +32,7 @@ mod beacon;
 mod behind;
 mod checker;
 mod checkpoint;
+mod claims;
 mod driver;
 mod look;
 mod members;
@@ -52,6 +53,7 @@ use protocol::{CellId, GenesisHash, Problem};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use behind::serve as serve_blocks;
+pub use claims::Claims;
 pub use driver::{Driver, Ended, Start};
 pub use look::LastRounds;
 pub use members::Members;

@@ -148,6 +148,8 @@ pub struct World {
     is_stalled: AtomicBool,
     taking: Mutex<Option<(u64, u64, u64)>>,
     target: Mutex<Option<u64>>,
+    /// What others say to have.
+    pub(crate) claims: gossip::Claims,
 }
 
 impl World {
@@ -193,6 +195,7 @@ impl World {
             is_stalled: AtomicBool::new(false),
             taking: Mutex::default(),
             target: Mutex::default(),
+            claims: gossip::Claims::default(),
         }
     }
 

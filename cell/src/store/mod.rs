@@ -46,6 +46,10 @@ pub struct Position {
     /// The tree hash at that length.
     #[cbor(n(3), with = "minicbor::bytes")]
     pub tree_hash: [u8; 32],
+    /// The view's shape ([`machine::Machine::LAYOUT`]); 0 in views of builds that did not tell.
+    #[n(4)]
+    #[cbor(default)]
+    pub layout: u32,
 }
 
 /// The views of a cell.
@@ -248,7 +252,7 @@ mod tests {
     use machine::{MemoryStore, View};
 
     fn position(length: u64) -> Position {
-        Position { key: [1; 32], fork: 0, length, tree_hash: [2; 32] }
+        Position { key: [1; 32], fork: 0, length, tree_hash: [2; 32], layout: 0 }
     }
 
     #[test]

@@ -7,8 +7,9 @@ use machine::module::Module;
 use machine::{At, Fault, Read, Write, answer, commit, refuse};
 use protocol::consensus::{Answer, Submitted, SubmittedAll, TxLife, TxStatus, TxView, Waiting};
 use protocol::fees::due;
+use protocol::genesis::Genesis;
 use protocol::transaction::{ARGS_BYTES_MAX, NAME_BYTES_MAX, Transaction};
-use protocol::{CellId, Problem, TxId};
+use protocol::{CellId, GenesisHash, Problem, TxId};
 
 use crate::tables::{BY_INDEX, Head, NONCES, TXS, TxRow, WAITING};
 use crate::{ConsensusMachine, Decided, Effect, Record, Refusal, query};
@@ -28,7 +29,7 @@ pub(crate) fn admit(
     if let Some(row) = TXS.get(view, &id)? {
         return answer(Answer::Admit(query::view_of(view, id, row)?));
     }
-    if let Err(problem) = Door::new(view)?.open(machine, view, &transaction)? {
+    if let Err(problem) = Door::new(machine, view)?.open(view, &transaction)? {
         return refuse(problem);
     }
     let accepted = TxView {
@@ -49,7 +50,7 @@ pub(crate) fn admit_all(
     view: &dyn Read,
     transactions: Vec<Transaction>,
 ) -> Decided {
-    let mut door = Door::new(view)?;
+    let mut door = Door::new(machine, view)?;
     let mut items: Vec<Submitted> = Vec::with_capacity(transactions.len());
     let (mut records, mut taken) = (Vec::new(), BTreeSet::new());
     for transaction in transactions {
@@ -60,7 +61,7 @@ pub(crate) fn admit_all(
                 Submitted { id, status: Some(status), block, problem }
             }
             None if taken.contains(&id) => accepted(id),
-            None => match door.open(machine, view, &transaction)? {
+            None => match door.open(view, &transaction)? {
                 Ok(()) => {
                     taken.insert(id);
                     records.push(Record::Accepted { transaction });
@@ -79,27 +80,22 @@ const fn accepted(id: TxId) -> Submitted {
 }
 
 /// What stands between a new transaction and those that wait, with what has come in by the same request.
-struct Door {
+struct Door<'a> {
     head: Head,
+    terms: Result<Terms<'a>, Problem>,
     nonces: BTreeMap<CellId, u64>,
 }
 
-impl Door {
-    fn new(view: &dyn Read) -> Result<Self, Fault> {
-        Ok(Self { head: Head::read(view)?, nonces: BTreeMap::new() })
+impl<'a> Door<'a> {
+    fn new(machine: &'a ConsensusMachine, view: &dyn Read) -> Result<Self, Fault> {
+        let head = Head::read(view)?;
+        let terms = Terms::of(machine, &head).map_err(Problem::from);
+        Ok(Self { head, terms, nonces: BTreeMap::new() })
     }
 
-    fn open(
-        &mut self,
-        machine: &ConsensusMachine,
-        view: &dyn Read,
-        transaction: &Transaction,
-    ) -> Result<Result<(), Problem>, Fault> {
-        let modules = match machine.modules(&self.head) {
-            Ok(modules) => modules,
-            Err(refusal) => return Ok(Err(refusal.into())),
-        };
-        if let Err(problem) = check(machine, modules, transaction) {
+    fn open(&mut self, view: &dyn Read, transaction: &Transaction) -> Result<Result<(), Problem>, Fault> {
+        let checked = self.terms.as_ref().map_err(Clone::clone).and_then(|terms| terms.check(transaction));
+        if let Err(problem) = checked {
             return Ok(Err(problem));
         }
         let Transaction { sender, nonce, .. } = *transaction;
@@ -124,36 +120,46 @@ impl Door {
 
 /// What a transaction has to be, whoever brings it. A function of the transaction and of the rules in force alone, so that all members
 /// say the same.
-pub(crate) fn check(
-    machine: &ConsensusMachine,
-    modules: &[Arc<dyn Module>],
-    transaction: &Transaction,
-) -> Result<(), Problem> {
-    if transaction.genesis != machine.genesis.hash() {
-        return Err(Refusal::WrongNetwork.into());
+pub(crate) struct Terms<'a> {
+    genesis: &'a Genesis,
+    network: GenesisHash,
+    modules: &'a [Arc<dyn Module>],
+}
+
+impl<'a> Terms<'a> {
+    /// Those of the present epoch, if this build has its rules.
+    pub(crate) fn of(machine: &'a ConsensusMachine, head: &Head) -> Result<Self, Refusal> {
+        let modules = machine.modules(head)?;
+        Ok(Self { genesis: &machine.genesis, network: machine.genesis.hash(), modules })
     }
-    if transaction.module.len() > NAME_BYTES_MAX || transaction.call.len() > NAME_BYTES_MAX {
-        return Err(Refusal::BadShape { why: "a name is longer than 64 bytes" }.into());
-    }
-    if transaction.args.len() > ARGS_BYTES_MAX {
-        return Err(Refusal::BadShape { why: "the arguments are longer than 256 KiB" }.into());
-    }
-    if transaction.nonce > NONCE_MAX {
-        return Err(Refusal::BadShape { why: "the nonce is above 2^63 - 1" }.into());
-    }
-    if let (Some(rules), Some(max_fee)) = (&machine.genesis.fees, transaction.max_fee) {
-        // What it costs when it is executed nobody knows yet; never less than this.
-        let fee_min = due(rules.base_min, transaction.lane(), transaction.units());
-        if max_fee < fee_min {
-            return Err(Refusal::FeeTooLow { max_fee, fee_min }.into());
+
+    pub(crate) fn check(&self, transaction: &Transaction) -> Result<(), Problem> {
+        if transaction.genesis != self.network {
+            return Err(Refusal::WrongNetwork.into());
         }
+        if transaction.module.len() > NAME_BYTES_MAX || transaction.call.len() > NAME_BYTES_MAX {
+            return Err(Refusal::BadShape { why: "a name is longer than 64 bytes" }.into());
+        }
+        if transaction.args.len() > ARGS_BYTES_MAX {
+            return Err(Refusal::BadShape { why: "the arguments are longer than 256 KiB" }.into());
+        }
+        if transaction.nonce > NONCE_MAX {
+            return Err(Refusal::BadShape { why: "the nonce is above 2^63 - 1" }.into());
+        }
+        if let (Some(rules), Some(max_fee)) = (&self.genesis.fees, transaction.max_fee) {
+            // What it costs when it is executed nobody knows yet; never less than this.
+            let fee_min = due(rules.base_min, transaction.lane(), transaction.units());
+            if max_fee < fee_min {
+                return Err(Refusal::FeeTooLow { max_fee, fee_min }.into());
+            }
+        }
+        let args = serde_json::from_str(&transaction.args)
+            .map_err(|_| Refusal::BadShape { why: "the arguments are not JSON" })?;
+        let Some(module) = self.modules.iter().find(|module| module.name() == transaction.module) else {
+            return Err(Refusal::UnknownModule { module: transaction.module.clone() }.into());
+        };
+        module.check(&transaction.call, &args)
     }
-    let args = serde_json::from_str(&transaction.args)
-        .map_err(|_| Refusal::BadShape { why: "the arguments are not JSON" })?;
-    let Some(module) = modules.iter().find(|module| module.name() == transaction.module) else {
-        return Err(Refusal::UnknownModule { module: transaction.module.clone() }.into());
-    };
-    module.check(&transaction.call, &args)
 }
 
 pub(crate) fn take_in(view: &mut dyn Write, head: &mut Head, at: At, transaction: &Transaction) -> Effect {
@@ -163,7 +169,7 @@ pub(crate) fn take_in(view: &mut dyn Write, head: &mut Head, at: At, transaction
         &id,
         &TxRow { transaction: transaction.clone(), index: at.index, time_ms: Some(at.time_ms) },
     );
-    BY_INDEX.put(view, &(at.index, 0), &id);
+    BY_INDEX.put(view, &at.index, &vec![id]);
     WAITING.put(view, &at.index, &id);
     NONCES.put(view, &transaction.sender, &transaction.nonce);
     head.waiting += 1;

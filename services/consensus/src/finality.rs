@@ -21,7 +21,7 @@ use protocol::consensus::{AdoptRequest, Answer, AttestedRequest, ExecutedRequest
 use protocol::members::MemberSet;
 use protocol::state::Applied;
 use protocol::transaction::TxReceipt;
-use protocol::{BlockHash, BlockIndex, CellId, StateRoot};
+use protocol::{BlockHash, BlockIndex, CellId, StateRoot, TxId};
 
 use crate::tables::{self, BLOCKS, BlockRow, CONTENTS, FEES, Head, REFUSED, WORDS};
 use crate::{ConsensusMachine, Decided, Effect, Record, Refusal, epochs, evidence};
@@ -56,15 +56,10 @@ pub(crate) fn executed(machine: &ConsensusMachine, view: &dyn Read, asked: Execu
             return refuse(Refusal::BadAttestation);
         }
     }
-    let mut receipts = applied.receipts.iter();
-    for place in CONTENTS.scan(view, &index, None, false) {
-        let (_, id) = place?;
-        let fits = |receipt: &TxReceipt| receipt.id == id && receipt.ok == receipt.error.is_none();
-        if !receipts.next().is_some_and(fits) {
-            return refuse(Refusal::BadReceipts);
-        }
-    }
-    if receipts.next().is_some() {
+    let contents = CONTENTS.get(view, &index)?.unwrap_or_default();
+    let fits =
+        |(receipt, id): (&TxReceipt, &TxId)| receipt.id == *id && receipt.ok == receipt.error.is_none();
+    if applied.receipts.len() != contents.len() || !applied.receipts.iter().zip(&contents).all(fits) {
         return refuse(Refusal::BadReceipts);
     }
     let head = Head { executed: index + 1, ..head };

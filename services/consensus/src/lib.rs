@@ -141,6 +141,8 @@ impl Machine for ConsensusMachine {
     type Record = Record;
     type Effect = Effect;
 
+    const LAYOUT: u32 = 1;
+
     fn decide(&self, view: &dyn Read, context: &Context, request: Request) -> Decided {
         match request {
             Request::Admit(asked) => admit::admit(self, view, context.now_ms, asked.transaction),

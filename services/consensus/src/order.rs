@@ -19,7 +19,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use machine::module::Module;
 use machine::{At, Fault, Read, Write, answer, commit, refuse};
 use minicbor::bytes::ByteVec;
 use protocol::block::{Block, BlockHeader};
@@ -28,11 +27,12 @@ use protocol::shared::Empty;
 use protocol::transaction::{Lane, Transaction};
 use protocol::{BlockIndex, CellId, Problem, TxId};
 
+use crate::admit::Terms;
 use crate::tables::{
     self, BATCHES, BLOCKS, BY_INDEX, BlockRow, CONTENTS, Head, NONCES, ORDERED_NONCES, PLACES, REFUSED, TXS,
     TxRow, WAITING,
 };
-use crate::{ConsensusMachine, Decided, Effect, Record, Refusal, admit, drawn, epochs, evidence};
+use crate::{ConsensusMachine, Decided, Effect, Record, Refusal, drawn, epochs, evidence};
 
 /// The most transactions of one block.
 pub const BLOCK_TRANSACTIONS_MAX: usize = 1_000;
@@ -64,12 +64,12 @@ pub(crate) fn order(machine: &ConsensusMachine, view: &dyn Read, asked: OrderReq
     if let Some(index) = head.diverged {
         return refuse(Refusal::Diverged { index });
     }
-    let modules = match machine.modules(&head) {
-        Ok(modules) => modules,
+    let terms = match Terms::of(machine, &head) {
+        Ok(terms) => terms,
         Err(refusal) => return refuse(refusal),
     };
     head.enter(asked.epoch, head.ordered);
-    let members = epochs::members_of(machine, view, head.epoch)?.hash();
+    let (network, members) = (machine.genesis.hash(), epochs::members_of(machine, view, head.epoch)?.hash());
     let (mut judged, mut nonces) = (BTreeSet::new(), BTreeMap::new());
     let (mut blocks, mut left_out) = (Vec::new(), Vec::new());
     for round in asked.rounds {
@@ -89,7 +89,7 @@ pub(crate) fn order(machine: &ConsensusMachine, view: &dyn Read, asked: OrderReq
             if !judged.insert(id) {
                 continue;
             }
-            match may_be_ordered((machine, modules), view, &mut nonces, &transaction)? {
+            match may_be_ordered(&terms, view, &mut nonces, &transaction)? {
                 Ok(()) => taken.push((lanes.enter(&transaction), transaction)),
                 Err(problem) if waits(view, &id)? => left_out.push((id, problem)),
                 // Among these are those that are in a block: each has used its nonce. If the block is one of this round, that was taken
@@ -109,7 +109,7 @@ pub(crate) fn order(machine: &ConsensusMachine, view: &dyn Read, asked: OrderReq
             // Only blocks move the time on: a round without any may be missing elsewhere.
             head.last_time_ms = time_ms;
             let header = BlockHeader {
-                genesis: machine.genesis.hash(),
+                genesis: network,
                 index: BlockIndex(head.ordered),
                 time_ms,
                 previous: head.last_hash,
@@ -161,7 +161,7 @@ fn is_in_round(view: &dyn Read, id: &TxId, epoch: u64, round: u64) -> Result<boo
 
 /// Why a transaction is left out, or that it is not. `nonces` are the last ones of those that this request has taken so far.
 fn may_be_ordered(
-    (machine, modules): (&ConsensusMachine, &[Arc<dyn Module>]),
+    terms: &Terms<'_>,
     view: &dyn Read,
     nonces: &mut BTreeMap<CellId, u64>,
     transaction: &Transaction,
@@ -173,7 +173,7 @@ fn may_be_ordered(
     if transaction.nonce <= last {
         return Ok(Err(Refusal::NonceUsed { nonce: transaction.nonce, last }.into()));
     }
-    let checked = admit::check(machine, modules, transaction);
+    let checked = terms.check(transaction);
     if checked.is_ok() {
         nonces.insert(transaction.sender, transaction.nonce);
     }
@@ -235,25 +235,31 @@ pub(crate) fn take_block(
     block: &Block,
 ) -> Result<Effect, Fault> {
     let header = &block.header;
-    for (place, transaction) in (0u64..).zip(&block.transactions) {
+    let (mut ids, mut new) = (Vec::with_capacity(block.transactions.len()), Vec::new());
+    for transaction in &block.transactions {
         let id = transaction.id();
-        match TXS.get(view, &id)? {
-            Some(row) => stop_waiting(view, head, &row)?,
+        let accepted = NONCES.get(view, &transaction.sender)?.unwrap_or(0);
+        // Whose nonce is above all that were taken in is not here yet.
+        let known = if transaction.nonce > accepted { None } else { TXS.get(view, &id)? };
+        match known {
+            Some(row) => stop_waiting(view, head, &id, row.index)?,
             None => {
-                TXS.put(
-                    view,
-                    &id,
-                    &TxRow { transaction: transaction.clone(), index: at.index, time_ms: Some(at.time_ms) },
-                );
-                BY_INDEX.put(view, &(at.index, place), &id);
+                let transaction = transaction.clone();
+                TXS.put(view, &id, &TxRow { transaction, index: at.index, time_ms: Some(at.time_ms) });
+                new.push(id);
             }
         }
-        let accepted = NONCES.get(view, &transaction.sender)?.unwrap_or(0);
-        NONCES.put(view, &transaction.sender, &accepted.max(transaction.nonce));
+        if transaction.nonce > accepted {
+            NONCES.put(view, &transaction.sender, &transaction.nonce);
+        }
         ORDERED_NONCES.put(view, &transaction.sender, &transaction.nonce);
-        CONTENTS.put(view, &(header.index.0, place), &id);
         PLACES.put(view, &id, &header.index.0);
+        ids.push(id);
     }
+    if !new.is_empty() {
+        BY_INDEX.put(view, &at.index, &new);
+    }
+    CONTENTS.put(view, &header.index.0, &ids);
     head.enter(header.epoch, header.index.0);
     drawn::take_block(view, head, header)?;
     head.ordered = header.index.0 + 1;
@@ -286,7 +292,7 @@ pub(crate) fn leave_out(
 ) -> Result<(), Fault> {
     for (id, problem) in items {
         let row = tables::transaction(view, id)?;
-        stop_waiting(view, head, &row)?;
+        stop_waiting(view, head, id, row.index)?;
         REFUSED.put(view, id, problem);
     }
     Ok(())
@@ -297,9 +303,10 @@ fn waits(view: &dyn Read, id: &TxId) -> Result<bool, Fault> {
     Ok(WAITING.get(view, &row.index)? == Some(*id))
 }
 
-fn stop_waiting(view: &mut dyn Write, head: &mut Head, row: &TxRow) -> Result<(), Fault> {
-    if WAITING.get(view, &row.index)? == Some(row.transaction.id()) {
-        WAITING.delete(view, &row.index);
+/// A transaction that came with this entry waits no more, if it did.
+fn stop_waiting(view: &mut dyn Write, head: &mut Head, id: &TxId, entry: u64) -> Result<(), Fault> {
+    if WAITING.get(view, &entry)? == Some(*id) {
+        WAITING.delete(view, &entry);
         head.waiting = head.waiting.saturating_sub(1);
     }
     Ok(())

@@ -56,11 +56,22 @@ pub(crate) fn txs(view: &dyn Read, list: &ListRequest) -> Decided {
         let (entry, place) = cursor.split_once('.')?;
         Some((entry.parse().ok()?, place.parse().ok()?))
     };
-    let after = list.cursor.as_ref().map(read);
+    let after: Option<Option<(u64, usize)>> = list.cursor.as_ref().map(read);
     if after == Some(None) {
         return refuse(Refusal::BadCursor);
     }
-    let rows = BY_INDEX.scan(view, &(), after.flatten().as_ref(), true).map(|row| {
+    let after = after.flatten();
+    let through = after.map(|(entry, _)| entry.saturating_add(1));
+    let rows = BY_INDEX.scan(view, &(), through.as_ref(), true).flat_map(|row| {
+        let (row, fault) = row.map_or_else(|fault| (None, Some(Err(fault))), |row| (Some(row), None));
+        let (entry, mut ids) = row.unwrap_or_default();
+        if let Some((_, place)) = after.filter(|(of, _)| *of == entry) {
+            ids.truncate(place);
+        }
+        let places = ids.into_iter().enumerate().rev();
+        fault.into_iter().chain(places.map(move |(place, id)| Ok(((entry, place), id))))
+    });
+    let rows = rows.map(|row| {
         let (key, id) = row?;
         Ok((key, view_of(view, id, transaction(view, &id)?)?))
     });

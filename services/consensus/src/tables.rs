@@ -154,15 +154,15 @@ impl BlockRow {
 
 pub(crate) const HEAD: Table<(), Head> = Table::new(0x10);
 pub(crate) const TXS: Table<TxId, TxRow> = Table::new(0x11);
-/// Transactions by the journal entry they came with, and their place in it.
-pub(crate) const BY_INDEX: Table<(u64, u64), TxId> = Table::new(0x12);
+/// Transactions by the journal entry they came with.
+pub(crate) const BY_INDEX: Table<u64, Vec<TxId>> = Table::new(0x12);
 /// Those that were taken in here and wait.
 pub(crate) const WAITING: Table<u64, TxId> = Table::new(0x13);
 /// The last nonce of each sender, waiting transactions included.
 pub(crate) const NONCES: Table<CellId, u64> = Table::new(0x14);
 pub(crate) const BLOCKS: Table<u64, BlockRow> = Table::new(0x15);
-/// A block's transactions, by block and place.
-pub(crate) const CONTENTS: Table<(u64, u64), TxId> = Table::new(0x16);
+/// A block's transactions.
+pub(crate) const CONTENTS: Table<u64, Vec<TxId>> = Table::new(0x16);
 /// The block that a transaction is in.
 pub(crate) const PLACES: Table<TxId, u64> = Table::new(0x17);
 /// Why those were refused that were: by their modules, or by the order.
@@ -198,8 +198,8 @@ pub(crate) fn block(view: &dyn Read, index: u64) -> Result<BlockRow, Fault> {
 /// A block with its transactions.
 pub(crate) fn whole_block(view: &dyn Read, header: BlockHeader) -> Result<Block, Fault> {
     let mut transactions = Vec::new();
-    for row in CONTENTS.scan(view, &header.index.0, None, false) {
-        transactions.push(transaction(view, &row?.1)?.transaction);
+    for id in CONTENTS.get(view, &header.index.0)?.unwrap_or_default() {
+        transactions.push(transaction(view, &id)?.transaction);
     }
     Ok(Block { header, transactions })
 }

@@ -10,7 +10,7 @@
 //! - `apply` is the only mutation, the same code live and on replay; it cannot refuse. Given the same
 //!   records it builds the same view, byte for byte.
 //! - A machine keeps no state of its own: all it knows is in the view. So discarding an overlay after
-//!   a fault, or the whole view before a rebuild, needs nothing from the machine.
+//!   a fault, or the whole view before a rebuild, needs nothing from the machine. What it may keep is what it would compute again.
 //! - An expected "no" is a [`Problem`], a value. A view that cannot be read or decoded is a [`Fault`]:
 //!   it stops the service.
 //!
@@ -77,6 +77,9 @@ pub trait Machine: Send + 'static {
     type Record: Record;
     /// What the world is asked to do once the record that caused it is durable.
     type Effect: Clone + Send + 'static;
+
+    /// Which shape the view has. One more with each change of it that an older view does not fit: those are built anew from the journal.
+    const LAYOUT: u32 = 0;
 
     /// Decides on a request.
     ///

@@ -63,6 +63,7 @@ pub use proof::{verify_datasets, verify_key_proof, verify_key_proof_under, verif
 pub use prune::PRUNE_ROWS_MAX;
 pub use record::{Record, WriteSet};
 use tables::{BASE, BLOCKS, CURRENT, HASHED, HEAD, HISTORY, Head, LIVE, NAMES, STALE, Stale, Superseded};
+pub use tree::Memo;
 pub use workers::{InTurn, Job, Workers};
 
 protocol::refusals! {
@@ -125,6 +126,8 @@ pub struct StateMachine {
     pub rules: RuleSets,
     /// Who executes transactions that have nothing in common.
     pub workers: Arc<dyn Workers>,
+    /// What was computed for the last block, so that it is not computed again.
+    pub memo: Memo,
 }
 
 type Decided = Result<DecisionOf<StateMachine>, Fault>;
@@ -170,12 +173,12 @@ impl Machine for StateMachine {
         match record {
             Record::Genesis { writes, root } => {
                 let live = live(view)?;
-                fold(&mut WithinMut(view, live), 0, writes, root)?;
+                fold(&self.memo, &mut WithinMut(view, live), 0, writes, root)?;
             }
             Record::Applied { applied, hash, writes } => {
                 let live = live(view)?;
                 let state = &mut WithinMut(view, live);
-                fold(state, applied.index.0 + 1, writes, &applied.root)?;
+                fold(&self.memo, state, applied.index.0 + 1, writes, &applied.root)?;
                 BLOCKS.put(state, &applied.index.0, &(applied.clone(), *hash));
             }
             Record::ResetBegun { generation, checkpoint } => {
@@ -214,7 +217,7 @@ impl Machine for StateMachine {
 impl StateMachine {
     /// The machine of a network, that executes one transaction after the other.
     pub fn new(genesis: Arc<Genesis>, rules: RuleSets) -> Self {
-        Self { genesis, rules, workers: Arc::new(InTurn) }
+        Self { genesis, rules, workers: Arc::new(InTurn), memo: Memo::default() }
     }
 
     /// The record that a new network's State journal begins with.
@@ -260,7 +263,8 @@ impl StateMachine {
             return refuse(Refusal::BadBlock);
         }
         let (writes, receipts) = execute::block(self, modules, view, block)?;
-        let (root, _) = tree::root_after(view, index + 1, &writes)?;
+        let (root, batch) = tree::root_after(view, index + 1, &writes)?;
+        self.memo.keep(index + 1, root, batch);
         let applied = Applied { index: BlockIndex(index), root, receipts };
         let record = Record::Applied { applied: applied.clone(), hash: header.hash(), writes };
         commit(vec![record], Answer::Apply(applied))
@@ -289,11 +293,25 @@ fn block_at(state: &dyn Read, index: BlockIndex) -> Result<Option<(StateRoot, Bl
 }
 
 /// Folds a write set into tree, history and current values; the root has to come out as journaled.
-fn fold(view: &mut dyn Write, version: u64, writes: &WriteSet, expected: &StateRoot) -> Result<(), Fault> {
-    let (root, batch) = tree::root_after(view, version, writes)?;
-    if root != *expected {
-        return Err(Fault(format!("version {version} folds to root {root}, journaled was {expected}")));
-    }
+fn fold(
+    memo: &Memo,
+    view: &mut dyn Write,
+    version: u64,
+    writes: &WriteSet,
+    expected: &StateRoot,
+) -> Result<(), Fault> {
+    let batch = match memo.take(version, expected) {
+        Some(batch) => batch,
+        None => {
+            let (root, batch) = tree::root_after(view, version, writes)?;
+            if root != *expected {
+                return Err(Fault(format!(
+                    "version {version} folds to root {root}, journaled was {expected}"
+                )));
+            }
+            batch
+        }
+    };
     tree::store(view, &batch.node_batch)?;
     let nodes = tree::stale_nodes(version, &batch.stale_node_index_batch)?;
     let mut stale = Stale { nodes, keys: Vec::new() };
@@ -318,6 +336,6 @@ fn fold(view: &mut dyn Write, version: u64, writes: &WriteSet, expected: &StateR
         STALE.put(view, &version, &stale);
     }
     let oldest = head(view)?.map_or(version, |head| head.oldest);
-    HEAD.put(view, &(), &Head { version, root, oldest });
+    HEAD.put(view, &(), &Head { version, root: *expected, oldest });
     Ok(())
 }

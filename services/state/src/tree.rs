@@ -1,5 +1,7 @@
 //! The Merkle tree over the state: the `jmt` crate, its nodes in the view.
 
+use std::sync::{Mutex, PoisonError};
+
 use borsh::BorshDeserialize;
 use jmt::storage::{
     HasPreimage, LeafNode, Node, NodeBatch, NodeKey, StaleNodeIndexBatch, TreeReader, TreeUpdateBatch,
@@ -80,6 +82,37 @@ pub(crate) fn value_at(view: &dyn Read, key: &Hash, version: u64) -> Result<Opti
 /// The hash a key is filed under.
 pub(crate) fn key_hash(key: &str) -> Hash {
     Hash::from_bytes(KeyHash::with::<Sha256>(key).0)
+}
+
+/// What the last block came to in the tree, from when it is decided on until it is folded: the same work once, in place of twice. Nothing
+/// depends on whether it is there.
+#[derive(Debug, Default)]
+pub struct Memo(Mutex<Option<Grown>>);
+
+/// Another machine begins with nothing: its view may have another past.
+impl Clone for Memo {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+#[derive(Debug)]
+struct Grown {
+    version: Version,
+    root: StateRoot,
+    batch: TreeUpdateBatch,
+}
+
+impl Memo {
+    pub(crate) fn keep(&self, version: Version, root: StateRoot, batch: TreeUpdateBatch) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Grown { version, root, batch });
+    }
+
+    /// What was decided on, if it is this.
+    pub(crate) fn take(&self, version: Version, root: &StateRoot) -> Option<TreeUpdateBatch> {
+        let grown = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        grown.filter(|grown| grown.version == version && grown.root == *root).map(|grown| grown.batch)
+    }
 }
 
 /// The root after a write set, the nodes it adds, and those it makes needless. An empty one keeps the
