@@ -26,6 +26,8 @@ const TRANSFERS: usize = 160_000;
 const CLIENTS: usize = 2;
 /// How long the limits are measured.
 const SPAN: Duration = Duration::from_secs(2);
+/// How long a client waits where there is no room.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// How long it may take at most.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -70,20 +72,15 @@ pub(crate) fn measure() -> Table {
         of_cell[from % CELLS].push(accounts[from].transfer(genesis, to, "0.0001"));
     }
     let sample: Vec<Transaction> = of_cell[0][..4_096].to_vec();
-    let calls: Vec<Vec<String>> = of_cell.into_iter().map(|all| as_calls(&all)).collect();
+    let of_clients: Vec<[Vec<String>; CLIENTS]> = of_cell.iter().map(|all| by_client(all)).collect();
     let tokens: Vec<String> = cells.iter().map(|cell| cell.token().trim().to_owned()).collect();
     let before = all_final(&cells, &tokens);
     let started = Instant::now();
     let cpu = cpu_s(&cells);
     std::thread::scope(|scope| {
-        for (cell, (token, calls)) in cells.iter().zip(tokens.iter().zip(&calls)) {
-            for client in 0..CLIENTS {
-                scope.spawn(move || {
-                    // An account's transfers stay with one client: the calls are made so.
-                    for call in calls.iter().skip(client).step_by(CLIENTS) {
-                        submit(&cell.http, token, call);
-                    }
-                });
+        for (cell, (token, clients)) in cells.iter().zip(tokens.iter().zip(&of_clients)) {
+            for transactions in clients {
+                scope.spawn(move || submit(&cell.http, token, transactions));
             }
         }
     });
@@ -135,43 +132,39 @@ fn fund(cell: &Cell, names: &[String]) {
     }
 }
 
-/// Requests of at most as many transactions as one may carry. Those of an account are all in even or all in odd ones, so two clients keep
-/// their order.
-fn as_calls(all: &[Transaction]) -> Vec<String> {
-    let mut by_client: Vec<Vec<&Transaction>> = vec![Vec::new(); CLIENTS];
+/// What each client of a cell submits, as text. An account's transfers stay with one client, in the order of their nonces.
+fn by_client(all: &[Transaction]) -> [Vec<String>; CLIENTS] {
+    let mut by_client: [Vec<String>; CLIENTS] = Default::default();
     for transaction in all {
-        by_client[usize::from(transaction.sender.as_bytes()[0]) % CLIENTS].push(transaction);
+        let client = usize::from(transaction.sender.as_bytes()[0]) % CLIENTS;
+        by_client[client].push(serde_json::to_string(transaction).expect("JSON"));
     }
-    let calls: Vec<Vec<String>> = by_client
-        .iter()
-        .map(|mine| {
-            let call = |some: &[&Transaction]| {
-                json!({ "jsonrpc": "2.0", "id": 1, "method": "consensus.submit_all", "params": { "transactions": some } })
-                    .to_string()
-            };
-            mine.chunks(SUBMIT_ALL_MAX).map(call).collect()
-        })
-        .collect();
-    let most = calls.iter().map(Vec::len).max().unwrap_or(0);
-    let empty = String::new();
-    (0..most)
-        .flat_map(|place| calls.iter().map(move |mine| mine.get(place)))
-        .map(|call| call.unwrap_or(&empty).clone())
-        .collect()
+    by_client
 }
 
-/// Submits until all are taken in: what there is no room for comes again, and what was taken in answers the same again.
-fn submit(http: &str, token: &str, call: &str) {
-    if call.is_empty() {
-        return;
-    }
-    until_within(PATIENCE, "there is room", || {
-        let (status, answer) = kit::post(http, token, "/rpc", call);
+/// Submits until all are taken in: what there is no room for comes again, with those behind it.
+fn submit(http: &str, token: &str, mut transactions: &[String]) {
+    let deadline = Instant::now() + PATIENCE;
+    while !transactions.is_empty() {
+        assert!(Instant::now() < deadline, "there is no room");
+        let some = &transactions[..transactions.len().min(SUBMIT_ALL_MAX)];
+        let call = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"consensus.submit_all","params":{{"transactions":[{}]}}}}"#,
+            some.join(",")
+        );
+        let (status, answer) = kit::post(http, token, "/rpc", &call);
         assert_eq!(status, 200, "{answer}");
-        let is_busy = answer.contains("consensus.busy") || answer.contains("bus.busy");
-        assert!(is_busy || !answer.contains("\"code\""), "{}", &answer[..answer.len().min(600)]);
-        !is_busy
-    });
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        let items = answer["result"]["items"].as_array().map_or([].as_slice(), Vec::as_slice);
+        let taken = items.iter().take_while(|item| item.get("problem").is_none_or(Value::is_null)).count();
+        let problem = items.get(taken).map_or(&answer["error"]["data"], |item| &item["problem"]);
+        transactions = &transactions[taken..];
+        if taken < some.len() {
+            let is_busy = problem["kind"] == "busy" || problem["code"] == "consensus.busy";
+            assert!(is_busy, "{problem}");
+            std::thread::sleep(BUSY_PAUSE);
+        }
+    }
 }
 
 fn call(cell: &Cell, token: &str, action: &str, params: &Value) -> Value {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use consensus::{Refusal, WAITING_MAX};
 use protocol::consensus::{
     AdmitAllRequest, AdmitRequest, GRAPH_ROUNDS, GRAPH_ROUNDS_MAX, GetGossip, GossipView, Graph,
     GraphRequest, GraphView, MemberView, NextNonceRequest, SUBMIT_ALL_MAX, Submit, SubmitAll,
@@ -81,6 +82,10 @@ async fn submit_all(
     }
     let deadline = context.wait_until(wait_ms.unwrap_or(WAIT_MS)).into();
     let mut grown = world.feed.changes();
+    let waiting = world.bus.internal().consensus().status(Empty {}).await?.pending;
+    let room = usize::try_from(WAITING_MAX.saturating_sub(waiting)).unwrap_or(usize::MAX);
+    // Checking what there is no room for is work for nothing, when there is the most of it.
+    let behind = transactions.split_off(room.min(transactions.len()));
     let ids: Vec<TxId> = transactions.iter().map(Transaction::id).collect();
     let here = Arc::clone(world);
     let (checked, outcomes) = crate::node::blocking(move || {
@@ -108,6 +113,9 @@ async fn submit_all(
             Err(problem) => Some(Submitted { id, status: None, block: None, problem: Some(problem) }),
         })
         .collect();
+    for transaction in behind {
+        items.push(known_or_full(world, transaction.id()).await?);
+    }
     let wait = wait.unwrap_or(TxStatus::Accepted);
     for item in items.iter_mut().filter(|item| item.status.is_some_and(|status| status < wait)) {
         let view = world.bus.internal().consensus().tx(TxRef { id: item.id }).await?;
@@ -115,6 +123,19 @@ async fn submit_all(
         (item.status, item.block, item.problem) = (Some(view.status), view.block, view.problem);
     }
     Ok(SubmittedAll { items })
+}
+
+/// What becomes of a transaction that there is no room for.
+async fn known_or_full(world: &World, id: TxId) -> Result<Submitted, Problem> {
+    match world.bus.internal().consensus().tx(TxRef { id }).await {
+        Ok(TxView { status, block, problem, .. }) => {
+            Ok(Submitted { id, status: Some(status), block, problem })
+        }
+        Err(problem) if problem.kind == ProblemKind::NotFound => {
+            Ok(Submitted { id, status: None, block: None, problem: Some(Refusal::Full.into()) })
+        }
+        Err(problem) => Err(problem),
+    }
 }
 
 /// Whether what is submitted can come into the order: if not, it is refused with the reason, and reads go on.

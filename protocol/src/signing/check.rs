@@ -3,7 +3,7 @@
 //! Rules:
 //!
 //! - A signature *(R, s)* of key *A* over *m* holds if *8 (s B − R − k A) = 0* with *k = SHA-512(R ‖ A ‖ m)*: RFC 8032, §5.1.7, in its form with
-//!   the cofactor. *s* is in its canonical form; *A* and *R* are points, neither of small order.
+//!   the cofactor. *s* is in its canonical form; *A* and *R* are points, *A* not of small order.
 //! - The cofactor makes the verdict one. Whoever adds a point of small order to a signature of its own could make one without it that holds in some
 //!   batches and not in others (Chalkias, Garillot, Nikolaenko 2020, *Taming the many EdDSAs*): members would disagree on whether an event is
 //!   one. Such a signature holds here everywhere.
@@ -37,14 +37,9 @@ fn point_of(key: &CellId) -> Option<EdwardsPoint> {
     if let Some(point) = POINTS.get(key) {
         return Some(point);
     }
-    let point = large(key.as_bytes())?;
+    let point = CompressedEdwardsY(*key.as_bytes()).decompress().filter(|point| !point.is_small_order())?;
     POINTS.insert(*key, point);
     Some(point)
-}
-
-/// A point that is not of small order.
-fn large(bytes: &[u8; 32]) -> Option<EdwardsPoint> {
-    CompressedEdwardsY(*bytes).decompress().filter(|point| !point.is_small_order())
 }
 
 /// Whether signatures can hold by this key.
@@ -67,7 +62,7 @@ impl<'a> Read<'a> {
         let s = Option::from(Scalar::from_canonical_bytes(*s_bytes.first_chunk::<32>()?))?;
         let hash = Sha512::new().chain_update(r_bytes).chain_update(signer.as_bytes()).chain_update(bytes);
         let k = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
-        Some(Self { signer, a: point_of(signer)?, r: large(r_bytes)?, s, k })
+        Some(Self { signer, a: point_of(signer)?, r: CompressedEdwardsY(*r_bytes).decompress()?, s, k })
     }
 
     fn holds(&self) -> bool {
@@ -163,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_canonical_form_or_small_order_does_not_hold() {
+    fn what_has_no_canonical_form_or_a_key_of_small_order_does_not_hold() {
         let good = signed(1, b"text");
         let (r, s) = good.signature.as_bytes().split_at(32);
         let order = (-Scalar::ONE).to_bytes();

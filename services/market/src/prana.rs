@@ -196,8 +196,12 @@ pub fn read(value: Option<Vec<u8>>) -> Result<Amount, Fault> {
 
 /// What a block's successful transfers did to a cell's account.
 pub fn statement(cell: &CellId, block: &Block, receipts: &[TxReceipt]) -> Vec<StatementLine> {
+    let did = cell.to_string();
     let line = |(transaction, receipt): (&Transaction, &TxReceipt)| {
-        if !receipt.ok || transaction.module != "prana" {
+        // Most are others', and their arguments need not be read. Text with an escape in it may be written otherwise.
+        let args = &transaction.args;
+        let may_concern = transaction.sender == *cell || args.contains(&did) || args.contains('\\');
+        if !receipt.ok || transaction.module != "prana" || !may_concern {
             return None;
         }
         let args = serde_json::from_str(&transaction.args).ok()?;

@@ -132,19 +132,29 @@ pub(crate) fn root_grown(
     writes: &WriteSet,
 ) -> Result<(StateRoot, NodeBatch), Fault> {
     let growing = Growing { nodes: Nodes(view), version };
-    let set = writes.0.iter().filter_map(|(key, value)| Some((jmt_key(key), value.clone()?)));
-    let set: Vec<_> = set.collect();
-    if set.is_empty() {
-        let (root, batch) = put(&growing, version, &WriteSet::default())?;
-        return Ok((root, batch.node_batch));
-    }
-    let (roots, batch) =
-        Sha256Jmt::new(&growing).batch_put_value_sets(vec![set], None, version).map_err(fault)?;
-    let root = roots.first().ok_or_else(|| fault("a chunk has no root"))?;
-    Ok((StateRoot::from_bytes(root.0), batch.node_batch))
+    let (root, batch) = put(&growing, version, writes)?;
+    Ok((root, batch.node_batch))
 }
 
+/// Where nothing is deleted, all keys at once: each node on their ways is read, hashed and made anew once. Else key by key.
 fn put(
+    nodes: &impl TreeReader,
+    version: u64,
+    writes: &WriteSet,
+) -> Result<(StateRoot, TreeUpdateBatch), Fault> {
+    let set = writes.0.iter().map(|(key, value)| Some((jmt_key(key), value.clone()?)));
+    match set.collect::<Option<Vec<_>>>() {
+        Some(set) if !set.is_empty() => {
+            let (roots, batch) =
+                Sha256Jmt::new(nodes).batch_put_value_sets(vec![set], None, version).map_err(fault)?;
+            let root = roots.first().ok_or_else(|| fault("a version has no root"))?;
+            Ok((StateRoot::from_bytes(root.0), batch))
+        }
+        _ => one_by_one(nodes, version, writes),
+    }
+}
+
+fn one_by_one(
     nodes: &impl TreeReader,
     version: u64,
     writes: &WriteSet,
@@ -237,4 +247,38 @@ pub(crate) fn edge(view: &dyn Read, version: u64, key: Hash) -> Result<Edge, Fau
 
 pub(crate) fn fault(error: impl std::fmt::Display) -> Fault {
     Fault(format!("the state tree: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use machine::{MemoryStore, Overlay, View};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// All keys at once make the same tree as one after the other: the same root, the same nodes, the same ones left behind.
+        #[test]
+        fn at_once_is_as_one_by_one(
+            versions in prop::collection::vec(prop::collection::btree_map(0u16..600, 0u8..4, 1..200), 1..5),
+        ) {
+            let (memory, mut overlay) = (MemoryStore::default(), Overlay::default());
+            let mut view = View::new(&memory, None, &mut overlay);
+            for (version, keys) in (0u64..).zip(versions) {
+                let writes: BTreeMap<_, _> =
+                    keys.into_iter().map(|(key, value)| (format!("kv/{key}"), Some(vec![value]))).collect();
+                let writes = WriteSet(writes);
+                let (root, batch) = put(&Nodes(&view), version, &writes).expect("a tree");
+                let (root_of_single, single) = one_by_one(&Nodes(&view), version, &writes).expect("a tree");
+                prop_assert_eq!(root, root_of_single);
+                prop_assert_eq!(batch.node_batch.nodes(), single.node_batch.nodes());
+                prop_assert_eq!(batch.stale_node_index_batch, single.stale_node_index_batch);
+                store(&mut view, &single.node_batch).expect("it is kept");
+            }
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! Identifiers: fixed-width newtypes, shown as text at the edge and as bytes inside.
 //!
-//! A [`CellId`] is an ed25519 public key, shown as a `did:key` (multicodec `0xed01`, base58btc).
-//! Source: the did:key method, W3C CCG. Every other 32-byte id is shown as 64 hex digits.
+//! A [`CellId`] is an ed25519 public key, shown as a `did:key` (`did`). Every other 32-byte id is shown as 64 hex digits.
 
+mod did;
+
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -11,9 +13,6 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::problem::{Problem, ProblemKind};
-
-const DID_PREFIX: &str = "did:key:z";
-const ED25519_MULTICODEC: [u8; 2] = [0xed, 0x01];
 
 /// A cell's ed25519 public key (32 bytes).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -41,10 +40,7 @@ impl CellId {
 
 impl fmt::Display for CellId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = [0u8; 34];
-        bytes[..2].copy_from_slice(&ED25519_MULTICODEC);
-        bytes[2..].copy_from_slice(&self.0);
-        write!(f, "{DID_PREFIX}{}", bs58::encode(bytes).into_string())
+        f.write_str(&did::write(self))
     }
 }
 
@@ -58,18 +54,10 @@ impl FromStr for CellId {
     type Err = Problem;
 
     fn from_str(text: &str) -> Result<Self, Problem> {
-        let bad = || {
+        did::read(text).ok_or_else(|| {
             Problem::new(ProblemKind::Invalid, "id.bad_cell", format!("{text:?} is not a cell id"))
                 .hint("a cell id looks like did:key:z6Mk… ; `cell identity show` prints this cell's own")
-        };
-        // A did:key of ed25519 has 57 characters: refuse the rest before decoding, which is quadratic.
-        if text.len() > 64 {
-            return Err(bad());
-        }
-        let encoded = text.strip_prefix(DID_PREFIX).ok_or_else(bad)?;
-        let bytes = bs58::decode(encoded).into_vec().map_err(|_| bad())?;
-        let key = bytes.strip_prefix(&ED25519_MULTICODEC).ok_or_else(bad)?;
-        Ok(Self(key.try_into().map_err(|_| bad())?))
+        })
     }
 }
 
@@ -81,7 +69,7 @@ impl Serialize for CellId {
 
 impl<'de> Deserialize<'de> for CellId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        let text = <Cow<'_, str>>::deserialize(deserializer)?;
         text.parse().map_err(|problem: Problem| serde::de::Error::custom(problem.cause))
     }
 }
