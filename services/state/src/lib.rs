@@ -126,7 +126,7 @@ pub struct StateMachine {
     pub rules: RuleSets,
     /// Who executes transactions that have nothing in common.
     pub workers: Arc<dyn Workers>,
-    /// What was computed for the last block, so that it is not computed again.
+    /// What was computed and read for the last blocks, so that it is not again.
     pub memo: Memo,
 }
 
@@ -182,10 +182,14 @@ impl Machine for StateMachine {
                 BLOCKS.put(state, &applied.index.0, &(applied.clone(), *hash));
             }
             Record::ResetBegun { generation, checkpoint } => {
+                self.memo.forget();
                 reset::begun(view, at, *generation, checkpoint)?;
             }
             Record::ResetChunk { writes, through } => reset::grow(view, writes, *through)?,
-            Record::ResetEnded { checkpoint, .. } => reset::ended(view, checkpoint)?,
+            Record::ResetEnded { checkpoint, .. } => {
+                self.memo.forget();
+                reset::ended(view, checkpoint)?;
+            }
             Record::Pruned { oldest, rows_max } => drop(prune::prune(view, *oldest, *rows_max)?),
         }
         Ok(Vec::new())
@@ -263,8 +267,7 @@ impl StateMachine {
             return refuse(Refusal::BadBlock);
         }
         let (writes, receipts) = execute::block(self, modules, view, block)?;
-        let (root, batch) = tree::root_after(view, index + 1, &writes)?;
-        self.memo.keep(index + 1, root, batch);
+        let root = self.memo.decide(view, &head.root, index + 1, &writes)?;
         let applied = Applied { index: BlockIndex(index), root, receipts };
         let record = Record::Applied { applied: applied.clone(), hash: header.hash(), writes };
         commit(vec![record], Answer::Apply(applied))

@@ -1,6 +1,8 @@
 //! The Merkle tree over the state: the `jmt` crate, its nodes in the view.
 
-use std::sync::{Mutex, PoisonError};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use borsh::BorshDeserialize;
 use jmt::storage::{
@@ -84,16 +86,27 @@ pub(crate) fn key_hash(key: &str) -> Hash {
     Hash::from_bytes(KeyHash::with::<Sha256>(key).0)
 }
 
-/// What the last block came to in the tree, from when it is decided on until it is folded: the same work once, in place of twice. Nothing
-/// depends on whether it is there.
+/// Nodes that are kept read, at most; of about a kilobyte each, leaves less.
+const KEPT_MAX: usize = 16_384;
+
+/// What a machine keeps of the tree that it would otherwise compute or read again: what the last block came to, from when it is decided on
+/// until it is folded, and the nodes on the ways of the last blocks' keys. Nothing depends on whether it is there.
 #[derive(Debug, Default)]
-pub struct Memo(Mutex<Option<Grown>>);
+pub struct Memo(Mutex<Kept>);
 
 /// Another machine begins with nothing: its view may have another past.
 impl Clone for Memo {
     fn clone(&self) -> Self {
         Self::default()
     }
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    grown: Option<Grown>,
+    /// The tree that the nodes are of.
+    of: Option<(Version, StateRoot)>,
+    nodes: BTreeMap<NodeKey, Node>,
 }
 
 #[derive(Debug)]
@@ -104,14 +117,77 @@ struct Grown {
 }
 
 impl Memo {
-    pub(crate) fn keep(&self, version: Version, root: StateRoot, batch: TreeUpdateBatch) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Grown { version, root, batch });
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was decided on, if it is this.
+    /// The tree is about to be another one.
+    pub(crate) fn forget(&self) {
+        *self.lock() = Kept::default();
+    }
+
+    /// The root that a write set leads to from the version before, that has this one.
+    pub(crate) fn decide(
+        &self,
+        view: &dyn Read,
+        before: &StateRoot,
+        version: Version,
+        writes: &WriteSet,
+    ) -> Result<StateRoot, Fault> {
+        let mut kept = self.lock();
+        let of = version.checked_sub(1).map(|last| (last, *before));
+        if kept.of != of || kept.nodes.len() > KEPT_MAX {
+            *kept = Kept { of, ..Kept::default() };
+        }
+        let reader = Remembering { nodes: Nodes(view), known: &kept.nodes, read: RefCell::default() };
+        let (root, batch) = put(&reader, version, writes)?;
+        let read = reader.read.into_inner();
+        kept.nodes.extend(read);
+        kept.grown = Some(Grown { version, root, batch });
+        Ok(root)
+    }
+
+    /// What was decided on, if it is this: its nodes are the tree's from now on.
     pub(crate) fn take(&self, version: Version, root: &StateRoot) -> Option<TreeUpdateBatch> {
-        let grown = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        grown.filter(|grown| grown.version == version && grown.root == *root).map(|grown| grown.batch)
+        let mut kept = self.lock();
+        let grown = kept.grown.take().filter(|grown| grown.version == version && grown.root == *root);
+        let Some(Grown { batch, .. }) = grown else {
+            *kept = Kept::default();
+            return None;
+        };
+        for stale in &batch.stale_node_index_batch {
+            kept.nodes.remove(&stale.node_key);
+        }
+        let new = batch.node_batch.nodes().iter().map(|(key, node)| (key.clone(), node.clone()));
+        kept.nodes.extend(new);
+        kept.of = Some((version, *root));
+        Some(batch)
+    }
+}
+
+/// The tree's nodes: those that are known, and others, that are remembered.
+struct Remembering<'a> {
+    nodes: Nodes<'a>,
+    known: &'a BTreeMap<NodeKey, Node>,
+    read: RefCell<Vec<(NodeKey, Node)>>,
+}
+
+impl TreeReader for Remembering<'_> {
+    fn get_node_option(&self, key: &NodeKey) -> anyhow::Result<Option<Node>> {
+        if let Some(node) = self.known.get(key) {
+            return Ok(Some(node.clone()));
+        }
+        let node = self.nodes.get_node_option(key)?;
+        self.read.borrow_mut().extend(node.clone().map(|node| (key.clone(), node)));
+        Ok(node)
+    }
+
+    fn get_value_option(&self, max_version: Version, key: KeyHash) -> anyhow::Result<Option<OwnedValue>> {
+        self.nodes.get_value_option(max_version, key)
+    }
+
+    fn get_rightmost_leaf(&self) -> anyhow::Result<Option<(NodeKey, LeafNode)>> {
+        self.nodes.get_rightmost_leaf()
     }
 }
 
@@ -251,8 +327,6 @@ pub(crate) fn fault(error: impl std::fmt::Display) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use machine::{MemoryStore, Overlay, View};
     use proptest::prelude::*;
 
@@ -268,6 +342,7 @@ mod tests {
         ) {
             let (memory, mut overlay) = (MemoryStore::default(), Overlay::default());
             let mut view = View::new(&memory, None, &mut overlay);
+            let (memo, mut before) = (Memo::default(), StateRoot::from_bytes(PLACEHOLDER));
             for (version, keys) in (0u64..).zip(versions) {
                 let writes: BTreeMap<_, _> =
                     keys.into_iter().map(|(key, value)| (format!("kv/{key}"), Some(vec![value]))).collect();
@@ -277,6 +352,11 @@ mod tests {
                 prop_assert_eq!(root, root_of_single);
                 prop_assert_eq!(batch.node_batch.nodes(), single.node_batch.nodes());
                 prop_assert_eq!(batch.stale_node_index_batch, single.stale_node_index_batch);
+                // And so does what is remembered of the versions before.
+                prop_assert_eq!(memo.decide(&view, &before, version, &writes).expect("a tree"), root);
+                let remembered = memo.take(version, &root).expect("it was decided on");
+                prop_assert_eq!(remembered.node_batch.nodes(), single.node_batch.nodes());
+                before = root;
                 store(&mut view, &single.node_batch).expect("it is kept");
             }
         }
