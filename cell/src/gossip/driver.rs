@@ -114,6 +114,8 @@ pub struct Driver {
     decided: VecDeque<DecidedRound>,
     /// The last round that was decided.
     round: u64,
+    /// Whether this life was heard: see [`Gossip::go_on`].
+    was_heard: bool,
     recording: bool,
     /// Events that are to be journaled, with the number of the first, their bytes, and when they are at the latest.
     to_record: Vec<Arc<Said>>,
@@ -182,6 +184,7 @@ impl Driver {
             progress: start.progress.unwrap_or(Progress { ordered: 0, executed: 0, finalised: 0 }),
             decided: VecDeque::new(),
             round: 0,
+            was_heard: false,
             recording: false,
             to_record: Vec::new(),
             record_first: 0,
@@ -474,6 +477,7 @@ impl Driver {
             return;
         }
         self.round = ordered.round.0;
+        self.was_heard |= self.gossip.speaks_in(&ordered);
         if ordered.events.iter().any(|(said, _)| said.changes) {
             self.last_round = self.last_round.min(self.round.saturating_add(CHANGE_ROUNDS));
         }
@@ -671,7 +675,7 @@ impl Driver {
         (self.last_round, self.changing) = (self.settings.epoch_rounds, false);
         self.to_record.clear();
         (self.record_bytes, self.record_due_us) = (0, u64::MAX);
-        self.gossip.go_on();
+        self.gossip.go_on(self.was_heard, now);
         self.decided.clear();
         self.targets.clear();
         self.target = None;

@@ -82,6 +82,8 @@ pub(crate) struct Part {
     /// What of the journal has to be durable for what was asked.
     pub(crate) recording: Option<(usize, RangeInclusive<u64>)>,
     pub(crate) ordering: Option<(usize, Progress)>,
+    /// Whether it was heard since it lives.
+    pub(crate) was_heard: bool,
     /// Whether it asked the others when it began.
     pub(crate) has_asked: bool,
     /// Those who have told it all since, and its own events that they had. Nobody is told; it is for the invariants.

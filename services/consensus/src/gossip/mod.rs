@@ -203,6 +203,8 @@ pub struct Gossip {
     plan: Plan,
     last_made_us: Option<u64>,
     last_time_us: u64,
+    /// The first event that this life of the member has made.
+    first_made: Option<EventId>,
     records: VecDeque<(u64, Arc<Said>)>,
     /// An own event that is not durable, with its number.
     unsent: Option<(u64, Arc<Said>)>,
@@ -250,6 +252,7 @@ impl Gossip {
             plan: Plan::default(),
             last_made_us: None,
             last_time_us: 0,
+            first_made: None,
             records: VecDeque::new(),
             unsent: None,
             ordered: VecDeque::new(),
@@ -341,12 +344,24 @@ impl Gossip {
         self.plan = self.graph.plan(self.me);
     }
 
-    /// Takes part at once in an epoch that begins, and asks nobody: only where no earlier life of this member can have said anything
-    /// in the epoch. One that was restored from an older disk, or that skips epochs, has to [begin](Gossip::begin), or
-    /// it may fork.
-    pub fn go_on(&mut self) {
+    /// Takes part in an epoch that follows another one: at once, and asking nobody, if this life of the member was **heard** in one before.
+    /// Otherwise it [begins](Gossip::begin).
+    ///
+    /// Heard it was if a round of an epoch, up to its last one, has received an event that this life has made
+    /// ([`speaks_in`](Gossip::speaks_in)). The witnesses of that round were made later than the event, so that epoch had not ended when this
+    /// life began, and no earlier life can have said anything in a later epoch. One that was not heard may be a copy of an older disk that the
+    /// others led through the epoch: it would fork.
+    pub fn go_on(&mut self, was_heard: bool, now_us: u64) {
+        if !was_heard {
+            return self.begin(now_us);
+        }
         (self.has_begun, self.is_started) = (true, true);
         self.plan = self.graph.plan(self.me);
+    }
+
+    /// Whether a round has received the first event that this life of the member has made.
+    pub fn speaks_in(&self, round: &Ordered) -> bool {
+        self.first_made.is_some_and(|first| round.events.iter().any(|(said, _)| said.event.id == first))
     }
 
     /// Whether there is something to put into the next event.
@@ -430,6 +445,7 @@ impl Gossip {
             self.refused += 1;
             return;
         }
+        self.first_made.get_or_insert(said.event.id);
         self.asking.something_new(now_us);
         self.unsent = Some((self.kept.len() - 1, said));
         self.plan = self.graph.plan(self.me);

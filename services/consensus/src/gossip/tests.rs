@@ -114,6 +114,40 @@ fn a_member_alone_starts_at_once() {
     assert_eq!(gossip.poll_frame().map(|(to, _)| to), None);
 }
 
+#[test]
+fn who_was_not_heard_asks_again_in_the_next_epoch() {
+    for was_heard in [false, true] {
+        let mut gossip = gossip(0, 4);
+        gossip.set_to_say(true);
+        gossip.go_on(was_heard, 0);
+        assert_eq!(gossip.draft(0).is_some(), was_heard);
+        assert_eq!(asks(&mut gossip).len(), if was_heard { 0 } else { 3 });
+    }
+}
+
+/// What an earlier life has made comes back with the journal, and does not say that this one was heard.
+#[test]
+fn a_life_is_heard_once_a_round_has_received_what_it_made() {
+    let chain: Vec<_> =
+        (1..=9u8).map(|number| said(number, 0, number.checked_sub(2).map(|_| number - 1), &[], 1)).collect();
+    for lives_from in 0..=chain.len() {
+        let mut gossip = gossip(0, 1);
+        let (before, made) = chain.split_at(lives_from);
+        (0..).zip(before).for_each(|(number, event)| gossip.replay(Arc::clone(event), number));
+        gossip.begin(0);
+        made.iter().for_each(|event| gossip.say(Arc::clone(event), u64::from(event.event.id.0[0])));
+        while let Some((number, _)) = gossip.poll_record() {
+            gossip.recorded(number, number);
+        }
+        let (mut is_heard, mut received) = (false, 0);
+        while let Some(round) = gossip.poll_ordered() {
+            is_heard |= gossip.speaks_in(&round);
+            received += round.events.len();
+        }
+        assert_eq!(is_heard, received > lives_from, "{received} of {}", chain.len());
+    }
+}
+
 /// A round is decided that has received the first of them, and waits for the journal when the epoch ends.
 #[test]
 fn what_was_not_given_out_is_to_be_said_again() {

@@ -97,7 +97,9 @@ impl World {
         let at = &mut self.members[who].lives[life];
         at.part = next;
         if let Some(part) = &mut at.part {
-            part.gossip.go_on();
+            part.was_heard = before.was_heard;
+            part.gossip.go_on(before.was_heard, clock);
+            part.has_asked = !before.was_heard;
         }
         at.previous = is_next.then(|| Previous { epoch: before.epoch, gossip: before.gossip });
         at.claims.clear();

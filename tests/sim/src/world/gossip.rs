@@ -162,6 +162,7 @@ impl World {
                 continue;
             }
             part.round = ordered.round.0;
+            part.was_heard |= part.gossip.speaks_in(&ordered);
             if ordered.events.iter().any(|(said, _)| said.changes) {
                 part.last_round = part.last_round.min(part.round.saturating_add(CHANGE_ROUNDS));
             }

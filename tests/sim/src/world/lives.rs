@@ -50,6 +50,7 @@ pub(super) fn part(
         record_due_us: u64::MAX,
         recording: None,
         ordering: None,
+        was_heard: false,
         has_asked: false,
         told_by: BTreeSet::new(),
         told: BTreeSet::new(),
