@@ -91,6 +91,27 @@ pub struct Genesis {
     #[n(7)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elected: Option<ElectedRules>,
+    /// Who decides on cells that ask to join; a vote unless told.
+    #[n(8)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<JoinPolicy>,
+}
+
+/// Who decides whether a cell that asks to join becomes a member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[cbor(index_only)]
+pub enum JoinPolicy {
+    /// Members of more than two thirds of the weight.
+    #[default]
+    #[n(0)]
+    Vote,
+    /// Any one member. So each of them can bring in as many as it likes, liars too: for members of one operator.
+    #[n(1)]
+    Sponsor,
+    /// Nobody: nobody joins.
+    #[n(2)]
+    Closed,
 }
 
 impl Genesis {
@@ -105,6 +126,7 @@ impl Genesis {
             beacon_rounds: None,
             fees: None,
             elected: None,
+            join: None,
         }
     }
 
@@ -125,6 +147,7 @@ impl Genesis {
             beacon_rounds: None,
             fees: None,
             elected: None,
+            join: None,
         }
     }
 

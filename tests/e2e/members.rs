@@ -170,8 +170,10 @@ fn a_cell_that_comes_late_begins_at_a_checkpoint() {
     for cell in &cells {
         until("it is synced", || cell.is_synced());
     }
-    for turn in 0..12 {
-        put(&cells[turn % 4], &format!("key{turn}"), &turn.to_string());
+    // More than two mebibytes: several chunks.
+    let value = |turn: usize| format!("{turn} {}", "x".repeat(60_000));
+    for turn in 0..40 {
+        put(&cells[turn % 4], &format!("key{turn}"), &value(turn));
     }
     let genesis = cells[0].dir().join("genesis.json").display().to_string();
     let new = Cell::init_with(dir.path(), "late", &["--network", &genesis]);
@@ -182,7 +184,7 @@ fn a_cell_that_comes_late_begins_at_a_checkpoint() {
         new.is_synced() && new.ok(&["state", "root"]) == cells[0].ok(&["state", "root"])
     });
     assert_eq!(new.refused(&["block", "show", "0"]).1, "consensus.unknown_block", "it began later");
-    assert_eq!(new.ok(&["state", "get", "kv/key3"])["value"], "3");
+    assert_eq!(new.ok(&["state", "get", "kv/key3"])["value"], json!(value(3)));
     // It goes on from there, through restarts, and without its views.
     put(&cells[0], "after", "1");
     until_equal(&[&new, &cells[0]]);

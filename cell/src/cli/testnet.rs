@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use protocol::fees::FeeRules;
-use protocol::genesis::Genesis;
+use protocol::genesis::{Genesis, JoinPolicy};
 use protocol::identity::AddContactRequest;
 use protocol::message::MessageType;
 use protocol::{CellId, Problem, ProblemKind, Service};
@@ -38,7 +38,7 @@ const EXEC: [&str; 3] = ["state.get", "market.balance", "nucleus.status"];
 
 pub(super) fn run(context: &Context, command: Testnet) -> Result<ExitCode, Problem> {
     match command {
-        Testnet::Init { cells, base_port, hosts, fee_base, fee_share_blocks } => {
+        Testnet::Init { cells, base_port, hosts, fee_base, fee_share_blocks, join } => {
             let fees = match fee_base {
                 Some(base) => Some(FeeRules {
                     base_min: base.parse()?,
@@ -47,7 +47,8 @@ pub(super) fn run(context: &Context, command: Testnet) -> Result<ExitCode, Probl
                 }),
                 None => None,
             };
-            init(context, cells, base_port, &hosts, fees)
+            let join = serde_json::from_value(json!(join)).ok().filter(|join| *join != JoinPolicy::default());
+            init(context, (cells, base_port), &hosts, (fees, join))
         }
         Testnet::Up => up(context),
     }
@@ -55,10 +56,9 @@ pub(super) fn run(context: &Context, command: Testnet) -> Result<ExitCode, Probl
 
 fn init(
     context: &Context,
-    cells: u16,
-    base_port: u16,
+    (cells, base_port): (u16, u16),
     hosts: &[String],
-    fees: Option<FeeRules>,
+    (fees, join): (Option<FeeRules>, Option<JoinPolicy>),
 ) -> Result<ExitCode, Problem> {
     if cells == 0 || cells > CELLS_MAX || base_port.checked_add(cells * PORT_STEP).is_none() {
         let cause = format!("a local network has 1 to {CELLS_MAX} cells, and ports below 65536");
@@ -78,6 +78,7 @@ fn init(
     let genesis = Genesis {
         beacon_rounds: Some(BEACON_ROUNDS),
         fees,
+        join,
         ..Genesis::of_equals("testnet", now_ms(), &members)
     };
     genesis.check()?;

@@ -1,8 +1,7 @@
 //! Checkpoints taken from others: by a cell that is new or far behind, and by one that has diverged and is to go on.
 //!
 //! The block is proven from the genesis on, before anything else is asked for; its root then proves each chunk of the state by itself. So whoever
-//! is asked can waste time, and nothing else; the next chunk comes from the next cell, and while one is taken in the one after it is on its
-//! way. State holds what came so far: after a crash the same checkpoint goes on where it stood.
+//! is asked can waste time, and nothing else; several chunks come at once, each from another cell ([`ahead`](super::ahead)). State holds what came so far: after a crash the same checkpoint goes on where it stood.
 //!
 //! A checkpoint stands after the last block of a round, with another one behind it: so nobody has to fill up a round of which it has not the first
 //! blocks.
@@ -16,13 +15,19 @@ use protocol::state::{
     Checkpoint, CheckpointRequest, Chunk, ChunkRequest, ListKeys, ResetAnswer, ResetChunkRequest, RootRequest,
 };
 use protocol::{BlockHash, BlockIndex, CellId, Hash, Problem, ProblemKind, codec};
+use tokio::task::JoinSet;
 
+use super::ahead::{Ahead, Start};
 use super::wire::{Answer, Ask};
 use crate::network::Lane;
 use crate::node::World;
 
 /// The newest blocks among which one is looked for that ends its round.
 const NEWEST_MAX: u32 = 256;
+/// Parts on their way at once, each from another cell.
+const AHEAD_MAX: usize = 4;
+/// How long a question may take.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause before all are asked again.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -54,25 +59,26 @@ async fn take_newest(world: &Arc<World>, ordered: u64) -> Result<(), Problem> {
     tracing::info!(block = checkpoint.index.0, keys = checkpoint.keys, "a checkpoint is taken");
     let bus = world.bus.internal();
     let mut at: ResetAnswer = bus.state().reset(checkpoint.clone()).await?;
-    let (mut turn, mut keys) = (0, 0);
-    let mut chunk =
-        if at.done { None } else { Some(fetch(world, &sources, &checkpoint, at.after, &mut turn).await?) };
-    while let Some(taken) = chunk {
-        keys += taken.pairs.len() as u64;
-        let next = state::verify_chunk(&checkpoint.root, at.after.as_ref(), &taken)?;
-        let state = bus.state();
-        let taking = state.reset_chunk(ResetChunkRequest { after: at.after, chunk: taken });
-        let (taken, fetched) = match next {
-            Some(after) => {
-                let fetching = fetch(world, &sources, &checkpoint, Some(after), &mut turn);
-                let (taken, fetched) = tokio::join!(taking, fetching);
-                (taken, Some(fetched))
-            }
-            None => (taking.await, None),
-        };
-        at = taken?;
-        world.set_taking(Some((checkpoint.index.0, keys, checkpoint.keys)));
-        chunk = fetched.transpose()?;
+    let mut ahead: Ahead<Chunk> = Ahead::new(sources.len().min(AHEAD_MAX));
+    let (mut fetches, mut turn, mut keys) = (JoinSet::new(), 0, 0);
+    while !at.done {
+        while let Some(start) = ahead.next(at.after) {
+            turn += 1;
+            let fetch = fetch(Arc::clone(world), sources.clone(), checkpoint.clone(), start, turn);
+            fetches.spawn_on(async move { fetch.await.map(|chunk| (start, chunk)) }, &world.edge);
+        }
+        if let Some((after, chunk)) = ahead.take(at.after) {
+            keys += chunk.pairs.len() as u64;
+            at = bus.state().reset_chunk(ResetChunkRequest { after, chunk }).await?;
+            world.set_taking(Some((checkpoint.index.0, keys.min(checkpoint.keys), checkpoint.keys)));
+            continue;
+        }
+        // One of them is on its way: it was asked for above, if not before.
+        let Some(came) = fetches.join_next().await else { continue };
+        let (start, (chunk, last)) = came.map_err(|error| {
+            Problem::new(ProblemKind::Fault, "checkpoint.broken_off", format!("a fetch broke off: {error}"))
+        })??;
+        ahead.came(start, last, chunk);
     }
     let nonces = nonces(world, checkpoint.index).await?;
     bus.consensus().jump(JumpRequest { proof, nonces }).await?;
@@ -137,22 +143,21 @@ async fn newest(world: &Arc<World>, sources: &[CellId], ordered: u64) -> Option<
     best
 }
 
-/// A chunk that holds, from one source or the next.
+/// A chunk that holds, with its last key's hash, from one source or the next.
 async fn fetch(
-    world: &World,
-    sources: &[CellId],
-    checkpoint: &Checkpoint,
-    after: Option<Hash>,
-    turn: &mut usize,
-) -> Result<Chunk, Problem> {
+    world: Arc<World>,
+    sources: Vec<CellId>,
+    checkpoint: Checkpoint,
+    after: Start,
+    turn: usize,
+) -> Result<(Chunk, Start), Problem> {
     let mut last = None;
-    for _ in 0..sources.len() * 2 {
-        *turn += 1;
-        let cell = sources[*turn % sources.len()];
-        match ask(world, cell, &Ask::Chunk { at: checkpoint.index, after }).await {
+    for turn in turn..turn + sources.len() * 2 {
+        let cell = sources[turn % sources.len()];
+        match ask(&world, cell, &Ask::Chunk { at: checkpoint.index, after }).await {
             Ok(Answer::Chunk { chunk }) => {
                 match state::verify_chunk(&checkpoint.root, after.as_ref(), &chunk) {
-                    Ok(_) => return Ok(chunk),
+                    Ok(through) => return Ok((chunk, through)),
                     Err(problem) => {
                         tracing::warn!(%cell, %problem, "a part of a checkpoint does not hold");
                         last = Some(problem);
@@ -188,7 +193,11 @@ async fn nonces(world: &World, at: BlockIndex) -> Result<Vec<LastNonce>, Problem
 }
 
 async fn ask(world: &World, cell: CellId, what: &Ask) -> Result<Answer, Problem> {
-    let bytes = world.network().request(Lane::Events, cell, codec::encode(what)).await?;
+    let asked = world.network().request(Lane::Events, cell, codec::encode(what));
+    // One that is frozen must not hold up asking the others.
+    let bytes = tokio::time::timeout(ASK_TIMEOUT, asked).await.map_err(|_| {
+        Problem::new(ProblemKind::Unreachable, "gossip.no_answer", format!("{cell} did not answer in time"))
+    })??;
     codec::decode(&bytes)
 }
 

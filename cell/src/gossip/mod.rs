@@ -27,6 +27,7 @@
 //! Bounds: inbox `INBOX_MAX`; what the engine bounds; one request to the journal under way for events, one for rounds, one for
 //! members' words.
 
+mod ahead;
 mod alone;
 mod beacon;
 mod behind;

@@ -9,7 +9,7 @@ use kit::{
 use machine::module::{Module, Outcome, TxContext};
 use protocol::block::Block;
 use protocol::consensus::{Answer, EnterRequest, MembersRequest, Request};
-use protocol::genesis::Member;
+use protocol::genesis::{Genesis, JoinPolicy, Member};
 use protocol::members::{MemberSet, SET_KEY};
 use protocol::rules::RULES_KEY;
 use protocol::shared::Empty;
@@ -208,6 +208,31 @@ fn a_cell_joins_when_more_than_two_thirds_accept_what_it_asks_for() {
     assert_eq!(now(&keys), five);
     call(&mut keys, 3, "accept", json!({ "cell": cell(6) })).expect("votes");
     assert_eq!(now(&keys).all().len(), 6);
+}
+
+#[test]
+fn who_decides_is_a_matter_of_the_genesis() {
+    let network = |join| {
+        let mut keys = Keys::default();
+        consensus::members::Members.genesis(&Genesis { join, ..four() }, &mut keys);
+        keys
+    };
+    let mut voted = network(Some(JoinPolicy::Vote));
+    assert_eq!(voted.0, keys().0, "as where nothing is told");
+    call(&mut voted, 5, "join", json!({})).expect("asks");
+    call(&mut voted, 1, "accept", json!({ "cell": cell(5) })).expect("votes");
+    assert_eq!(now(&voted), four().member_set());
+    let mut sponsored = network(Some(JoinPolicy::Sponsor));
+    call(&mut sponsored, 5, "join", json!({})).expect("asks");
+    assert_eq!(code(call(&mut sponsored, 6, "accept", json!({ "cell": cell(5) }))), "members.no_member");
+    assert_eq!(code(call(&mut sponsored, 5, "accept", json!({ "cell": cell(5) }))), "members.no_member");
+    call(&mut sponsored, 3, "accept", json!({ "cell": cell(5) })).expect("votes");
+    assert_eq!(now(&sponsored), set(&[1, 2, 3, 4, 5]));
+    call(&mut sponsored, 1, "evict", json!({ "cell": cell(5) })).expect("votes");
+    assert_eq!(now(&sponsored), set(&[1, 2, 3, 4, 5]), "nobody is evicted so");
+    let mut closed = network(Some(JoinPolicy::Closed));
+    assert_eq!(code(call(&mut closed, 5, "join", json!({}))), "members.closed");
+    assert_eq!(code(call(&mut closed, 1, "accept", json!({ "cell": cell(5) }))), "members.no_request");
 }
 
 #[test]

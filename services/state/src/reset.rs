@@ -2,8 +2,8 @@
 //!
 //! A cell that joins has none, one that fell far behind an old one, one that diverged a wrong one: it is
 //! all the same, and the checkpoint may stand before or after. The new state grows in a generation of its
-//! own, one journaled chunk after the other; each was verified under the root, and takes up where the one
-//! before it ended. With the last chunk the generation becomes the live one, in the same commit. Until then
+//! own, one journaled chunk after the other; each was verified under the root, and begins where the one
+//! before it ended, or before: what is there is left out. With the last chunk the generation becomes the live one, in the same commit. Until then
 //! the old state answers as before, and takes no block.
 //!
 //! The same checkpoint asked for again goes on where it stands, after a crash too; another one begins anew.
@@ -64,14 +64,20 @@ pub(crate) fn chunk(view: &dyn Read, asked: ResetChunkRequest) -> Decided {
     let Some(Unfinished { generation, checkpoint, after, begun }) = RESET.get(view, &())? else {
         return refuse(Refusal::NoReset);
     };
-    if asked.after != after {
+    // Nothing lies between what is here and the chunk.
+    if asked.after > after {
         return refuse(Refusal::OtherChunk);
     }
-    let through = match check_chunk(&checkpoint.root, after.as_ref(), &asked.chunk) {
+    let through = match check_chunk(&checkpoint.root, asked.after.as_ref(), &asked.chunk) {
         Ok(through) => through,
         Err(why) => return refuse(Refusal::BadChunk { why }),
     };
-    let writes = WriteSet(asked.chunk.pairs.into_iter().map(|pair| (pair.key, Some(pair.value))).collect());
+    if through.is_some() && through <= after {
+        return refuse(Refusal::OtherChunk);
+    }
+    let is_new = |key: &str| Some(tree::key_hash(key)) > after;
+    let new = asked.chunk.pairs.into_iter().filter(|pair| is_new(&pair.key));
+    let writes = WriteSet(new.map(|pair| (pair.key, Some(pair.value))).collect());
     let done = through.is_none();
     let mut records = Vec::with_capacity(2);
     if done {

@@ -356,6 +356,31 @@ fn until_its_last_chunk_a_reset_changes_nothing_and_it_goes_on_where_it_stands()
     assert_eq!(bench.ask(Request::Reset(nowhere)).expect_err("no such").code, "state.no_such_block");
 }
 
+/// Chunks that were fetched at the same time begin anywhere before the end of the one before.
+#[test]
+fn chunks_that_overlap_come_to_the_same_state() {
+    let (mut source, _) = thirty();
+    let target = checkpoint(&mut source, None);
+    let mut bench = bench();
+    let (mut at, mut brought) = (begin(&mut bench, &target), 0);
+    while !at.done {
+        // Some keys back from where it stands.
+        let start = at.after.map(|after| {
+            let mut bytes = *after.as_bytes();
+            bytes[0] = bytes[0].saturating_sub(12);
+            Hash::from_bytes(bytes)
+        });
+        let overlapping = chunk(&mut source, target.index.0, start, Some(600));
+        at = bring(&mut bench, start, &overlapping).expect("is taken");
+        brought += 1;
+    }
+    assert!(brought > 4);
+    assert_eq!(root(&mut bench, None), target.root);
+    assert_eq!(all_of(&mut bench, 2), all_of(&mut source, 2));
+    let (replayed, before) = bench.replay();
+    assert_eq!(replayed, before);
+}
+
 #[test]
 fn a_reset_whose_end_was_lost_is_brought_again() {
     let (mut source, _) = thirty();

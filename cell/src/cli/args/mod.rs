@@ -210,6 +210,9 @@ pub(super) enum Testnet {
         /// Blocks after which what was paid is shared among the members; it is kept unless told
         #[arg(long, value_name = "BLOCKS", requires = "fee_base")]
         fee_share_blocks: Option<u64>,
+        /// Who decides on cells that ask to join: members of more than two thirds (vote), any one member (sponsor), nobody (closed)
+        #[arg(long, value_name = "POLICY", default_value = "vote", value_parser = ["vote", "sponsor", "closed"])]
+        join: String,
     },
     /// Run the cells of NET as processes until Ctrl-C
     Up,

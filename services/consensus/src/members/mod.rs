@@ -13,11 +13,11 @@
 //! - `activate {rules}`: a member's vote that the network executes under the next version of the rules (ADR 0022).
 //!
 //! Votes count once members of more than two thirds of the weight have given theirs, by the weights that hold then. The last member
-//! stays.
+//! stays. Where the genesis says so ([`JoinPolicy`]), one member's vote is enough for a request to join, or nobody joins.
 //!
 //! Keys: `set` holds the members as JSON, as the genesis names them; `joins` and `evictions` what is voted on, with the
 //! voters; `address/DID` where a member listens, as far as it said; `keys/DID` the keys that a member had before;
-//! `rules` the version of the rules from the next epoch on, as [`Activated`](protocol::rules::Activated), and `activation` who votes for the
+//! `join` the policy, where it is not a vote; `rules` the version of the rules from the next epoch on, as [`Activated`](protocol::rules::Activated), and `activation` who votes for the
 //! one after. A change is in `set` with its block, and takes effect with the next
 //! epoch: [`asks_for_change`] says which transactions end one.
 
@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use keys::Rotate;
 use machine::module::{Change, Module, ModuleState, Outcome, TxContext};
 use machine::{Calls, Fault};
-use protocol::genesis::{Genesis, MEMBERS_MAX, Member};
+use protocol::genesis::{Genesis, JoinPolicy, MEMBERS_MAX, Member};
 use protocol::gossip::ForkProof;
 use protocol::members::MemberSet;
 use protocol::transaction::Transaction;
@@ -145,6 +145,9 @@ impl Module for Members {
 
     fn genesis(&self, genesis: &Genesis, state: &mut dyn ModuleState) {
         state.put("set", genesis.member_set().to_state());
+        if let Some(policy) = genesis.join.filter(|policy| *policy != JoinPolicy::default()) {
+            write(state, "join", &policy);
+        }
     }
 
     fn check(&self, call: &str, args: &Value) -> Outcome {
@@ -204,6 +207,10 @@ fn ask_to_join(
     set: &[Member],
     join: Join,
 ) -> Result<Outcome, Fault> {
+    if read::<JoinPolicy>(state, "join")? == JoinPolicy::Closed {
+        return Ok(Err(Problem::new(ProblemKind::Denied, "members.closed", "nobody joins this network")
+            .hint("its genesis says so; a cell can follow it without being a member")));
+    }
     if set.iter().any(|member| member.cell == context.sender) {
         return Ok(Err(Problem::new(ProblemKind::Conflict, "members.is_member", "the sender is a member")
             .hint("it takes part from the next epoch on, if not yet: cell consensus members")));
@@ -250,7 +257,9 @@ fn vote_for(
     if !request.votes.contains(&voter) {
         request.votes.push(voter);
     }
-    if is_carried(set, &request.votes) {
+    // Whoever votes is a member.
+    let is_enough = read::<JoinPolicy>(state, "join")? == JoinPolicy::Sponsor;
+    if is_enough || is_carried(set, &request.votes) {
         if set.len() >= MEMBERS_MAX {
             let cause = format!("a network has {MEMBERS_MAX} members at most");
             return Ok(Err(Problem::new(ProblemKind::Conflict, "members.full", cause)
