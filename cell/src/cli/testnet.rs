@@ -47,7 +47,11 @@ pub(super) fn run(context: &Context, command: Testnet) -> Result<ExitCode, Probl
                 }),
                 None => None,
             };
-            let join = serde_json::from_value(json!(join)).ok().filter(|join| *join != JoinPolicy::default());
+            let join: JoinPolicy = serde_json::from_value(json!(join)).map_err(|error| {
+                Problem::new(ProblemKind::Invalid, "testnet.bad_policy", error.to_string())
+                    .hint("--join vote, sponsor or closed")
+            })?;
+            let join = Some(join).filter(|join| *join != JoinPolicy::default());
             init(context, (cells, base_port), &hosts, (fees, join))
         }
         Testnet::Up => up(context),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use consensus::{Refusal, WAITING_MAX};
+use futures_util::stream::{self, StreamExt};
 use protocol::consensus::{
     AdmitAllRequest, AdmitRequest, GRAPH_ROUNDS, GRAPH_ROUNDS_MAX, GetGossip, GossipView, Graph,
     GraphRequest, GraphView, MemberView, NextNonceRequest, SUBMIT_ALL_MAX, Submit, SubmitAll,
@@ -24,6 +25,10 @@ use crate::node::World;
 
 /// How long a submit waits unless told.
 const WAIT_MS: u64 = 10_000;
+/// Transactions up to which a call's signatures are checked without a look whether there is room.
+const CHECK_AT_ONCE: usize = 64;
+/// Transactions that are looked up at the same time.
+const LOOKUPS: usize = 64;
 
 pub(super) fn install(world: &Arc<World>) {
     front::<Submit, _, _>(
@@ -82,10 +87,14 @@ async fn submit_all(
     }
     let deadline = context.wait_until(wait_ms.unwrap_or(WAIT_MS)).into();
     let mut grown = world.feed.changes();
-    let waiting = world.bus.internal().consensus().status(Empty {}).await?.pending;
-    let room = usize::try_from(WAITING_MAX.saturating_sub(waiting)).unwrap_or(usize::MAX);
-    // Checking what there is no room for is work for nothing, when there is the most of it.
-    let behind = transactions.split_off(room.min(transactions.len()));
+    let behind = if transactions.len() > CHECK_AT_ONCE {
+        // Checking what there is no room for is work for nothing, when there is the most of it. What is known takes room here as well.
+        let waiting = world.bus.internal().consensus().status(Empty {}).await?.pending;
+        let room = usize::try_from(WAITING_MAX.saturating_sub(waiting)).unwrap_or(usize::MAX);
+        transactions.split_off(room.min(transactions.len()))
+    } else {
+        Vec::new()
+    };
     let ids: Vec<TxId> = transactions.iter().map(Transaction::id).collect();
     let here = Arc::clone(world);
     let (checked, outcomes) = crate::node::blocking(move || {
@@ -113,9 +122,9 @@ async fn submit_all(
             Err(problem) => Some(Submitted { id, status: None, block: None, problem: Some(problem) }),
         })
         .collect();
-    for transaction in behind {
-        items.push(known_or_full(world, transaction.id()).await?);
-    }
+    let behind: Vec<TxId> = behind.iter().map(Transaction::id).collect();
+    let lookups = behind.into_iter().map(|id| known_or_full(Arc::clone(world), id));
+    items.extend(stream::iter(lookups).buffered(LOOKUPS).collect::<Vec<_>>().await);
     let wait = wait.unwrap_or(TxStatus::Accepted);
     for item in items.iter_mut().filter(|item| item.status.is_some_and(|status| status < wait)) {
         let view = world.bus.internal().consensus().tx(TxRef { id: item.id }).await?;
@@ -126,15 +135,11 @@ async fn submit_all(
 }
 
 /// What becomes of a transaction that there is no room for.
-async fn known_or_full(world: &World, id: TxId) -> Result<Submitted, Problem> {
+async fn known_or_full(world: Arc<World>, id: TxId) -> Submitted {
     match world.bus.internal().consensus().tx(TxRef { id }).await {
-        Ok(TxView { status, block, problem, .. }) => {
-            Ok(Submitted { id, status: Some(status), block, problem })
-        }
-        Err(problem) if problem.kind == ProblemKind::NotFound => {
-            Ok(Submitted { id, status: None, block: None, problem: Some(Refusal::Full.into()) })
-        }
-        Err(problem) => Err(problem),
+        Ok(TxView { status, block, problem, .. }) => Submitted { id, status: Some(status), block, problem },
+        // Whatever kept it from being looked up: it was not taken in by this call.
+        Err(_) => Submitted { id, status: None, block: None, problem: Some(Refusal::Full.into()) },
     }
 }
 

@@ -1,6 +1,6 @@
-//! Which parts of a checkpoint to fetch while others are on their way.
+//! Which chunks of a checkpoint to fetch while others are on their way.
 //!
-//! A part begins behind a key's hash and ends where its sender has filled it, so where the next one begins is known only once it is here. But hashes
+//! A chunk begins behind a key's hash and ends where its sender has filled it, so where the next one begins is known only once it is here. But hashes
 //! are even: the next ones are guessed at a little less than the span of those before, and fetched at the same time, each from
 //! another cell. One that begins before its predecessor's end is cut by State; where a guess was too far, what lies between is fetched
 //! as soon as that is seen. Pure.
@@ -9,15 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::Hash;
 
-/// A guess is this much of the span away from the one before, of so many parts.
+/// A guess is this much of the span away from the one before, of so many.
 const GUESS: u128 = 15;
 /// See [`GUESS`].
 const GUESS_OF: u128 = 16;
 
-/// Where a part begins: behind this hash, or with the first key.
+/// Where a chunk begins: behind this hash, or with the first key.
 pub(super) type Start = Option<Hash>;
 
-/// Parts on their way, and those that are here and not in their turn.
+/// Chunks on their way, and those that are here and not in their turn.
 #[derive(Debug)]
 pub(super) struct Ahead<T> {
     /// How many, of both kinds together, but for one that is needed next.
@@ -25,7 +25,7 @@ pub(super) struct Ahead<T> {
     flying: BTreeSet<Start>,
     /// With the last hash of each; none for the one behind which nothing comes.
     here: BTreeMap<Start, (Start, T)>,
-    /// How far a part reaches, lately.
+    /// How far a chunk reaches, lately.
     span: Option<u128>,
     /// The farthest one that was asked for.
     farthest: Start,
@@ -37,7 +37,7 @@ impl<T> Ahead<T> {
         Self { width, flying, here, span: None, farthest: None }
     }
 
-    /// The next part to fetch, if there is one to fetch now, where all up to `at` is taken in.
+    /// The next chunk to fetch, if there is one to fetch now, where all up to `at` is taken in.
     pub(super) fn next(&mut self, at: Start) -> Option<Start> {
         let covered = self.here.range(..=at).any(|(_, (last, _))| reaches(*last, at));
         let comes = self.flying.range(..=at).next().is_some();
@@ -56,25 +56,31 @@ impl<T> Ahead<T> {
         Some(start)
     }
 
-    /// A part came, that ends with `last`.
-    pub(super) fn came(&mut self, start: Start, last: Start, part: T) {
+    /// A chunk came, that ends with `last`.
+    pub(super) fn came(&mut self, start: Start, last: Start, chunk: T) {
         self.flying.remove(&start);
         if let Some(last) = last {
             let span = place(Some(last)).saturating_sub(place(start));
-            self.span = Some(span.max(GUESS_OF));
+            // One that is made short does not make the next ones so.
+            self.span = Some(self.span.map_or(span, |before| span.max(before / 2)).max(GUESS_OF));
         }
-        self.here.insert(start, (last, part));
+        self.here.insert(start, (last, chunk));
     }
 
-    /// The part to take in next where all up to `at` is, if it is here.
+    /// A chunk is not to be had; it is fetched again if it is needed.
+    pub(super) fn failed(&mut self, start: Start) {
+        self.flying.remove(&start);
+    }
+
+    /// The chunk to take in next where all up to `at` is, if it is here.
     pub(super) fn take(&mut self, at: Start) -> Option<(Start, T)> {
         self.here.retain(|_, (last, _)| reaches(*last, at));
         let start = *self.here.range(..=at).next()?.0;
-        self.here.remove(&start).map(|(_, part)| (start, part))
+        self.here.remove(&start).map(|(_, chunk)| (start, chunk))
     }
 }
 
-/// Whether a part that ends there has something behind `at`.
+/// Whether a chunk that ends there has something behind `at`.
 fn reaches(last: Start, at: Start) -> bool {
     last.is_none() || last > at
 }
@@ -100,7 +106,7 @@ mod tests {
     use super::*;
 
     /// What a cell answers: up to so many of the keys behind a start, and where they end.
-    fn part(keys: &BTreeSet<Hash>, start: Start, most: usize) -> (Start, Vec<Hash>) {
+    fn chunk(keys: &BTreeSet<Hash>, start: Start, most: usize) -> (Start, Vec<Hash>) {
         let behind = keys.iter().filter(|key| Some(**key) > start);
         let some: Vec<Hash> = behind.clone().take(most).copied().collect();
         let last = if behind.count() > most { some.last().copied() } else { None };
@@ -136,7 +142,7 @@ mod tests {
                 prop_assert!(flying.len() + ahead.here.len() <= width + 1);
                 prop_assert!(!flying.is_empty() && asked <= 4 * (keys.len() + 1) * (width + 1));
                 let start = flying.swap_remove(turns.next().expect("endless").index(flying.len()));
-                let (last, keys) = part(&keys, start, most);
+                let (last, keys) = chunk(&keys, start, most);
                 ahead.came(start, last, (last, keys));
                 while let Some((start, (last, keys))) = ahead.take(at) {
                     prop_assert!(start <= at);
@@ -160,7 +166,7 @@ mod tests {
             let flying: Vec<Start> = std::iter::from_fn(|| ahead.next(at)).collect();
             (rounds, asked) = (rounds + 1, asked + flying.len());
             for start in flying {
-                let (last, _) = part(&keys, start, 20);
+                let (last, _) = chunk(&keys, start, 20);
                 ahead.came(start, last, last);
             }
             let mut is_done = false;
@@ -174,6 +180,6 @@ mod tests {
                 break;
             }
         }
-        assert!(rounds < 30 && asked < 90, "{rounds} rounds, {asked} questions for 50 parts");
+        assert!(rounds < 30 && asked < 90, "{rounds} rounds, {asked} questions for 50 chunks");
     }
 }

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::block::{BlockHeader, BlockProof};
 use protocol::consensus::{AdoptRequest, BlockRef, EpochView, Progress};
@@ -34,6 +34,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// How long a question for blocks may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long those who say how many blocks they have are waited for.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often one who is no member looks for new blocks.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 
@@ -214,15 +216,13 @@ enum Step {
 async fn take_over(world: &World, progress: Progress) -> Step {
     let mut is_far = false;
     let mut peers = world.network().connected_peers();
-    for cell in world.claims.silent(&peers) {
-        // Of what it has, no block: that many nobody has.
-        if let Err(problem) = ask(world, cell, u64::MAX).await {
-            tracing::debug!(%cell, %problem, "a cell does not say which blocks it has");
-        }
-    }
+    // Of what they have, no block: that many nobody has.
+    let due = world.claims.due(&peers, Instant::now());
+    let asked = due.into_iter().map(|cell| tokio::time::timeout(CLAIM_TIMEOUT, ask(world, cell, u64::MAX)));
+    futures_util::future::join_all(asked).await;
     // Not always the same one first.
     if !peers.is_empty() {
-        let turn = usize::try_from(progress.finalised).unwrap_or(0) % peers.len();
+        let turn = world.claims.turn() % peers.len();
         peers.rotate_left(turn);
     }
     for cell in peers {

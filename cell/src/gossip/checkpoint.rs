@@ -24,10 +24,10 @@ use crate::node::World;
 
 /// The newest blocks among which one is looked for that ends its round.
 const NEWEST_MAX: u32 = 256;
-/// Parts on their way at once, each from another cell.
+/// Chunks on their way at once, each from another cell, where there are so many; two from one, so that one comes while another is taken in.
 const AHEAD_MAX: usize = 4;
-/// How long a question may take.
-const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// See [`AHEAD_MAX`].
+const AHEAD_MIN: usize = 2;
 /// The pause before all are asked again.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -59,13 +59,13 @@ async fn take_newest(world: &Arc<World>, ordered: u64) -> Result<(), Problem> {
     tracing::info!(block = checkpoint.index.0, keys = checkpoint.keys, "a checkpoint is taken");
     let bus = world.bus.internal();
     let mut at: ResetAnswer = bus.state().reset(checkpoint.clone()).await?;
-    let mut ahead: Ahead<Chunk> = Ahead::new(sources.len().min(AHEAD_MAX));
+    let mut ahead: Ahead<Chunk> = Ahead::new(sources.len().clamp(AHEAD_MIN, AHEAD_MAX));
     let (mut fetches, mut turn, mut keys) = (JoinSet::new(), 0, 0);
     while !at.done {
         while let Some(start) = ahead.next(at.after) {
             turn += 1;
             let fetch = fetch(Arc::clone(world), sources.clone(), checkpoint.clone(), start, turn);
-            fetches.spawn_on(async move { fetch.await.map(|chunk| (start, chunk)) }, &world.edge);
+            fetches.spawn_on(async move { (start, fetch.await) }, &world.edge);
         }
         if let Some((after, chunk)) = ahead.take(at.after) {
             keys += chunk.pairs.len() as u64;
@@ -73,12 +73,15 @@ async fn take_newest(world: &Arc<World>, ordered: u64) -> Result<(), Problem> {
             world.set_taking(Some((checkpoint.index.0, keys.min(checkpoint.keys), checkpoint.keys)));
             continue;
         }
-        // One of them is on its way: it was asked for above, if not before.
-        let Some(came) = fetches.join_next().await else { continue };
-        let (start, (chunk, last)) = came.map_err(|error| {
-            Problem::new(ProblemKind::Fault, "checkpoint.broken_off", format!("a fetch broke off: {error}"))
-        })??;
-        ahead.came(start, last, chunk);
+        let broken_off =
+            |why: &str| Problem::new(ProblemKind::Fault, "checkpoint.broken_off", why.to_owned());
+        let came = fetches.join_next().await.ok_or_else(|| broken_off("no chunk is on its way"))?;
+        match came.map_err(|error| broken_off(&format!("a fetch broke off: {error}")))? {
+            (start, Ok((chunk, last))) => ahead.came(start, last, chunk),
+            // It was a guess: nobody waits for it yet.
+            (start, Err(_)) if start > at.after => ahead.failed(start),
+            (_, Err(problem)) => return Err(problem),
+        }
     }
     let nonces = nonces(world, checkpoint.index).await?;
     bus.consensus().jump(JumpRequest { proof, nonces }).await?;
@@ -193,11 +196,7 @@ async fn nonces(world: &World, at: BlockIndex) -> Result<Vec<LastNonce>, Problem
 }
 
 async fn ask(world: &World, cell: CellId, what: &Ask) -> Result<Answer, Problem> {
-    let asked = world.network().request(Lane::Events, cell, codec::encode(what));
-    // One that is frozen must not hold up asking the others.
-    let bytes = tokio::time::timeout(ASK_TIMEOUT, asked).await.map_err(|_| {
-        Problem::new(ProblemKind::Unreachable, "gossip.no_answer", format!("{cell} did not answer in time"))
-    })??;
+    let bytes = world.network().request(Lane::Events, cell, codec::encode(what)).await?;
     codec::decode(&bytes)
 }
 

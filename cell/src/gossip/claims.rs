@@ -4,35 +4,65 @@
 //!
 //! - Anybody can say anything. What counts is what members with an honest one among them say at least; so a liar makes no cell believe
 //!   that it is behind.
+//! - Claims are asked for anew every [`OLD_AFTER`], of all at once, and of who is connected since; who does not answer claims nothing.
 //! - Where too few members are connected for that, whoever is there is believed: nobody contradicts it, and no block is taken over for it.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use protocol::CellId;
 use protocol::members::MemberSet;
 
-/// The last claim of each cell that is connected.
+/// How long claims are good for.
+const OLD_AFTER: Duration = Duration::from_secs(5);
+
+/// The last claim of each cell.
 #[derive(Debug, Default)]
-pub struct Claims(Mutex<BTreeMap<CellId, u64>>);
+pub struct Claims(Mutex<Heard>);
+
+#[derive(Debug, Default)]
+struct Heard {
+    of: BTreeMap<CellId, u64>,
+    /// Who was asked since then, whether or not it has answered.
+    asked: BTreeSet<CellId>,
+    since: Option<Instant>,
+    turns: usize,
+}
 
 impl Claims {
-    /// A cell says to have so many final blocks.
-    pub(super) fn hear(&self, cell: CellId, finalised: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(cell, finalised);
+    fn lock(&self) -> MutexGuard<'_, Heard> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets who is not among these, and gives those of them who have said nothing yet.
-    pub(super) fn silent(&self, connected: &[CellId]) -> Vec<CellId> {
-        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        claims.retain(|cell, _| connected.contains(cell));
-        connected.iter().filter(|cell| !claims.contains_key(cell)).copied().collect()
+    /// A cell says to have so many final blocks.
+    pub(super) fn hear(&self, cell: CellId, finalised: u64) {
+        self.lock().of.insert(cell, finalised);
+    }
+
+    /// Those of the connected who are to be asked now. All are, anew, when what was heard is old.
+    pub(super) fn due(&self, connected: &[CellId], now: Instant) -> Vec<CellId> {
+        let mut heard = self.lock();
+        if heard.since.is_none_or(|since| now.duration_since(since) >= OLD_AFTER) {
+            heard.since = Some(now);
+            heard.asked.clear();
+            heard.of.clear();
+        }
+        connected.iter().filter(|cell| heard.asked.insert(**cell)).copied().collect()
+    }
+
+    /// A number that is another one each time: whose turn it is to be asked first.
+    pub(super) fn turn(&self) -> usize {
+        let mut heard = self.lock();
+        heard.turns = heard.turns.wrapping_add(1);
+        heard.turns
     }
 
     /// The most blocks that are believed to be final.
     pub(super) fn believed(&self, members: &MemberSet, connected: &[CellId]) -> Option<u64> {
-        let claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut claims: Vec<(u64, CellId)> = claims.iter().map(|(cell, blocks)| (*blocks, *cell)).collect();
+        let heard = self.lock();
+        let of_connected = heard.of.iter().filter(|(cell, _)| connected.contains(cell));
+        let mut claims: Vec<(u64, CellId)> = of_connected.map(|(cell, blocks)| (*blocks, *cell)).collect();
         claims.sort_unstable_by(|one, other| other.cmp(one));
         if !members.has_honest(members.weight_of_all(connected.to_vec())) {
             return claims.first().map(|(blocks, _)| *blocks);
@@ -70,12 +100,17 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_claims_nothing() {
+    fn claims_are_asked_for_anew_and_who_is_gone_claims_nothing() {
         let cell = |number: u8| CellId::from_bytes([number; 32]);
-        let claims = Claims::default();
+        let members = MemberSet::new(vec![Member::new(cell(1), 1)]);
+        let (claims, now) = (Claims::default(), Instant::now());
+        assert_eq!(claims.due(&[cell(1)], now), [cell(1)]);
         claims.hear(cell(1), 5);
-        claims.hear(cell(2), 6);
-        assert_eq!(claims.silent(&[cell(2), cell(3)]), [cell(3)]);
-        assert_eq!(claims.silent(&[cell(1), cell(2)]), [cell(1)]);
+        assert_eq!(claims.due(&[cell(1), cell(2)], now + OLD_AFTER / 2), [cell(2)], "it came later");
+        assert!(claims.due(&[cell(1), cell(2)], now + OLD_AFTER / 2).is_empty(), "it was asked");
+        assert_eq!(claims.believed(&members, &[cell(1)]), Some(5));
+        assert_eq!(claims.believed(&members, &[cell(2)]), None);
+        assert_eq!(claims.due(&[cell(1)], now + OLD_AFTER), [cell(1)]);
+        assert_eq!(claims.believed(&members, &[cell(1)]), None);
     }
 }

@@ -4,7 +4,6 @@
 
 mod did;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -69,7 +68,7 @@ impl Serialize for CellId {
 
 impl<'de> Deserialize<'de> for CellId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <Cow<'_, str>>::deserialize(deserializer)?;
+        let text = String::deserialize(deserializer)?;
         text.parse().map_err(|problem: Problem| serde::de::Error::custom(problem.cause))
     }
 }

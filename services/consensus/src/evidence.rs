@@ -18,6 +18,9 @@ use protocol::shared::Empty;
 use crate::tables::EVIDENCE;
 use crate::{ConsensusMachine, Decided, Record, epochs, members};
 
+/// Accusations of one request that are looked at: each costs two signatures, and anybody can bring some that prove nothing.
+const ACCUSATIONS_MAX: usize = 64;
+
 pub(crate) fn accuse(machine: &ConsensusMachine, view: &dyn Read, proof: ForkProof) -> Decided {
     let Some(signer) = unproven(machine, view, &proof)? else { return answer(Answer::Accuse(Empty {})) };
     if let Err(problem) = proof.check(&machine.genesis.hash(), &signer) {
@@ -33,7 +36,8 @@ pub(crate) fn within<'a>(
     blocks: impl Iterator<Item = &'a Block>,
 ) -> Result<Vec<Record>, Fault> {
     let (mut found, mut records) = (BTreeSet::new(), Vec::new());
-    for proof in blocks.flat_map(|block| &block.transactions).filter_map(members::accusation) {
+    let accusations = blocks.flat_map(|block| &block.transactions).filter_map(members::accusation);
+    for proof in accusations.take(ACCUSATIONS_MAX) {
         let holds = |signer: CellId| proof.check(&machine.genesis.hash(), &signer).is_ok();
         if !found.contains(&proof.one.creator) && unproven(machine, view, &proof)?.is_some_and(holds) {
             found.insert(proof.one.creator);

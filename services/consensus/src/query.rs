@@ -62,15 +62,15 @@ pub(crate) fn txs(view: &dyn Read, list: &ListRequest) -> Decided {
     }
     let after = after.flatten();
     let through = after.map(|(entry, _)| entry.saturating_add(1));
-    let rows = BY_INDEX.scan(view, &(), through.as_ref(), true).flat_map(|row| {
-        let (row, fault) = row.map_or_else(|fault| (None, Some(Err(fault))), |row| (Some(row), None));
-        let (entry, mut ids) = row.unwrap_or_default();
+    let newest_first = |(entry, mut ids): (u64, Vec<TxId>)| {
         if let Some((_, place)) = after.filter(|(of, _)| *of == entry) {
             ids.truncate(place);
         }
         let places = ids.into_iter().enumerate().rev();
-        fault.into_iter().chain(places.map(move |(place, id)| Ok(((entry, place), id))))
-    });
+        places.map(move |(place, id)| Ok(((entry, place), id))).collect::<Vec<_>>()
+    };
+    let rows = BY_INDEX.scan(view, &(), through.as_ref(), true);
+    let rows = rows.flat_map(|row| row.map_or_else(|fault| vec![Err(fault)], newest_first));
     let rows = rows.map(|row| {
         let (key, id) = row?;
         Ok((key, view_of(view, id, transaction(view, &id)?)?))

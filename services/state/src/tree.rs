@@ -86,7 +86,7 @@ pub(crate) fn key_hash(key: &str) -> Hash {
     Hash::from_bytes(KeyHash::with::<Sha256>(key).0)
 }
 
-/// Nodes that are kept read, at most; of about a kilobyte each, leaves less.
+/// Nodes that are kept read, beside those of one block; of about a kilobyte each, leaves less.
 const KEPT_MAX: usize = 16_384;
 
 /// What a machine keeps of the tree that it would otherwise compute or read again: what the last block came to, from when it is decided on
