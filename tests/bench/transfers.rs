@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use consensus::WAITING_MAX;
 use ed25519_dalek::SigningKey;
 use kit::{Cell, until, until_within};
 use protocol::consensus::SUBMIT_ALL_MAX;
@@ -26,8 +27,6 @@ const TRANSFERS: usize = 160_000;
 const CLIENTS: usize = 2;
 /// How long the limits are measured.
 const SPAN: Duration = Duration::from_secs(2);
-/// How long a client waits where there is no room.
-const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// How long it may take at most.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -80,7 +79,7 @@ pub(crate) fn measure() -> Table {
     std::thread::scope(|scope| {
         for (cell, (token, clients)) in cells.iter().zip(tokens.iter().zip(&of_clients)) {
             for transactions in clients {
-                scope.spawn(move || submit(&cell.http, token, transactions));
+                scope.spawn(move || submit(cell, token, transactions));
             }
         }
     });
@@ -143,16 +142,14 @@ fn by_client(all: &[Transaction]) -> [Vec<String>; CLIENTS] {
 }
 
 /// Submits until all are taken in: what there is no room for comes again, with those behind it.
-fn submit(http: &str, token: &str, mut transactions: &[String]) {
-    let deadline = Instant::now() + PATIENCE;
+fn submit(cell: &Cell, token: &str, mut transactions: &[String]) {
     while !transactions.is_empty() {
-        assert!(Instant::now() < deadline, "there is no room");
         let some = &transactions[..transactions.len().min(SUBMIT_ALL_MAX)];
-        let call = format!(
+        let body = format!(
             r#"{{"jsonrpc":"2.0","id":1,"method":"consensus.submit_all","params":{{"transactions":[{}]}}}}"#,
             some.join(",")
         );
-        let (status, answer) = kit::post(http, token, "/rpc", &call);
+        let (status, answer) = kit::post(&cell.http, token, "/rpc", &body);
         assert_eq!(status, 200, "{answer}");
         let answer: Value = serde_json::from_str(&answer).expect("JSON");
         let items = answer["result"]["items"].as_array().map_or([].as_slice(), Vec::as_slice);
@@ -162,7 +159,10 @@ fn submit(http: &str, token: &str, mut transactions: &[String]) {
         if taken < some.len() {
             let is_busy = problem["kind"] == "busy" || problem["code"] == "consensus.busy";
             assert!(is_busy, "{problem}");
-            std::thread::sleep(BUSY_PAUSE);
+            until_within(PATIENCE, "there is room", || {
+                let pending = call(cell, token, "consensus.status", &json!({}))["pending"].as_u64();
+                pending.is_some_and(|pending| pending + SUBMIT_ALL_MAX as u64 <= WAITING_MAX)
+            });
         }
     }
 }

@@ -126,8 +126,7 @@ pub fn open_service<M: Machine>(
         service,
         Arc::new(JournalSource::<M> { reader: journal.reader(), machine: std::marker::PhantomData }),
     );
-    let writer =
-        Writer::start(&grant, service, journal, (keyspace.clone(), M::LAYOUT), gauges, feed.clone())?;
+    let writer = Writer::start::<M>(&grant, journal, keyspace.clone(), gauges, feed.clone())?;
     Ok(Opened { machine, keyspace, writer, grant, generation, length })
 }
 

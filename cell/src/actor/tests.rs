@@ -10,6 +10,7 @@ use actix::prelude::*;
 use identity::{IdentityMachine, Settings};
 use journal::storage::{File, ReadStorage, Storage};
 use journal::{Journal, KeyPair, Memory};
+use machine::{Read, Write};
 use protocol::identity::{AddContact, AddContactRequest, Contact, RemoveContact, Resolve, Who, Words};
 use protocol::nucleus::GrantAnswer;
 use protocol::{Action, CellId, Problem, Service};
@@ -17,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::bus::{Bus, BusLimits, CallContext};
-use crate::store::Store;
+use crate::store::{Position, Store};
 
 /// Requests that may wait in the mailbox.
 const MAILBOX_MAX: usize = 16;
@@ -101,7 +102,7 @@ impl Running {
         let keyspace = store.keyspace(Service::Identity);
         let gauges = Arc::new(Gauges::default());
         let feed = crate::feed::Feed::default();
-        let writer = Writer::start(&grant, Service::Identity, journal, (keyspace.clone(), 0), gauges, feed);
+        let writer = Writer::start::<IdentityMachine>(&grant, journal, keyspace.clone(), gauges, feed);
         let machine = IdentityMachine { cell: CellId::from_bytes([1; 32]), settings: Settings::default() };
         let opened =
             Opened { machine, keyspace, writer: writer.expect("starts"), grant, generation: 0, length: 0 };
@@ -254,4 +255,50 @@ async fn an_answer_from_memory_is_never_from_before_a_change() {
     // A query that comes before the actor has heard of the failure fails with the batch it has seen.
     tokio::time::sleep(Duration::from_millis(50)).await;
     running.resolve(2).await.expect("told").expect("it is there as before");
+}
+
+/// Opens Identity in a folder, as a start does, closes it, and gives its view.
+async fn opened(store: &Store, folder: &std::path::Path) -> crate::store::Keyspace {
+    let place = JournalPlace {
+        folder: folder.to_owned(),
+        backend: journal::Backend::default(),
+        key_pair: KeyPair::from_seed(&[1; 32]),
+        encryption_key: journal::EncryptionKey::from_bytes(&[3; 32]),
+        generation: 0,
+    };
+    let grant = Grant::by_nucleus(&GrantAnswer { service: Service::Identity, epoch: 1 });
+    let machine = IdentityMachine { cell: CellId::from_bytes([1; 32]), settings: Settings::default() };
+    let (keyspace, feed) = (store.keyspace(Service::Identity), crate::feed::Feed::default());
+    let opened = open_service(machine, place, keyspace, grant, Arc::default(), &feed);
+    let Opened { keyspace, writer, .. } = opened.expect("it opens");
+    writer.close().await;
+    keyspace
+}
+
+/// Its journal is where it was: only the shape has changed.
+#[actix_rt::test]
+async fn a_view_of_another_shape_is_built_anew() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let folder = dir.path().join("journal");
+    drop(Journal::create(&folder, KeyPair::from_seed(&[1; 32])).expect("creates"));
+    let store = Store::open(&dir.path().join("views"), 8).expect("opens");
+    for (layout, stays) in [(IdentityMachine::LAYOUT, true), (IdentityMachine::LAYOUT + 1, false)] {
+        let view = opened(&store, &folder).await;
+        let position = view.position().expect("readable").expect("it was brought up to its journal");
+        assert_eq!(position.layout, IdentityMachine::LAYOUT);
+        let mut overlay = Overlay::default();
+        View::new(&view, None, &mut overlay).put(b"\x7frow".to_vec(), b"of old".to_vec());
+        view.write(&overlay, &Position { layout, ..position }).expect("is written");
+        let row = opened(&store, &folder).await.get(b"\x7frow").expect("readable");
+        assert_eq!(row.is_some(), stays, "shape {layout}");
+    }
+}
+
+/// The bytes of builds that did not tell a shape.
+#[test]
+fn a_position_without_a_shape_is_of_the_first() {
+    let bytes = |byte: u8| minicbor::bytes::ByteVec::from(vec![byte; 32]);
+    let old = protocol::codec::encode(&(bytes(1), 0u64, 7u64, bytes(2)));
+    let read: Position = protocol::codec::decode(&old).expect("it is read");
+    assert_eq!(read, Position { key: [1; 32], fork: 0, length: 7, tree_hash: [2; 32], layout: 0 });
 }

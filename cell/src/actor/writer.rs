@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, mpsc};
 
 use journal::{Journal, Reader};
-use machine::Overlay;
-use protocol::{Problem, ProblemKind, Service};
+use machine::{Machine, Overlay};
+use protocol::action::ServiceWords;
+use protocol::{Problem, ProblemKind};
 use tokio::sync::oneshot;
 
 use crate::actor::grant::Grant;
@@ -61,14 +62,14 @@ impl Writer {
     ///
     /// `journal.no_grant` when the grant is for another service, `service.no_thread` when the system
     /// gives no thread.
-    pub fn start(
+    pub fn start<M: Machine>(
         grant: &Grant,
-        service: Service,
         journal: Journal,
-        (keyspace, layout): (Keyspace, u32),
+        keyspace: Keyspace,
         gauges: Arc<Gauges>,
         feed: Feed,
     ) -> Result<Self, Problem> {
+        let service = M::Words::SERVICE;
         if grant.service() != service {
             return Err(Problem::new(
                 ProblemKind::Denied,
@@ -82,7 +83,7 @@ impl Writer {
         let (orders, inbox) = mpsc::sync_channel(2);
         std::thread::Builder::new()
             .name(format!("journal-{service}"))
-            .spawn(move || run(&inbox, journal, (keyspace, layout), &gauges, &feed))
+            .spawn(move || run::<M>(&inbox, journal, keyspace, &gauges, &feed))
             .map_err(|error| Problem::new(ProblemKind::Fault, "service.no_thread", error.to_string()))?;
         Ok(Self { orders })
     }
@@ -121,10 +122,10 @@ fn gone() -> Problem {
     Problem::new(ProblemKind::Fault, "journal.fault", "the journal's writer has stopped")
 }
 
-fn run(
+fn run<M: Machine>(
     inbox: &mpsc::Receiver<Order>,
     mut journal: Journal,
-    (keyspace, layout): (Keyspace, u32),
+    keyspace: Keyspace,
     gauges: &Gauges,
     feed: &Feed,
 ) {
@@ -144,7 +145,7 @@ fn run(
                 (job.release)(&appended);
                 feed.grew();
                 // Nobody waits for this: the actor reads through the overlay until it is told.
-                let stored = store(&keyspace, &job.overlay, position(&journal, layout));
+                let stored = store(&keyspace, &job.overlay, &position(&journal, M::LAYOUT));
                 if stored.is_err() {
                     drop(journal);
                     let _ = job.done.send(stored);
@@ -176,8 +177,8 @@ fn append(journal: &mut Journal, entries: &[Vec<u8>]) -> Result<(), Problem> {
     })
 }
 
-fn store(keyspace: &Keyspace, overlay: &Overlay, position: Position) -> Result<(), Problem> {
-    keyspace.write(overlay, &position).map_err(|fault| {
+fn store(keyspace: &Keyspace, overlay: &Overlay, position: &Position) -> Result<(), Problem> {
+    keyspace.write(overlay, position).map_err(|fault| {
         Problem::new(ProblemKind::Fault, "store.fault", fault.to_string())
             .hint("check the disk; cell rebuild makes the views anew from the journals")
     })

@@ -52,7 +52,7 @@ pub(super) fn run(context: &Context, command: Testnet) -> Result<ExitCode, Probl
                     .hint("--join vote, sponsor or closed")
             })?;
             let join = Some(join).filter(|join| *join != JoinPolicy::default());
-            init(context, (cells, base_port), &hosts, (fees, join))
+            init(context, cells, base_port, &hosts, fees, join)
         }
         Testnet::Up => up(context),
     }
@@ -60,9 +60,11 @@ pub(super) fn run(context: &Context, command: Testnet) -> Result<ExitCode, Probl
 
 fn init(
     context: &Context,
-    (cells, base_port): (u16, u16),
+    cells: u16,
+    base_port: u16,
     hosts: &[String],
-    (fees, join): (Option<FeeRules>, Option<JoinPolicy>),
+    fees: Option<FeeRules>,
+    join: Option<JoinPolicy>,
 ) -> Result<ExitCode, Problem> {
     if cells == 0 || cells > CELLS_MAX || base_port.checked_add(cells * PORT_STEP).is_none() {
         let cause = format!("a local network has 1 to {CELLS_MAX} cells, and ports below 65536");

@@ -135,8 +135,8 @@ pub struct Driver {
     early_bytes: usize,
     ended: bool,
     peers: BTreeSet<CellId>,
-    /// When the connected members were a quorum last.
-    quorum_us: Option<u64>,
+    /// Until when the connected members count as a quorum: for ever while they are one, and for a moment after. None where they do not.
+    quorum_until_us: Option<u64>,
     targets: BTreeMap<MemberIndex, Target>,
     target: Option<Target>,
     /// The event that was encoded last: the others get it as well.
@@ -202,7 +202,7 @@ impl Driver {
             early_bytes: 0,
             ended: false,
             peers: BTreeSet::new(),
-            quorum_us: None,
+            quorum_until_us: None,
             targets: BTreeMap::new(),
             target: None,
             encoded: None,
@@ -253,8 +253,8 @@ impl Driver {
                 return Ok(Ended::OtherPart);
             }
             let record_due_us = if self.recording || self.changing { u64::MAX } else { self.record_due_us };
-            let quorum_due_us = self.quorum_due_us().unwrap_or(u64::MAX);
-            let wake = self.clock.at(self.gossip.next_timeout_us().min(record_due_us).min(quorum_due_us));
+            let due_us = record_due_us.min(self.quorum_until_us.unwrap_or(u64::MAX));
+            let wake = self.clock.at(self.gossip.next_timeout_us().min(due_us));
             tokio::select! {
                 biased;
                 Some(done) = self.doing.next() => self.finish(done)?,
@@ -694,23 +694,15 @@ impl Driver {
         Some(before)
     }
 
-    /// Whether the connected members are a quorum, with this one.
-    fn is_quorum(&self) -> bool {
-        let weight = self.members.weight(self.peers.iter().chain([&self.cell]));
-        self.members.set().is_supermajority(weight)
-    }
-
-    /// When one that is lost is taken to be gone.
-    fn quorum_due_us(&self) -> Option<u64> {
-        let due = self.quorum_us?.saturating_add(QUORUM_GRACE_US);
-        (!self.is_quorum()).then_some(due).filter(|due| *due > self.clock.now_us())
-    }
-
     fn tell_status(&mut self) {
-        if self.is_quorum() {
-            self.quorum_us = Some(self.clock.now_us());
-        }
-        let has_quorum = self.is_quorum() || self.quorum_due_us().is_some();
+        let now_us = self.clock.now_us();
+        let weight = self.members.weight(self.peers.iter().chain([&self.cell]));
+        self.quorum_until_us = if self.members.set().is_supermajority(weight) {
+            Some(u64::MAX)
+        } else {
+            let until = self.quorum_until_us.map(|until| until.min(now_us + QUORUM_GRACE_US));
+            until.filter(|until| *until > now_us)
+        };
         let engine = self.gossip.status();
         let now = GossipStatus {
             epoch: self.epoch,
@@ -721,7 +713,7 @@ impl Driver {
             refused: engine.refused,
             tips: engine.tips.into_iter().map(|tip| tip.map(|round| round.0)).collect(),
             forked: engine.forked.iter().filter_map(|member| self.members.cell(*member)).collect(),
-            has_quorum,
+            has_quorum: self.quorum_until_us.is_some(),
             has_started: self.gossip.is_started(),
             is_rolled_back: self.gossip.is_rolled_back().is_some(),
             target: self.target.map(|target| target.base),

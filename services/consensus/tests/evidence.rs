@@ -9,11 +9,9 @@ use consensus::members::Members;
 use kit::*;
 use machine::module::{Module, RuleSets};
 use machine::testing::Bench;
-use protocol::Hash;
 use protocol::block::{Attestation, Block, BlockProof};
 use protocol::consensus::{Answer, EvidenceView, Request};
-use protocol::gossip::{ForkProof, SignedEvent};
-use protocol::signing::Signature;
+use protocol::gossip::ForkProof;
 use protocol::transaction::{Intent, Transaction};
 
 /// The proofs that a cell has, each checked.
@@ -29,21 +27,9 @@ fn evidence(bench: &mut Cell) -> Vec<ForkProof> {
     evidence.into_iter().map(|view| view.proof).collect()
 }
 
-/// A member's two events on one self-parent.
+/// A fork of the first epoch.
 fn fork(member: u8, first: u64) -> ForkProof {
-    let [one, other] = [first, first + 1].map(|time_us| {
-        let event = SignedEvent {
-            epoch: 0,
-            creator: cell(member),
-            self_parent: None,
-            other_parents: Vec::new(),
-            time_us,
-            payload: Hash::of(b""),
-            signature: Signature::from_bytes([0; 64]),
-        };
-        event.sign(&key(member), &four().hash())
-    });
-    ForkProof { one, other }
+    fork_by(member, member, 0, first)
 }
 
 #[test]

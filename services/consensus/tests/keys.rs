@@ -4,20 +4,19 @@ mod kit;
 
 use consensus::Record;
 use kit::{
-    Cell, Keys, bench_of, block_of, cell, code, epoch, execute, executed, four, hear, hear_in, key, keys,
-    order_one, progress, result, root, tx_on, word,
+    Cell, Keys, bench_of, block_of, cell, code, epoch, execute, executed, fork_by, four, hear, hear_in, key,
+    keys, order_one, progress, result, root, tx_on, word,
 };
 use machine::module::{Change, Module, Outcome, TxContext};
 use protocol::block::{Attestation, Block};
 use protocol::consensus::{EnterRequest, ExecutedRequest, Request};
 use protocol::genesis::Member;
-use protocol::gossip::{ForkProof, SignedEvent};
+use protocol::gossip::ForkProof;
 use protocol::members::{MemberSet, SET_KEY, prove_key};
 use protocol::rules::RULES_KEY;
-use protocol::signing::Signature;
 use protocol::state::KeyProof;
 use protocol::transaction::{Intent, Transaction};
-use protocol::{BlockIndex, Hash, MemberKey, codec};
+use protocol::{BlockIndex, MemberKey, codec};
 use serde_json::{Value, json};
 
 /// A call in a block of an epoch.
@@ -61,21 +60,8 @@ fn rotated(member: u8, to: u8) -> MemberSet {
     MemberSet::new((1..=4).map(of).collect())
 }
 
-/// A member's two events of an epoch on one self-parent, signed with the key of a number.
 fn fork(member: u8, by: u8, epoch: u64) -> ForkProof {
-    let [one, other] = [1, 2].map(|time_us| {
-        let event = SignedEvent {
-            epoch,
-            creator: cell(member),
-            self_parent: None,
-            other_parents: Vec::new(),
-            time_us,
-            payload: Hash::of(b""),
-            signature: Signature::from_bytes([0; 64]),
-        };
-        event.sign(&key(by), &four().hash())
-    });
-    ForkProof { one, other }
+    fork_by(member, by, epoch, 1)
 }
 
 #[test]

@@ -1,13 +1,16 @@
-//! A machine run by hand: what the actor does, without a thread, a socket or a clock.
+//! A machine run by hand: what the actor does, without a thread, a socket or a clock. And what a module run by hand writes to.
 //!
 //! Used by the services' tests; it is the shortest full description of how a machine is driven.
+
+use std::collections::BTreeMap;
 
 use protocol::{Caller, Event, Problem};
 
 use crate::effect::Owed;
+use crate::module::ModuleState;
 use crate::record::{At, Entry};
 use crate::view::{MemoryStore, Overlay, View};
-use crate::{AnswerOf, Context, Decision, Machine, RequestOf};
+use crate::{AnswerOf, Context, Decision, Fault, Machine, RequestOf};
 
 /// A machine with its journal and view in memory.
 pub struct Bench<M: Machine> {
@@ -122,5 +125,23 @@ impl<M: Machine> Bench<M> {
         }
         self.view.absorb(&top);
         self.journal.push(bytes);
+    }
+}
+
+/// What one module has written, alone: its keys without its name, and their values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keys(pub BTreeMap<String, Vec<u8>>);
+
+impl ModuleState for Keys {
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(self.0.get(key).cloned())
+    }
+
+    fn put(&mut self, key: &str, value: Vec<u8>) {
+        self.0.insert(key.to_owned(), value);
+    }
+
+    fn delete(&mut self, key: &str) {
+        self.0.remove(key);
     }
 }

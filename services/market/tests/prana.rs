@@ -1,9 +1,7 @@
 //! The ledger: conserved, never negative, refusals change nothing.
 
-use std::collections::BTreeMap;
-
-use machine::Fault;
 use machine::module::{Access, Change, Ledger, Module, ModuleState, TxContext};
+use machine::testing::Keys;
 use market::prana::{Prana, read, statement};
 use proptest::prelude::*;
 use protocol::block::{Block, BlockHeader};
@@ -13,27 +11,12 @@ use protocol::transaction::{Transaction, TxReceipt};
 use protocol::{Amount, BlockHash, BlockIndex, CellId, GenesisHash, Hash, Problem, ProblemKind, TxId};
 use serde_json::json;
 
-#[derive(Clone, Default)]
-struct Memory(BTreeMap<String, Vec<u8>>);
-
-impl ModuleState for Memory {
-    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Fault> {
-        Ok(self.0.get(key).cloned())
-    }
-    fn put(&mut self, key: &str, value: Vec<u8>) {
-        self.0.insert(key.to_owned(), value);
-    }
-    fn delete(&mut self, key: &str) {
-        self.0.remove(key);
-    }
-}
-
 fn cell(number: u8) -> CellId {
     CellId::from_bytes([number; 32])
 }
 
-fn genesis() -> Memory {
-    let mut state = Memory::default();
+fn genesis() -> Keys {
+    let mut state = Keys::default();
     Prana.genesis(&Genesis::solo("test", 1, cell(0)), &mut state);
     state
 }
@@ -51,7 +34,7 @@ fn context_of(sender: u8) -> TxContext {
     }
 }
 
-fn transfer(state: &mut Memory, from: u8, to: u8, amount: &str) -> Result<(), String> {
+fn transfer(state: &mut Keys, from: u8, to: u8, amount: &str) -> Result<(), String> {
     let context = context_of(from);
     let args = json!({ "to": cell(to), "amount": amount });
     let before = state.clone();
@@ -63,7 +46,7 @@ fn transfer(state: &mut Memory, from: u8, to: u8, amount: &str) -> Result<(), St
     outcome
 }
 
-fn changes(before: &Memory, after: &Memory) -> Vec<Change> {
+fn changes(before: &Keys, after: &Keys) -> Vec<Change> {
     let keys: std::collections::BTreeSet<_> = before.0.keys().chain(after.0.keys()).collect();
     let change = |key: &&String| Change {
         key: (*key).clone(),
@@ -73,7 +56,7 @@ fn changes(before: &Memory, after: &Memory) -> Vec<Change> {
     keys.iter().map(change).filter(|change| change.before != change.after).collect()
 }
 
-fn balance(state: &Memory, number: u8) -> Amount {
+fn balance(state: &Keys, number: u8) -> Amount {
     read(state.0.get(&cell(number).to_string()).cloned()).expect("a number")
 }
 
@@ -126,7 +109,7 @@ fn a_fee_is_taken_to_the_last_atom_and_put_down_where_no_cell_is() {
     let before = state.clone();
     let five: Amount = "5".parse().expect("an amount");
     let more = Amount(five.0 + 1);
-    let charge = |state: &mut Memory, fee| Prana.charge(&cell(1), fee, state).expect("readable");
+    let charge = |state: &mut Keys, fee| Prana.charge(&cell(1), fee, state).expect("readable");
     let problem = charge(&mut state, more).expect_err("an atom too much");
     assert_eq!((problem.code.as_ref(), &state.0), ("prana.fee_not_covered", &before.0));
     charge(&mut state, Amount(1)).expect("covered");
@@ -154,7 +137,7 @@ fn a_transfer_touches_the_two_accounts_and_what_is_none_touches_nothing() {
 fn a_block_that_makes_or_loses_prana_is_caught() {
     let mut before = genesis();
     transfer(&mut before, 0, 1, "5").expect("transfers");
-    type Case = (&'static str, fn(&mut Memory));
+    type Case = (&'static str, fn(&mut Keys));
     let broken: [Case; 6] = [
         ("made of nothing", |state| state.put(&cell(7).to_string(), b"1".to_vec())),
         ("lost", |state| state.delete(&cell(1).to_string())),

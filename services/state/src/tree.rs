@@ -332,33 +332,57 @@ mod tests {
 
     use super::*;
 
+    fn writes(keys: impl IntoIterator<Item = (u16, Option<u8>)>) -> WriteSet {
+        let write = |(key, value): (u16, Option<u8>)| (format!("kv/{key}"), value.map(|value| vec![value]));
+        WriteSet(keys.into_iter().map(write).collect())
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// All keys at once make the same tree as one after the other: the same root, the same nodes, the same ones left behind.
+        /// All keys at once make the same tree as one after the other: the same root, the same nodes, the same ones left behind. So does what
+        /// is remembered of the versions before; and of those, only the last one's nodes are kept.
         #[test]
         fn at_once_is_as_one_by_one(
-            versions in prop::collection::vec(prop::collection::btree_map(0u16..600, 0u8..4, 1..200), 1..5),
+            versions in prop::collection::vec(
+                (any::<bool>(), prop::collection::btree_map(0u16..600, 0u8..4, 1..200)), 1..5,
+            ),
         ) {
             let (memory, mut overlay) = (MemoryStore::default(), Overlay::default());
             let mut view = View::new(&memory, None, &mut overlay);
             let (memo, mut before) = (Memo::default(), StateRoot::from_bytes(PLACEHOLDER));
-            for (version, keys) in (0u64..).zip(versions) {
-                let writes: BTreeMap<_, _> =
-                    keys.into_iter().map(|(key, value)| (format!("kv/{key}"), Some(vec![value]))).collect();
-                let writes = WriteSet(writes);
+            for (version, (deletes, keys)) in (0u64..).zip(versions) {
+                let value = |value: u8| (!deletes || value > 0).then_some(value);
+                let writes = writes(keys.into_iter().map(|(key, byte)| (key, value(byte))));
                 let (root, batch) = put(&Nodes(&view), version, &writes).expect("a tree");
                 let (root_of_single, single) = one_by_one(&Nodes(&view), version, &writes).expect("a tree");
                 prop_assert_eq!(root, root_of_single);
                 prop_assert_eq!(batch.node_batch.nodes(), single.node_batch.nodes());
-                prop_assert_eq!(batch.stale_node_index_batch, single.stale_node_index_batch);
-                // And so does what is remembered of the versions before.
+                prop_assert_eq!(&batch.stale_node_index_batch, &single.stale_node_index_batch);
                 prop_assert_eq!(memo.decide(&view, &before, version, &writes).expect("a tree"), root);
                 let remembered = memo.take(version, &root).expect("it was decided on");
                 prop_assert_eq!(remembered.node_batch.nodes(), single.node_batch.nodes());
+                let kept = memo.lock();
+                prop_assert!(batch.stale_node_index_batch.iter().all(|stale| !kept.nodes.contains_key(&stale.node_key)));
                 before = root;
                 store(&mut view, &single.node_batch).expect("it is kept");
             }
+        }
+    }
+
+    /// What was decided may come to nothing, and the next decision be on a view with another past.
+    #[test]
+    fn what_is_remembered_is_of_one_tree_alone() {
+        let memo = Memo::default();
+        for value in [1, 2] {
+            let (memory, mut overlay) = (MemoryStore::default(), Overlay::default());
+            let mut view = View::new(&memory, None, &mut overlay);
+            let first = writes((0..40).map(|key| (key, Some(value))));
+            let (before, batch) = root_after(&view, 0, &first).expect("a tree");
+            store(&mut view, &batch.node_batch).expect("it is kept");
+            let next = writes([(7, Some(9))]);
+            let (expected, _) = root_after(&view, 1, &next).expect("a tree");
+            assert_eq!(memo.decide(&view, &before, 1, &next).expect("a tree"), expected);
         }
     }
 }

@@ -8,6 +8,7 @@ use consensus::{ConsensusMachine, Effect, Record};
 use ed25519_dalek::SigningKey;
 use machine::module::{Change, Module, ModuleState, Outcome, RuleSets, TxContext};
 use machine::testing::Bench;
+pub(crate) use machine::testing::Keys;
 use machine::{Entry, Fault};
 use protocol::block::{Attestation, Block, BlockProof};
 use protocol::consensus::{
@@ -15,10 +16,12 @@ use protocol::consensus::{
     OrderRequest, OrderedRound, Progress, Request, TxRef, TxStatus, TxView, Waiting,
 };
 use protocol::genesis::{Genesis, Member};
+use protocol::gossip::{ForkProof, SignedEvent};
 use protocol::shared::{Empty, ListRequest};
+use protocol::signing::{self, Signature};
 use protocol::state::Applied;
 use protocol::transaction::{Intent, Lane, Transaction, TxReceipt};
-use protocol::{BlockIndex, CellId, Problem, ProblemKind, StateRoot, signing};
+use protocol::{BlockIndex, CellId, Hash, Problem, ProblemKind, StateRoot};
 
 pub(crate) type Cell = Bench<ConsensusMachine>;
 
@@ -295,20 +298,21 @@ pub(crate) fn resume(bench: &mut Cell) -> Vec<Arc<Block>> {
     panic!("something is owed for ever: {} effects", bench.owed().len());
 }
 
-/// What a module has written, alone.
-#[derive(Default)]
-pub(crate) struct Keys(pub(crate) std::collections::BTreeMap<String, Vec<u8>>);
-
-impl ModuleState for Keys {
-    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Fault> {
-        Ok(self.0.get(key).cloned())
-    }
-    fn put(&mut self, key: &str, value: Vec<u8>) {
-        self.0.insert(key.to_owned(), value);
-    }
-    fn delete(&mut self, key: &str) {
-        self.0.remove(key);
-    }
+/// A member's two events of an epoch on one self-parent, made at this time and after, and signed with the key of a number.
+pub(crate) fn fork_by(member: u8, by: u8, epoch: u64, first: u64) -> ForkProof {
+    let [one, other] = [first, first + 1].map(|time_us| {
+        let event = SignedEvent {
+            epoch,
+            creator: cell(member),
+            self_parent: None,
+            other_parents: Vec::new(),
+            time_us,
+            payload: Hash::of(b""),
+            signature: Signature::from_bytes([0; 64]),
+        };
+        event.sign(&key(by), &four().hash())
+    });
+    ForkProof { one, other }
 }
 
 /// A state with four members.
