@@ -7,6 +7,7 @@
 //! `http`, RocksDB in `store`.
 
 pub mod actor;
+pub mod bridge;
 pub mod bus;
 pub mod cli;
 pub mod data;

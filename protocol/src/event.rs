@@ -64,6 +64,9 @@ impl std::str::FromStr for Cursor {
 pub const NAMES: &[(&str, &str)] = &[
     ("nucleus.initialised", "the cell's manifest was written"),
     ("nucleus.granted", "a service was granted its journal"),
+    ("nucleus.host_invited", "a ticket for another host was made"),
+    ("nucleus.host_joined", "a host became part of the cell"),
+    ("nucleus.host_removed", "a host was removed; its key is refused"),
     ("nucleus.configured", "a new configuration version was recorded"),
     ("nucleus.token_created", "a token was made"),
     ("nucleus.token_revoked", "a token was revoked"),

@@ -39,7 +39,9 @@ mod words;
 pub use action::{Access, Action, ActionInfo, Caller, Handler, Kind, MachineAction, ServiceWords, Visitor};
 pub use amount::Amount;
 pub use event::Event;
-pub use id::{BlockHash, BlockIndex, CellId, GenesisHash, Hash, MemberKey, MessageId, StateRoot, TxId};
+pub use id::{
+    BlockHash, BlockIndex, CellId, GenesisHash, Hash, HostId, MemberKey, MessageId, StateRoot, TxId,
+};
 pub use problem::{Problem, ProblemKind};
 pub use service::Service;
 /// The actions, requests and answers of the Message service.

@@ -277,6 +277,7 @@ impl Hostile {
         let about = NetworkSettings {
             seed: keyring.seed(),
             listen: settings::load(dir, &[]).expect("its settings").settings.network.listen,
+            lanes: Lane::BETWEEN_CELLS,
             hello: Vec::new(),
             mdns: false,
             connections_max: 64,

@@ -16,6 +16,11 @@ impl Grant {
         Self { service: answer.service, epoch: answer.epoch }
     }
 
+    /// What the host that leads says that Nucleus granted, to a host that runs a service for it.
+    pub(crate) const fn by_lead(service: Service, epoch: u64) -> Self {
+        Self { service, epoch }
+    }
+
     /// Nucleus's own journal: nobody stands above it to grant it. With one host the folder's lock
     /// makes its writer single; among several hosts its log is the committed log of the consensus
     /// library (DESIGN §9, rule 8).

@@ -42,7 +42,7 @@ use crate::store::{Cached, Keyspace};
 
 pub use effects::{EffectSender, Effects, effect_queue};
 pub use grant::Grant;
-pub use recover::{JournalPlace, MarkTable, Opened, apply_entry, journal_problem, open_service};
+pub use recover::{JournalPlace, MarkTable, Opened, apply_entry, copy_source, journal_problem, open_service};
 pub use writer::{Gauges, Writer};
 
 /// How many entries one batch takes; more wait for the next one.
@@ -335,7 +335,20 @@ where
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(self.mailbox_max);
-        let view = View::new(&self.store, None, &mut self.filling.overlay);
+        self.send_owed();
+    }
+}
+
+impl<M: Machine + Unpin> ServiceActor<M>
+where
+    M::Effect: Unpin,
+    RequestOf<M>: Unpin,
+    AnswerOf<M>: Unpin,
+{
+    /// Hands over the effects that are still owed by what is durable.
+    fn send_owed(&mut self) {
+        let mut nothing = Overlay::default();
+        let view = View::new(&self.store, None, &mut nothing);
         match self.machine.owed(&view) {
             Ok(owed) => {
                 let stamp = |owed: machine::Owed<M::Effect>| {
@@ -364,6 +377,24 @@ where
 
     fn handle(&mut self, ask: Ask<M::Words>, ctx: &mut Context<Self>) {
         self.handle_ask(ask, ctx);
+    }
+}
+
+/// Asks an actor for the effects that are still owed: whoever carried them out is another one now.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Owe;
+
+impl<M: Machine + Unpin> Handler<Owe> for ServiceActor<M>
+where
+    M::Effect: Unpin,
+    RequestOf<M>: Unpin,
+    AnswerOf<M>: Unpin,
+{
+    type Result = ();
+
+    fn handle(&mut self, _: Owe, _: &mut Context<Self>) {
+        self.send_owed();
     }
 }
 

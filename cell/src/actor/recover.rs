@@ -7,9 +7,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use journal::{Backend, EncryptionKey, Error, Journal, KeyPair};
+use journal::{Backend, Error, Journal};
 use machine::{At, EffectId, Entry, Fault, Machine, Overlay, Read, View, Write};
 use protocol::action::ServiceWords;
 use protocol::{Problem, ProblemKind, Service, codec};
@@ -17,6 +18,7 @@ use protocol::{Problem, ProblemKind, Service, codec};
 use super::grant::Grant;
 use super::writer::{Gauges, Writer};
 use crate::feed::{Feed, Source};
+use crate::keys::JournalKeys;
 use crate::store::{Keyspace, Position};
 
 /// How many entries are folded before the view is written.
@@ -85,12 +87,10 @@ pub struct JournalPlace {
     pub folder: PathBuf,
     /// What writes its files.
     pub backend: Backend,
-    /// Whose signature it carries.
-    pub key_pair: KeyPair,
-    /// What it is encrypted with, if it is.
-    pub encryption_key: EncryptionKey,
-    /// Which of the service's journals it is.
-    pub generation: u32,
+    /// What it takes to write it.
+    pub keys: JournalKeys,
+    /// Entries that somebody else has seen.
+    pub witnessed: u64,
 }
 
 /// Opens a service's journal and brings its view up to it. Blocks on files.
@@ -107,10 +107,11 @@ pub fn open_service<M: Machine>(
     feed: &Feed,
 ) -> Result<Opened<M>, Problem> {
     let service = M::Words::SERVICE;
-    let JournalPlace { folder, backend, key_pair, encryption_key, generation } = place;
+    let JournalPlace { folder, backend, keys, witnessed: by_others } = place;
+    let (key_pair, encryption_key, generation) = (keys.key_pair(), keys.encryption_key(), keys.generation);
     let position = keyspace.position().map_err(|fault| super::fault_problem(service, &fault))?;
     let witnessed = position.filter(|position| position.key == *key_pair.public().as_bytes());
-    let witnessed = witnessed.map_or(0, |position| position.length);
+    let witnessed = witnessed.map_or(0, |position| position.length).max(by_others);
     let (journal, recovery) = backend
         .open(&folder)
         .and_then(|storage| Journal::open_with(storage, key_pair, witnessed, Some(&encryption_key)))
@@ -124,7 +125,11 @@ pub fn open_service<M: Machine>(
     let length = journal.length();
     feed.attach(
         service,
-        Arc::new(JournalSource::<M> { reader: journal.reader(), machine: std::marker::PhantomData }),
+        Arc::new(JournalSource::<M> {
+            reader: journal.reader(),
+            have: None,
+            machine: std::marker::PhantomData,
+        }),
     );
     let writer = Writer::start::<M>(&grant, journal, keyspace.clone(), gauges, feed.clone())?;
     Ok(Opened { machine, keyspace, writer, grant, generation, length })
@@ -254,15 +259,23 @@ pub fn journal_problem(service: Service, error: &Error) -> Problem {
     Problem::new(kind, code, format!("the {service} journal: {error}")).hint(hint)
 }
 
+/// A copy of a journal as a source of events: of as many of its first entries as are said to be here.
+pub fn copy_source<M: Machine>(reader: journal::Reader, have: Arc<AtomicU64>) -> Arc<dyn Source> {
+    Arc::new(JournalSource::<M> { reader, have: Some(have), machine: std::marker::PhantomData })
+}
+
 /// A journal as a source of events.
 struct JournalSource<M> {
     reader: journal::Reader,
+    /// How many of its first entries are here, where it is a copy.
+    have: Option<Arc<AtomicU64>>,
     machine: std::marker::PhantomData<fn() -> M>,
 }
 
 impl<M: Machine> Source for JournalSource<M> {
     fn length(&self) -> u64 {
-        self.reader.length()
+        let have = self.have.as_ref().map(|have| have.load(Ordering::Acquire));
+        have.unwrap_or_else(|| self.reader.length())
     }
 
     fn events(&self, from: u64, limit: u64) -> Result<Vec<protocol::Event>, Problem> {

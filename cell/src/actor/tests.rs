@@ -262,9 +262,12 @@ async fn opened(store: &Store, folder: &std::path::Path) -> crate::store::Keyspa
     let place = JournalPlace {
         folder: folder.to_owned(),
         backend: journal::Backend::default(),
-        key_pair: KeyPair::from_seed(&[1; 32]),
-        encryption_key: journal::EncryptionKey::from_bytes(&[3; 32]),
-        generation: 0,
+        keys: crate::keys::JournalKeys {
+            seed: zeroize::Zeroizing::new([1; 32]),
+            encryption: zeroize::Zeroizing::new([3; 32]),
+            generation: 0,
+        },
+        witnessed: 0,
     };
     let grant = Grant::by_nucleus(&GrantAnswer { service: Service::Identity, epoch: 1 });
     let machine = IdentityMachine { cell: CellId::from_bytes([1; 32]), settings: Settings::default() };

@@ -29,6 +29,13 @@ pub struct Gauges {
 }
 
 impl Gauges {
+    /// Shows what a journal has: one that is written here, or a copy of one that is written on another host.
+    pub(crate) fn show(&self, reader: Reader) {
+        self.entries.store(reader.length(), Ordering::Relaxed);
+        self.bytes.store(reader.byte_length(), Ordering::Relaxed);
+        *self.reader.write().unwrap_or_else(PoisonError::into_inner) = Some(reader);
+    }
+
     /// A handle for reading the journal; none before it was opened.
     pub fn reader(&self) -> Option<Reader> {
         self.reader.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -77,8 +84,7 @@ impl Writer {
                 format!("the grant is for {}, not for {service}", grant.service()),
             ));
         }
-        measure(&gauges, &journal);
-        *gauges.reader.write().unwrap_or_else(PoisonError::into_inner) = Some(journal.reader());
+        gauges.show(journal.reader());
         // One batch is under way at most, and a close: two orders never wait.
         let (orders, inbox) = mpsc::sync_channel(2);
         std::thread::Builder::new()

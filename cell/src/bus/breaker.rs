@@ -89,6 +89,7 @@ impl Breaker {
 fn is_failure(problem: &Problem) -> bool {
     matches!(problem.kind, ProblemKind::Fault | ProblemKind::UnknownOutcome)
         || problem.code == "bus.not_running"
+        || problem.code == "bus.host_unreachable"
         || problem.code == "bus.deadline"
 }
 

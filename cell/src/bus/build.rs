@@ -12,11 +12,13 @@ use serde_json::Value;
 
 use super::bulkhead::{Bulkhead, Kept};
 use super::memory::{Memory, Remember};
-use super::{ActionMetrics, Bus, CallContext, Route, denied};
+use super::{ActionMetrics, Bus, CallContext, Route, denied, remote};
 
 pub(super) type Front<A> = dyn Fn(CallContext, <A as Action>::Request) -> BoxFuture<'static, Result<<A as Action>::Answer, Problem>>
     + Send
     + Sync;
+pub(super) type WireHandle =
+    dyn Fn(Bus, CallContext, Vec<u8>) -> BoxFuture<'static, Result<Vec<u8>, Problem>> + Send + Sync;
 pub(super) type JsonHandle =
     dyn Fn(Bus, CallContext, Value) -> BoxFuture<'static, Result<Value, Problem>> + Send + Sync;
 
@@ -50,6 +52,7 @@ pub(super) struct Build {
     pub(super) bulkheads: HashMap<Service, Arc<dyn Kept>>,
     pub(super) handlers: ByType<Box<dyn Any + Send + Sync>>,
     pub(super) json: HashMap<&'static str, Box<JsonHandle>>,
+    pub(super) wire: HashMap<&'static str, Box<WireHandle>>,
     pub(super) routes: ByType<Arc<dyn Any + Send + Sync>>,
     pub(super) metrics: Vec<Arc<ActionMetrics>>,
 }
@@ -62,6 +65,7 @@ impl Build {
             bulkheads: HashMap::new(),
             handlers: ByType::default(),
             json: HashMap::new(),
+            wire: HashMap::new(),
             routes: ByType::default(),
             metrics: Vec::new(),
         }
@@ -74,6 +78,10 @@ impl Build {
         self.json.insert(
             A::INFO.name,
             Box::new(|bus, context, value| Box::pin(json_call::<A>(bus, context, value))),
+        );
+        self.wire.insert(
+            A::INFO.name,
+            Box::new(|bus, context, bytes| Box::pin(wire_call::<A>(bus, context, bytes))),
         );
     }
 
@@ -122,6 +130,13 @@ async fn json_call<A: Action>(bus: Bus, context: CallContext, value: Value) -> R
     serde_json::to_value(answer).map_err(|error| {
         Problem::new(ProblemKind::Fault, "rpc.unencodable", format!("{}: {error}", A::INFO.name))
     })
+}
+
+/// A call that came over the bridge.
+async fn wire_call<A: Action>(bus: Bus, context: CallContext, bytes: Vec<u8>) -> Result<Vec<u8>, Problem> {
+    let request = remote::decode::<A::Request>(&bytes, A::INFO.name)?;
+    let answer = bus.call::<A>(context, request).await?;
+    remote::encode(&answer, A::INFO.name)
 }
 
 /// A `TypeId` is a hash already.

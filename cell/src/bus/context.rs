@@ -65,6 +65,8 @@ pub struct CallContext {
     pub trace: Option<TraceParent>,
     /// Whether its service is asked even where the bus knows the answer.
     pub anew: bool,
+    /// Whether it came over the bridge: then it is answered here or not at all.
+    pub came_over: bool,
 }
 
 impl CallContext {
@@ -75,7 +77,15 @@ impl CallContext {
 
     /// A call of somebody, with the default deadline.
     pub fn of(caller: Caller) -> Self {
-        Self { caller, patience: DEADLINE_DEFAULT, deadline: None, cause: None, trace: None, anew: false }
+        Self {
+            caller,
+            patience: DEADLINE_DEFAULT,
+            deadline: None,
+            cause: None,
+            trace: None,
+            anew: false,
+            came_over: false,
+        }
     }
 
     /// Until when to wait for an outcome that is asked for within so many milliseconds, so that there is time to answer.

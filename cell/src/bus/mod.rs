@@ -12,8 +12,11 @@
 //! 7. **retry**: queries only, on `busy` and `unavailable`, twice, with a pause;
 //! 8. **metrics**: calls, refusals and a latency histogram for each action.
 //!
+//! A service that runs on another host of the cell is called there, over the bridge (`remote`): both hosts run their middleware, with the
+//! same deadline. While a service moves, calls wait for it.
+//!
 //! Invariants: no queue here is unbounded; a full mailbox is a refusal, not a wait; the same handler
-//! serves a call from inside, from HTTP and from another cell.
+//! serves a call from inside, from HTTP, from another host and from another cell; a call goes over one bridge at most.
 
 mod breaker;
 mod build;
@@ -21,6 +24,7 @@ mod bulkhead;
 mod context;
 mod memory;
 mod metrics;
+mod remote;
 mod route;
 
 use std::any::{Any, TypeId};
@@ -36,8 +40,9 @@ use serde_json::Value;
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, Span};
 
-use build::{Build, ByType, Handler, JsonHandle, Way};
+use build::{Build, ByType, Handler, JsonHandle, Way, WireHandle};
 use bulkhead::{Heard, Keeper, Kept, Place};
+use remote::Whereabouts;
 use route::{Answered, busy, not_running};
 
 pub use breaker::Breaker;
@@ -46,6 +51,7 @@ pub use context::{CallContext, DEADLINE_DEFAULT, TraceParent};
 use context::{WAIT_MARGIN, WAIT_MS_MAX};
 pub use memory::ViewVersion;
 pub use metrics::{ActionMetrics, BUCKETS_US, Measured};
+pub use remote::{Place as ServicePlace, Remote, RemoteCall};
 pub use route::{Ask, Route};
 
 /// Times a query is tried again.
@@ -73,6 +79,8 @@ impl Default for BusLimits {
 struct Inner {
     handlers: ByType<Box<dyn Any + Send + Sync>>,
     json: HashMap<&'static str, Box<JsonHandle>>,
+    wire: HashMap<&'static str, Box<WireHandle>>,
+    fronts: Whereabouts,
     routes: ByType<Arc<dyn Any + Send + Sync>>,
     bulkheads: HashMap<Service, Arc<dyn Kept>>,
     keeper: Keeper,
@@ -94,6 +102,8 @@ impl Bus {
         Self(Arc::new(Inner {
             handlers: build.handlers,
             json: build.json,
+            wire: build.wire,
+            fronts: Whereabouts::default(),
             routes: build.routes,
             keeper: Keeper::new(build.bulkheads.values().map(Arc::clone).collect()),
             bulkheads: build.bulkheads,
@@ -192,6 +202,40 @@ impl Bus {
         }
     }
 
+    /// Calls an action by name for another host, with its request as it came over the bridge.
+    ///
+    /// # Errors
+    ///
+    /// `rpc.unknown_method`, `bus.undecodable`, `bus.not_here`, and those of [`Bus::call`].
+    pub async fn call_wire(
+        &self,
+        context: CallContext,
+        action: &str,
+        request: Vec<u8>,
+    ) -> Result<Vec<u8>, Problem> {
+        match self.0.wire.get(action) {
+            Some(handle) => handle(self.clone(), CallContext { came_over: true, ..context }, request).await,
+            None => Err(unknown_action(action)),
+        }
+    }
+
+    /// Says where the fronts are.
+    pub fn place_fronts(&self, place: ServicePlace) {
+        self.0.fronts.set(place);
+    }
+
+    /// Says where a service is.
+    pub fn place(&self, service: Service, place: ServicePlace) {
+        match service {
+            Service::Nucleus => self.route::<protocol::nucleus::Words>().place(place),
+            Service::Identity => self.route::<protocol::identity::Words>().place(place),
+            Service::Message => self.route::<protocol::messages::Words>().place(place),
+            Service::State => self.route::<protocol::state::Words>().place(place),
+            Service::Consensus => self.route::<protocol::consensus::Words>().place(place),
+            Service::Market => self.route::<protocol::market::Words>().place(place),
+        }
+    }
+
     /// A caller with a context of its own: the typed clients of `protocol` run over it.
     pub fn with(&self, context: CallContext) -> BusCaller {
         BusCaller { bus: self.clone(), context }
@@ -232,6 +276,14 @@ impl Bus {
         let service = A::INFO.service;
         let deadline = context.deadline.unwrap_or_else(|| Instant::now() + context.patience);
         match &handler.way {
+            Way::Machine { route, .. } if route.whereabouts.is_elsewhere() => {
+                let _place = self.0.keeper.take(&route.bulkhead, deadline).ok_or_else(|| busy(service))?;
+                let call = self.elsewhere::<A>(&route.whereabouts, context, request, deadline);
+                Box::pin(call).await
+            }
+            Way::Front(_) if self.0.fronts.is_elsewhere() => {
+                Box::pin(self.elsewhere::<A>(&self.0.fronts, context, request, deadline)).await
+            }
             Way::Machine { route, wrap, unwrap } => {
                 // An effect's request is not answered from memory: its receiver looks whether it was done.
                 let memory = handler.memory.as_ref().filter(|_| context.cause.is_none() && !context.anew);
@@ -249,7 +301,7 @@ impl Bus {
                         Heard::Late => Err(late(A::INFO.name, A::INFO.kind)),
                     }
                 };
-                let result = pin!(self.tried::<A, _>(request, ask)).await;
+                let result = pin!(self.tried::<A, _, _>(request, ask)).await;
                 if let (Some((memory, request)), Ok(answer)) = (to_keep, &result)
                     && route.view().now() == version
                 {
@@ -265,16 +317,50 @@ impl Bus {
                     let work = tokio::time::timeout_at(deadline.into(), front(context.clone(), request));
                     async { work.await.unwrap_or_else(|_| Err(late(A::INFO.name, A::INFO.kind))) }
                 };
-                self.tried::<A, _>(request, carry_out).await
+                self.tried::<A, _, _>(request, carry_out).await
             }
         }
     }
 
-    /// Breaker and retry around one try.
-    async fn tried<A: Action, F: Future<Output = Result<A::Answer, Problem>>>(
+    /// A call of what is not here, or was not a moment ago.
+    async fn elsewhere<A: Action>(
         &self,
+        whereabouts: &Whereabouts,
+        context: CallContext,
         request: A::Request,
-        one: impl Fn(A::Request) -> F,
+        deadline: Instant,
+    ) -> Result<A::Answer, Problem> {
+        let (name, kind) = (A::INFO.name, A::INFO.kind);
+        let late = || late(name, kind);
+        let place = tokio::time::timeout_at(deadline.into(), whereabouts.settled());
+        let ServicePlace::There(_) = place.await.map_err(|_| late())? else {
+            // It has come here while the call waited.
+            let handler = self.handler::<A>();
+            return Box::pin(self.guarded::<A>(handler, context, request)).await;
+        };
+        if context.came_over {
+            return Err(remote::not_here(A::INFO.service));
+        }
+        let body = Arc::new(remote::encode(&request, name)?);
+        let one = |body: Arc<Vec<u8>>| async {
+            let work = async {
+                let ServicePlace::There(remote) = whereabouts.settled().await else {
+                    return Err(not_running(A::INFO.service));
+                };
+                let patience = deadline.saturating_duration_since(Instant::now());
+                let call = remote::call_of(name, kind, &context, patience, body);
+                remote::decode::<A::Answer>(&remote.call(call).await?, name)
+            };
+            tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(late()))
+        };
+        self.tried::<A, _, _>(body, one).await
+    }
+
+    /// Breaker and retry around one try.
+    async fn tried<A: Action, R: Clone, F: Future<Output = Result<A::Answer, Problem>>>(
+        &self,
+        request: R,
+        one: impl Fn(R) -> F,
     ) -> Result<A::Answer, Problem> {
         let breaker = &self.0.breakers[A::INFO.service.index()];
         if A::INFO.kind == Kind::Command {
@@ -329,7 +415,7 @@ fn span(action: &'static str, context: &CallContext) -> Span {
 }
 
 fn worth_a_retry(problem: &Problem) -> bool {
-    problem.code == "bus.busy" || problem.code == "bus.not_running"
+    ["bus.busy", "bus.not_running", "bus.not_here", "bus.host_unreachable"].contains(&&*problem.code)
 }
 
 fn denied(action: &str, caller: &Caller) -> Problem {

@@ -8,6 +8,7 @@ use protocol::{Caller, Problem, ProblemKind, Service};
 
 use super::ViewVersion;
 use super::bulkhead::{Bulkhead, Reply};
+use super::remote::{Place, Whereabouts};
 
 /// What a service's actor answers.
 pub(super) type Answered<W> = Result<<W as ServiceWords>::Answer, Problem>;
@@ -31,6 +32,7 @@ pub struct Ask<W: ServiceWords> {
 /// The way to a service's actor; the supervisor changes it when it starts the actor anew.
 pub struct Route<W: ServiceWords> {
     pub(super) bulkhead: Arc<Bulkhead<Answered<W>>>,
+    pub(super) whereabouts: Whereabouts,
     view: ViewVersion,
     recipient: RwLock<Option<actix::Recipient<Ask<W>>>>,
 }
@@ -39,7 +41,12 @@ impl<W: ServiceWords> Route<W> {
     /// A way to nobody yet, with so many calls under way at once.
     pub(super) fn new(in_flight_max: usize) -> Self {
         let bulkhead = Arc::new(Bulkhead::new(in_flight_max));
-        Self { bulkhead, view: ViewVersion::default(), recipient: RwLock::new(None) }
+        Self {
+            bulkhead,
+            whereabouts: Whereabouts::default(),
+            view: ViewVersion::default(),
+            recipient: RwLock::new(None),
+        }
     }
 
     /// The version of the view that the service answers from.
@@ -47,7 +54,12 @@ impl<W: ServiceWords> Route<W> {
         &self.view
     }
 
-    /// Points the route at an actor, or at none.
+    /// Points the route at another host, back here, or has calls wait.
+    pub fn place(&self, place: Place) {
+        self.whereabouts.set(place);
+    }
+
+    /// Points the route at an actor of this process, or at none.
     pub fn set(&self, recipient: Option<actix::Recipient<Ask<W>>>) {
         // Another actor may have another view: what the last one could not make durable is gone.
         self.view.changes();

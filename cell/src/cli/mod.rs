@@ -12,6 +12,7 @@ mod data;
 mod doctor;
 mod follow;
 mod graph;
+mod hosts;
 mod journals;
 mod offline;
 mod online;
@@ -127,6 +128,10 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode, Problem> {
         Command::Testnet { command } => testnet::run(context, command),
         Command::Watch(watch) => watch::watch(context, watch),
         Command::Journal { command } => journals::run(context, command),
+        Command::Host { command } => hosts::run(context, command),
+        Command::Hosts => hosts::hosts(context),
+        Command::Services => hosts::services(context),
+        Command::Service { command } => hosts::service(context, command),
         Command::Data { command } => data::run(context, command),
         Command::Config { command } => offline::config(context, command),
         Command::Completion { shell } => {

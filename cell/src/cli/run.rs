@@ -10,6 +10,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::Context;
 use super::client::Client;
+use crate::bridge;
+use crate::folder::Folder;
 use crate::node::Node;
 use crate::settings::{self, Log};
 
@@ -63,8 +65,12 @@ fn log(settings: &Log) {
 
 pub(super) fn stop(context: &Context) -> Result<ExitCode, Problem> {
     let folder = context.folder()?;
-    let client = Client::of(context)?;
-    client.call("nucleus.shutdown", json!({}))?;
+    if bridge::joined(&context.dir)?.is_some() {
+        // This host alone, not the cell.
+        terminate(&folder)?;
+    } else {
+        Client::of(context)?.call("nucleus.shutdown", json!({}))?;
+    }
     let started = Instant::now();
     while folder.is_running() {
         if started.elapsed() > STOP_MAX {
@@ -75,4 +81,15 @@ pub(super) fn stop(context: &Context) -> Result<ExitCode, Problem> {
         std::thread::sleep(Duration::from_millis(20));
     }
     context.output.value(&json!({ "stopped": true }))
+}
+
+/// Asks the process of a folder to end, as a service manager would.
+fn terminate(folder: &Folder) -> Result<(), Problem> {
+    use nix::sys::signal::{Signal, kill};
+    folder.run_http()?;
+    let Some(pid) = folder.run_pid() else { return Ok(()) };
+    kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM).map_err(|error| {
+        Problem::new(ProblemKind::Denied, "cli.not_yours", format!("process {pid} cannot be ended: {error}"))
+            .hint("stop it as the user who started it")
+    })
 }

@@ -43,7 +43,8 @@ impl Inbound for Gate {
                 }
                 (Lane::Events, Some(world)) => gossip::serve_blocks(&world, &bytes).await,
                 (Lane::Data, Some(world)) => data::serve(&world, from, &bytes).await,
-                (Lane::Events | Lane::Data, None) => Vec::new(),
+                // Hosts have a network of their own.
+                (Lane::Events | Lane::Data, None) | (Lane::Hosts, _) => Vec::new(),
                 (Lane::Journals, None) => codec::encode(&replication::Reply::Refused { problem: stopping() }),
             }
         })

@@ -102,6 +102,7 @@ pub fn init(options: InitOptions) -> Result<InitReport, Problem> {
     settings.cell.name.clone_from(&name);
     settings.http.port = options.http_port.unwrap_or(settings::HTTP_PORT);
     let peer_port = options.peer_port.unwrap_or(settings::PEER_PORT);
+    settings.bridge.listen = settings::bridge_on(peer_port);
     settings.network.listen = if options.listen_everywhere {
         settings::addresses("/ip4/0.0.0.0", peer_port)
     } else {
@@ -112,7 +113,7 @@ pub fn init(options: InitOptions) -> Result<InitReport, Problem> {
 }
 
 /// The absolute path of a folder that is new or empty.
-fn fresh(dir: &Path) -> Result<PathBuf, Problem> {
+pub(crate) fn fresh(dir: &Path) -> Result<PathBuf, Problem> {
     let dir = std::path::absolute(dir).map_err(|error| unwritable(dir, &error))?;
     if dir.join(settings::FILE).exists() || dir.join("identity.key").exists() {
         return Err(Problem::new(
@@ -134,7 +135,10 @@ fn fresh(dir: &Path) -> Result<PathBuf, Problem> {
 }
 
 /// Fills a folder beside its place and moves it there whole.
-fn put_together<T>(dir: &Path, fill: impl FnOnce(&Path) -> Result<T, Problem>) -> Result<T, Problem> {
+pub(crate) fn put_together<T>(
+    dir: &Path,
+    fill: impl FnOnce(&Path) -> Result<T, Problem>,
+) -> Result<T, Problem> {
     let parent = dir.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(parent).map_err(|error| unwritable(parent, &error))?;
     let draft = parent.join(format!(".cell-draft-{}-{}", std::process::id(), now_ms()));
@@ -150,7 +154,7 @@ fn put_together<T>(dir: &Path, fill: impl FnOnce(&Path) -> Result<T, Problem>) -
     made
 }
 
-fn default_name(dir: &Path) -> String {
+pub(crate) fn default_name(dir: &Path) -> String {
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let name: String =
         name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(64).collect();
@@ -371,7 +375,7 @@ fn sync_folder(path: &Path) -> Result<(), Problem> {
     fs::File::open(path).and_then(|folder| folder.sync_all()).map_err(|error| unwritable(path, &error))
 }
 
-fn unwritable(path: &Path, error: &std::io::Error) -> Problem {
+pub(crate) fn unwritable(path: &Path, error: &std::io::Error) -> Problem {
     Problem::new(ProblemKind::Fault, "folder.unwritable", format!("{}: {error}", path.display()))
         .hint("check the permissions and the space on the disk")
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use protocol::nucleus::{
-    CellStatus, Drain, Follow, FollowRequest, Followed, Health, HostView, Hosts, Readiness, ServiceStatus,
-    Services, Shutdown, Status, Unfollow, UnfollowRequest,
+    CellStatus, Drain, Follow, FollowRequest, Followed, Health, HostName, HostView, Hosts, InviteHost,
+    InviteHostRequest, MoveService, MoveServiceRequest, Readiness, RemoveHost, ServiceStatus, Services,
+    Shutdown, Status, Unfollow, UnfollowRequest,
 };
 use protocol::shared::{Empty, Page};
 use protocol::state::RootRequest;
@@ -20,9 +21,15 @@ pub(super) fn install(world: &Arc<World>) {
         world,
         |world, _, _| async move { Ok(Page { items: services(&world), next: None }) },
     );
-    front::<Hosts, _, _>(world, |_, _, _| async move {
-        let here = HostView { host: "local".to_owned(), services: Service::ALL.to_vec(), local: true };
-        Ok(Page { items: vec![here], next: None })
+    front::<Hosts, _, _>(world, |world, _, _| async move { Ok(Page { items: hosts(&world), next: None }) });
+    front::<InviteHost, _, _>(world, |world, _, InviteHostRequest { ttl_s }| async move {
+        world.lead.invite(&world.host, ttl_s).await
+    });
+    front::<RemoveHost, _, _>(world, |world, _, HostName { host }| async move {
+        world.lead.remove(&world.lead.open(&world.host).await?, &host).await
+    });
+    front::<MoveService, _, _>(world, |world, _, MoveServiceRequest { service, host }| async move {
+        world.lead.move_service(&world.lead.open(&world.host).await?, service, &host).await
     });
     front::<Follow, _, _>(world, |world, _, FollowRequest { who, journal, key }| async move {
         let cell = world.resolve(&who).await?;
@@ -47,7 +54,31 @@ pub(super) fn install(world: &Arc<World>) {
 }
 
 fn services(world: &World) -> Vec<ServiceStatus> {
-    Service::ALL.into_iter().map(|service| world.service(service).status(service)).collect()
+    let bridge = world.bridge();
+    let host_of =
+        |service| bridge.and_then(|bridge| bridge.holder(service)).unwrap_or_else(|| world.host.name.clone());
+    let status = |service| world.service(service).status(service, &host_of(service));
+    Service::ALL.into_iter().map(status).collect()
+}
+
+fn hosts(world: &World) -> Vec<HostView> {
+    if let Some(bridge) = world.bridge() {
+        return bridge.hosts();
+    }
+    vec![HostView {
+        host: world.host.name.clone(),
+        key: None,
+        services: Service::ALL.to_vec(),
+        local: true,
+        leads: true,
+        connected: true,
+        incarnation: None,
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        in_flight: None,
+        rtt_us: None,
+        http: Some(world.http()),
+        addresses: Vec::new(),
+    }]
 }
 
 async fn status(world: &Arc<World>) -> Result<CellStatus, Problem> {

@@ -103,7 +103,7 @@ fn bearer(request: &HttpRequest) -> Option<String> {
 
 async fn authorise(web: &Web, token: &str) -> Result<Caller, Problem> {
     let hash = Hash::of(token.as_bytes());
-    let bus = web.world.bus.internal();
+    let bus = web.host.bus.internal();
     if token.starts_with("session_") {
         let session = bus.identity().session(SessionRequest { hash }).await?;
         return Ok(Caller::Token { role: Access::Read, name: format!("session:{}", session.cell) });
@@ -131,7 +131,7 @@ pub(super) async fn audit(
         action: action.to_owned(),
         outcome,
     };
-    if let Err(problem) = web.world.bus.internal().nucleus().audit(entry).await {
+    if let Err(problem) = web.host.bus.internal().nucleus().audit(entry).await {
         tracing::warn!(%problem, action, "an admin action was not entered into the audit");
     }
 }

@@ -60,7 +60,7 @@ fn bad_query(error: &QueryPayloadError) -> Problem {
 /// Where a stream begins.
 pub(super) fn start(web: &Web, since: Option<&str>) -> Result<Cursor, Problem> {
     match since.map(str::trim) {
-        None | Some("") => Ok(web.world.feed.head()),
+        None | Some("") => Ok(web.host.feed.head()),
         Some("0") => Ok(Cursor::default()),
         Some(text) => text.parse(),
     }
@@ -108,7 +108,7 @@ pub(super) struct Place(Data<Web>);
 
 impl Place {
     pub(super) fn take(web: &Data<Web>) -> Result<Self, Problem> {
-        let max = web.world.settings.http.streams_max;
+        let max = web.host.settings.http.streams_max;
         if web.streams.fetch_add(1, Ordering::Relaxed) >= max {
             web.streams.fetch_sub(1, Ordering::Relaxed);
             return Err(Problem::new(
@@ -162,14 +162,14 @@ where
     F: Fn(Option<(Cursor, Event)>) -> Fut,
     Fut: Future<Output = bool>,
 {
-    let mut changes = web.world.feed.changes();
+    let mut changes = web.host.feed.changes();
     let mut closing = web.closing.clone();
     if !send(None).await {
         return;
     }
     loop {
         changes.mark_unchanged();
-        let feed = web.world.feed.clone();
+        let feed = web.host.feed.clone();
         let Ok(Ok(batch)) = tokio::task::spawn_blocking(move || feed.read(cursor, READ_ENTRIES)).await else {
             return;
         };

@@ -13,7 +13,7 @@ pub(super) async fn livez() -> HttpResponse {
 }
 
 pub(super) async fn readyz(web: Data<Web>) -> HttpResponse {
-    match web.world.bus.internal().nucleus().status(Empty {}).await {
+    match web.host.bus.internal().nucleus().status(Empty {}).await {
         Ok(status) => {
             let ready = matches!(status.readiness, Readiness::Synced { .. });
             if ready {
@@ -27,7 +27,7 @@ pub(super) async fn readyz(web: Data<Web>) -> HttpResponse {
 }
 
 pub(super) async fn healthz(web: Data<Web>) -> HttpResponse {
-    match web.world.bus.internal().nucleus().services(Empty {}).await {
+    match web.host.bus.internal().nucleus().services(Empty {}).await {
         Ok(page) => {
             let well = page.items.iter().all(|service| service.health == Health::Running);
             let services: Value = page

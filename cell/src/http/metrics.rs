@@ -13,14 +13,14 @@ use protocol::Service;
 
 use super::{Web, auth, problem};
 use crate::bus::BUCKETS_US;
-use crate::node::World;
+use crate::node::Host;
 
 pub(super) async fn handle(web: Data<Web>, request: HttpRequest) -> HttpResponse {
     if let Err(problem) = auth::caller(&web, &request).await {
         return problem::respond(&problem);
     }
     let mut registry = Registry::with_prefix("cell");
-    registry.register_collector(Box::new(Collected(std::sync::Arc::clone(&web.world))));
+    registry.register_collector(Box::new(Collected(web.clone())));
     let mut text = String::new();
     if prometheus_client::encoding::text::encode(&mut text, &registry).is_err() {
         text.clear();
@@ -28,7 +28,7 @@ pub(super) async fn handle(web: Data<Web>, request: HttpRequest) -> HttpResponse
     HttpResponse::Ok().content_type("application/openmetrics-text; version=1.0.0; charset=utf-8").body(text)
 }
 
-struct Collected(std::sync::Arc<World>);
+struct Collected(Data<Web>);
 
 impl std::fmt::Debug for Collected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -38,8 +38,8 @@ impl std::fmt::Debug for Collected {
 
 impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let world = &self.0;
-        actions(world, &mut encoder)?;
+        let host = &self.0.host;
+        actions(host, &mut encoder)?;
         for (name, help, read) in [
             ("journal_entries", "Durable entries of a service's journal", 0),
             ("journal_bytes", "Bytes of those entries", 1),
@@ -49,17 +49,19 @@ impl Collector for Collected {
             let mut family =
                 encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Gauge)?;
             for service in Service::ALL {
-                let gauges = &world.service(service).gauges;
+                let gauges = &host.service(service).gauges;
                 let value = match read {
                     0 => gauges.entries.load(Ordering::Relaxed),
                     1 => gauges.bytes.load(Ordering::Relaxed),
                     2 => gauges.batches.load(Ordering::Relaxed),
-                    _ => world.bus.in_flight(service) as u64,
+                    _ => host.bus.in_flight(service) as u64,
                 };
                 let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
                 gauge.encode(family.encode_family(&[("service", service.name())])?)?;
             }
         }
+        // What faces other cells is on the host that leads.
+        let Some(world) = &self.0.world else { return Ok(()) };
         let counters = world.network().counters();
         let mut family = encoder.encode_descriptor(
             "network_refused",
@@ -87,11 +89,11 @@ impl Collector for Collected {
     }
 }
 
-fn actions(world: &World, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+fn actions(host: &Host, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
     let counter = prometheus_client::metrics::MetricType::Counter;
     let mut family =
         encoder.encode_descriptor("action_calls", "Calls of an action, by outcome", None, counter)?;
-    for metrics in world.bus.metrics() {
+    for metrics in host.bus.metrics() {
         let refused = metrics.refused.load(Ordering::Relaxed);
         for (outcome, value) in [("answered", metrics.answered()), ("refused", refused)] {
             let labels = [("action", metrics.action), ("outcome", outcome)];
@@ -100,7 +102,7 @@ fn actions(world: &World, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std
     }
     let help = "Calls of an action that were answered from the bus's memory";
     let mut family = encoder.encode_descriptor("action_calls_from_memory", help, None, counter)?;
-    for metrics in world.bus.metrics() {
+    for metrics in host.bus.metrics() {
         ConstCounter::new(metrics.from_memory.load(Ordering::Relaxed))
             .encode(family.encode_family(&[("action", metrics.action)])?)?;
     }
@@ -110,7 +112,7 @@ fn actions(world: &World, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std
         None,
         counter,
     )?;
-    for metrics in world.bus.metrics() {
+    for metrics in host.bus.metrics() {
         let mut sum = 0;
         for (bucket, count) in metrics.latency.iter().enumerate() {
             sum += count.load(Ordering::Relaxed);

@@ -19,7 +19,7 @@ pub(super) async fn post(
     let body = async {
         let context = auth::caller(&web, &request).await?;
         let info = find(&path)?;
-        let bytes = rpc::read(payload, web.world.settings.http.body_bytes_max).await?;
+        let bytes = rpc::read(payload, web.host.settings.http.body_bytes_max).await?;
         let params = if bytes.is_empty() {
             Value::Null
         } else {

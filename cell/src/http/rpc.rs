@@ -17,7 +17,7 @@ pub(super) async fn handle(web: Data<Web>, request: HttpRequest, payload: Payloa
         Ok(context) => context,
         Err(problem) => return problem::respond(&problem),
     };
-    let bytes = match read(payload, web.world.settings.http.body_bytes_max).await {
+    let bytes = match read(payload, web.host.settings.http.body_bytes_max).await {
         Ok(bytes) => bytes,
         Err(problem) => return problem::respond(&problem),
     };
@@ -100,7 +100,7 @@ pub(super) async fn call_action(
     {
         return Err(unknown_action(action));
     }
-    let result = web.world.bus.call_json(context.clone(), action, params).await;
+    let result = web.host.bus.call_json(context.clone(), action, params).await;
     auth::audit(web, context, action, &result).await;
     result
 }

@@ -107,12 +107,21 @@ impl Keyring {
 
     /// The key pair of a service's journal.
     pub fn journal_key(&self, service: Service) -> KeyPair {
-        KeyPair::from_seed(&self.derive(JOURNAL_CONTEXT, service, self.lives.last()))
+        self.journal_keys(service).key_pair()
     }
 
     /// What a service's journal is encrypted with, if it is.
     pub fn encryption_key(&self, service: Service) -> EncryptionKey {
-        EncryptionKey::from_bytes(&self.derive(ENCRYPTION_CONTEXT, service, self.lives.last()))
+        self.journal_keys(service).encryption_key()
+    }
+
+    /// What it takes to write a service's journal, and nothing else of the cell's.
+    pub fn journal_keys(&self, service: Service) -> JournalKeys {
+        JournalKeys {
+            seed: self.derive(JOURNAL_CONTEXT, service, self.lives.last()),
+            encryption: self.derive(ENCRYPTION_CONTEXT, service, self.lives.last()),
+            generation: self.generation(),
+        }
     }
 
     fn derive(&self, context: &str, service: Service, life: Option<&Life>) -> Zeroizing<[u8; 32]> {
@@ -123,6 +132,35 @@ impl Keyring {
             material.extend_from_slice(&life.salt);
         }
         Zeroizing::new(blake3::derive_key(context, &material))
+    }
+}
+
+/// What it takes to write one journal. A host has those of the journals that it was granted, in memory alone.
+#[derive(Clone)]
+pub struct JournalKeys {
+    /// Of the key pair that signs it.
+    pub seed: Zeroizing<[u8; 32]>,
+    /// What it is encrypted with, if it is.
+    pub encryption: Zeroizing<[u8; 32]>,
+    /// Which of the service's journals it is.
+    pub generation: u32,
+}
+
+impl JournalKeys {
+    /// Signs the journal.
+    pub fn key_pair(&self) -> KeyPair {
+        KeyPair::from_seed(&self.seed)
+    }
+
+    /// Encrypts it.
+    pub fn encryption_key(&self) -> EncryptionKey {
+        EncryptionKey::from_bytes(&self.encryption)
+    }
+}
+
+impl fmt::Debug for JournalKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JournalKeys(generation {}, secret)", self.generation)
     }
 }
 

@@ -126,12 +126,11 @@ async fn keep_open(
     let mut pause = REOPEN_PAUSE_MIN;
     while !requests.is_closed() {
         // What is seldom asked gets its stream when it is.
-        let first = match lane {
-            Lane::Cells => None,
-            Lane::Journals | Lane::Events | Lane::Data => match requests.recv().await {
-                Some(first) => Some(first),
-                None => return,
-            },
+        let first = if lane.greets() {
+            None
+        } else {
+            let Some(first) = requests.recv().await else { return };
+            Some(first)
         };
         if let Ok(stream) = control.open_stream(peer, lane.protocol()).await {
             let under_way = UnderWay::default();
@@ -193,7 +192,7 @@ async fn asking(
 ) -> io::Result<()> {
     let (mut reader, mut writer) = stream.split();
     let write = async {
-        if lane == Lane::Cells {
+        if lane.greets() {
             let hello = side.frame(0, Tag::Hello, &side.settings.hello).ok_or(io::ErrorKind::InvalidInput)?;
             writer.write_all(&hello).await?;
             writer.flush().await?;
@@ -315,7 +314,7 @@ async fn answering(
     let read = async move {
         while let Some(Frame { number, tag, body }) = side.next(&mut reader).await? {
             match tag {
-                Some(Tag::Hello) if lane == Lane::Cells && !greeted && body.len() <= HELLO_BYTES_MAX => {
+                Some(Tag::Hello) if lane.greets() && !greeted && body.len() <= HELLO_BYTES_MAX => {
                     greeted = true;
                     side.tell(Command::Hello { from: cell, payload: body }).await;
                 }

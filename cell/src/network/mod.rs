@@ -20,7 +20,7 @@ mod swarm;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -32,6 +32,8 @@ use calls::{Pipe, Side, unreachable};
 use libp2p::{PeerId, StreamProtocol};
 
 pub use address::{cell_of, parse_peer_address, peer_id_of};
+/// A stream of bytes to a peer: encrypted, with flow control of its own.
+pub use libp2p::Stream as ByteStream;
 
 /// Commands that wait for the event loop.
 const COMMANDS_MAX: usize = 1_024;
@@ -47,10 +49,20 @@ pub enum Lane {
     Events,
     /// The data of data sets.
     Data,
+    /// What hosts of one cell ask of each other, besides calls.
+    Hosts,
 }
 
 impl Lane {
-    const ALL: [Self; 4] = [Self::Cells, Self::Journals, Self::Events, Self::Data];
+    /// The lanes between cells.
+    pub const BETWEEN_CELLS: &[Self] = &[Self::Cells, Self::Journals, Self::Events, Self::Data];
+    /// The lanes between the hosts of one cell.
+    pub const BETWEEN_HOSTS: &[Self] = &[Self::Hosts, Self::Journals];
+
+    /// Whether a hello is said on it, so that it is opened as soon as two are connected.
+    const fn greets(self) -> bool {
+        matches!(self, Self::Cells | Self::Hosts)
+    }
 
     /// Its name on the wire.
     const fn protocol(self) -> StreamProtocol {
@@ -59,9 +71,13 @@ impl Lane {
             Self::Journals => StreamProtocol::new("/celluler/journal/1"),
             Self::Events => StreamProtocol::new("/celluler/events/1"),
             Self::Data => StreamProtocol::new("/celluler/data/1"),
+            Self::Hosts => StreamProtocol::new("/celluler/hosts/1"),
         }
     }
 }
+
+/// The name of streams that are read and written as bytes.
+const BYTES: StreamProtocol = StreamProtocol::new("/celluler/bridge/1");
 
 /// Settings of the network.
 #[derive(Clone, Debug)]
@@ -70,6 +86,8 @@ pub struct NetworkSettings {
     pub seed: Zeroizing<[u8; 32]>,
     /// Multiaddresses to listen on; port 0 takes a free one.
     pub listen: Vec<String>,
+    /// What is asked by.
+    pub lanes: &'static [Lane],
     /// What this cell says in its hello.
     pub hello: Vec<u8>,
     /// Whether to look for peers on the local network.
@@ -94,6 +112,8 @@ pub trait Inbound: Send + Sync + 'static {
     fn push(&self, lane: Lane, from: CellId, bytes: Vec<u8>) -> BoxFuture<'static, ()>;
     /// A peer said hello.
     fn hello(&self, from: CellId, payload: Vec<u8>, addresses: Vec<String>);
+    /// Takes a stream of bytes that a peer has opened ([`Network::open`]). Nobody opens one to a cell.
+    fn stream(&self, _from: CellId, _stream: ByteStream) {}
 }
 
 /// One peer as it is now.
@@ -151,6 +171,8 @@ struct Shared {
     addresses: Mutex<Vec<String>>,
     /// The way to ask each connected peer.
     pipes: Mutex<HashMap<(CellId, Lane), Pipe>>,
+    /// Opens streams.
+    control: OnceLock<libp2p_stream::Control>,
     counters: Arc<Counters>,
 }
 
@@ -235,6 +257,17 @@ impl Network {
             Counters::count(&self.shared.counters.pushes_dropped);
         }
         is_sent
+    }
+
+    /// Opens a stream of bytes to a connected peer.
+    ///
+    /// # Errors
+    ///
+    /// `network.unreachable`.
+    pub async fn open(&self, to: &CellId) -> Result<ByteStream, Problem> {
+        let (control, peer) = (self.shared.control.get().cloned(), address::peer_id(to));
+        let (Some(mut control), Some(peer)) = (control, peer) else { return Err(stopped()) };
+        control.open_stream(peer, BYTES).await.map_err(|error| unreachable(to, &error.to_string()))
     }
 
     /// Stays connected to a peer: dials it now, and again whenever the connection is lost.

@@ -120,12 +120,15 @@ pub(super) async fn run(
             let streams = swarm.behaviour_mut().streams.new_control().accept(lane.protocol());
             streams.map_err(|error| cannot_start(&error))
         };
-        let streams = Lane::ALL.map(|lane| accept(lane).map(|streams| (lane, streams)));
-        let streams: Vec<_> = streams.into_iter().collect::<Result<_, _>>()?;
+        let streams = side.settings.lanes.iter().map(|lane| accept(*lane).map(|streams| (*lane, streams)));
+        let streams: Vec<_> = streams.collect::<Result<_, _>>()?;
+        let mut control = swarm.behaviour().streams.new_control();
+        let bytes = control.accept(super::BYTES).map_err(|error| cannot_start(&error))?;
+        let _ = shared.control.set(control);
         listen(&mut swarm, &side.settings, &shared).await?;
-        Ok::<_, Problem>((swarm, streams))
+        Ok::<_, Problem>((swarm, streams, bytes))
     };
-    let (swarm, streams) = match built.await {
+    let (swarm, streams, mut bytes) = match built.await {
         Ok(built) => built,
         Err(problem) => {
             let _ = ready.send(Err(problem));
@@ -144,6 +147,9 @@ pub(super) async fn run(
         tokio::select! {
             event = this.swarm.select_next_some() => this.on_event(event),
             _ = serving.next() => return,
+            Some((peer, stream)) = bytes.next() => if let Some(from) = cell_of(&peer) {
+                this.side.inbound.stream(from, stream);
+            },
             command = inbox.recv() => match command {
                 Some(Command::Stop { done }) => {
                     this.shared.pipes().clear();
@@ -417,7 +423,7 @@ impl EventLoop {
         }
         self.met.insert(peer, Met::default());
         self.update(&peer, |status| *status = PeerStatus { connected: true, ..PeerStatus::default() });
-        for lane in Lane::ALL {
+        for lane in self.side.settings.lanes.iter().copied() {
             let control = self.swarm.behaviour().streams.new_control();
             let pipe = Pipe::open(cell, peer, lane, control, &self.side);
             self.shared.pipes().insert((cell, lane), pipe);

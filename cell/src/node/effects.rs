@@ -11,7 +11,7 @@ use protocol::identity::{ObserveRequest, Who};
 use tokio::sync::Semaphore;
 
 use super::blocks;
-use super::launch::Supervisor;
+use super::services::Queues;
 use super::world::World;
 use crate::actor::Effects;
 use crate::bus::CallContext;
@@ -21,19 +21,11 @@ const TAKE_MAX: usize = 256;
 /// Incoming messages being carried out at once.
 const HANDLING_MAX: usize = 64;
 
-impl Supervisor {
-    /// Starts a runner for each queue of effects.
-    pub(super) fn run_effects(&mut self, world: &Arc<World>) {
-        if let Some(effects) = self.identity.take() {
-            world.edge.spawn(run_identity(Arc::clone(world), effects));
-        }
-        if let Some(effects) = self.consensus.take() {
-            world.edge.spawn(blocks::run(Arc::clone(world), effects));
-        }
-        if let Some(effects) = self.message.take() {
-            world.edge.spawn(run_message(Arc::clone(world), effects));
-        }
-    }
+/// Starts a runner for each queue of effects.
+pub(super) fn run(world: &Arc<World>, queues: Queues) {
+    world.edge.spawn(run_identity(Arc::clone(world), queues.identity));
+    world.edge.spawn(blocks::run(Arc::clone(world), queues.consensus));
+    world.edge.spawn(run_message(Arc::clone(world), queues.message));
 }
 
 /// Contacts come and go: dial, or hang up.

@@ -15,10 +15,9 @@ use protocol::nucleus::Health;
 use protocol::{Problem, Service};
 use tokio::sync::{mpsc, oneshot};
 
-use super::world::World;
-use crate::actor::{
-    EffectSender, Effects, FaultReport, Grant, JournalPlace, ServiceActor, Stop, open_service,
-};
+use super::Host;
+use crate::actor::{EffectSender, FaultReport, Grant, JournalPlace, Owe, ServiceActor, Stop, open_service};
+use crate::keys::JournalKeys;
 use crate::store::Keyspace;
 
 /// The pause before the first restart; doubles with each further one.
@@ -31,8 +30,10 @@ pub(super) struct Place {
     pub(super) folder: PathBuf,
     pub(super) keyspace: Keyspace,
     pub(super) grant: Grant,
+    pub(super) keys: JournalKeys,
+    pub(super) witnessed: u64,
     pub(super) faults: FaultReport,
-    pub(super) world: Arc<World>,
+    pub(super) host: Arc<Host>,
 }
 
 /// A service that can be started, and started again.
@@ -54,62 +55,55 @@ where
     }
 
     /// Opens journal and view off the arbiter, starts the actor, points the bus at it.
-    async fn launch(&self) -> Result<Recipient<Stop>, Problem> {
-        let Place { service, folder, keyspace, grant, faults, world } = self.place.clone();
-        let state = world.service(service);
+    async fn launch(&self) -> Result<Handles, Problem> {
+        let Place { service, folder, keyspace, grant, keys, witnessed, faults, host } = self.place.clone();
+        let state = host.service(service);
         state.set_health(Health::Starting);
         state.set_epoch(grant.epoch());
-        let journal = JournalPlace {
-            folder,
-            backend: world.settings.journal.backend,
-            key_pair: world.keyring.journal_key(service),
-            encryption_key: world.keyring.encryption_key(service),
-            generation: world.keyring.generation(),
-        };
-        let (machine, gauges, feed) = (self.machine.clone(), Arc::clone(&state.gauges), world.feed.clone());
+        let backend = host.settings.journal.backend;
+        let journal = JournalPlace { folder, backend, keys, witnessed };
+        let (machine, gauges, feed) = (self.machine.clone(), Arc::clone(&state.gauges), host.feed.clone());
         let opened =
             super::blocking(move || open_service(machine, journal, keyspace, grant, gauges, &feed)).await??;
-        let route = world.bus.route::<M::Words>();
-        let (version, mailbox_max) = (route.view().clone(), world.settings.service.mailbox_max);
+        let route = host.bus.route::<M::Words>();
+        let (version, mailbox_max) = (route.view().clone(), host.settings.service.mailbox_max);
         let actor = ServiceActor::new(opened, version, self.effects.clone(), faults, mailbox_max).start();
         route.set(Some(actor.clone().recipient()));
         state.set_health(Health::Running);
-        Ok(actor.recipient())
+        Ok(Handles { stop: actor.clone().recipient(), owe: actor.recipient() })
     }
 }
 
-type Start = Rc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Recipient<Stop>, Problem>>>>>;
+/// What else than questions a running actor takes.
+#[derive(Clone)]
+struct Handles {
+    stop: Recipient<Stop>,
+    owe: Recipient<Owe>,
+}
+
+type Start = Rc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Handles, Problem>>>>>;
 
 struct Running {
     service: Service,
     start: Start,
-    stop: Recipient<Stop>,
+    handles: Handles,
     restarts: VecDeque<Instant>,
 }
 
-/// The running services of a cell, in start order.
+/// The services that run in this process, in start order.
 pub(super) struct Supervisor {
     running: Rc<RefCell<Vec<Running>>>,
-    reports: Option<mpsc::Receiver<(Service, Problem)>>,
-    world: Arc<World>,
-    pub(super) identity: Option<Effects<identity::Effect>>,
-    pub(super) consensus: Option<Effects<consensus::Effect>>,
-    pub(super) message: Option<Effects<message::Effect>>,
+    host: Arc<Host>,
 }
 
 impl Supervisor {
-    pub(super) fn new(reports: mpsc::Receiver<(Service, Problem)>, world: Arc<World>) -> Self {
-        Self {
-            running: Rc::default(),
-            reports: Some(reports),
-            world,
-            identity: None,
-            consensus: None,
-            message: None,
-        }
+    pub(super) fn new(reports: mpsc::Receiver<(Service, Problem)>, host: Arc<Host>) -> Self {
+        let this = Self { running: Rc::default(), host };
+        this.watch(reports);
+        this
     }
 
-    pub(super) async fn start<M>(&mut self, launch: Launch<M>) -> Result<(), Problem>
+    pub(super) async fn start<M>(&self, launch: Launch<M>) -> Result<(), Problem>
     where
         M: Machine + Clone + Unpin,
         M::Effect: Unpin,
@@ -122,53 +116,60 @@ impl Supervisor {
             let launch = Rc::clone(&launch);
             Box::pin(async move { launch.launch().await })
         });
-        let stop = start().await?;
-        self.running.borrow_mut().push(Running { service, start, stop, restarts: VecDeque::new() });
+        let handles = start().await?;
+        self.running.borrow_mut().push(Running { service, start, handles, restarts: VecDeque::new() });
         Ok(())
     }
 
     /// Starts faulted services again, as often as the settings allow.
-    pub(super) fn watch(&mut self) {
-        let (Some(mut reports), running, world) =
-            (self.reports.take(), Rc::clone(&self.running), Arc::clone(&self.world))
-        else {
-            return;
-        };
+    fn watch(&self, mut reports: mpsc::Receiver<(Service, Problem)>) {
+        let (running, host) = (Rc::clone(&self.running), Arc::clone(&self.host));
         actix_rt::spawn(async move {
             while let Some((service, problem)) = reports.recv().await {
-                world.service(service).set_health(Health::Faulted);
-                restart(&running, &world, service, &problem).await;
+                host.service(service).set_health(Health::Faulted);
+                restart(&running, &host, service, &problem).await;
             }
         });
     }
 
+    /// Whether a service runs here.
+    pub(super) fn runs(&self, service: Service) -> bool {
+        self.running.borrow().iter().any(|running| running.service == service)
+    }
+
+    /// Asks a service for the effects that it owes.
+    pub(super) fn owe(&self, service: Service) {
+        if let Some(running) = self.running.borrow().iter().find(|running| running.service == service) {
+            running.handles.owe.do_send(Owe);
+        }
+    }
+
+    /// Stops one service, which finishes what it has taken in.
+    pub(super) async fn stop_one(&self, service: Service, patience: Duration) {
+        let place = self.running.borrow().iter().position(|running| running.service == service);
+        let Some(place) = place else { return };
+        let running = self.running.borrow_mut().remove(place);
+        let (done, stopped) = oneshot::channel();
+        if running.handles.stop.try_send(Stop { done }).is_ok()
+            && tokio::time::timeout(patience, stopped).await.is_err()
+        {
+            tracing::warn!(%service, "did not stop in time; what it acknowledged is durable");
+        }
+        self.host.service(service).set_health(Health::Stopped);
+    }
+
     /// Stops the services in reverse start order; each finishes what it has taken in.
     pub(super) async fn stop(&self, patience: Duration) {
-        let stops: Vec<(Service, Recipient<Stop>)> = self
-            .running
-            .borrow()
-            .iter()
-            .rev()
-            .map(|running| (running.service, running.stop.clone()))
-            .collect();
-        for (service, stop) in stops {
-            let (done, stopped) = oneshot::channel();
-            if stop.try_send(Stop { done }).is_ok() && tokio::time::timeout(patience, stopped).await.is_err()
-            {
-                tracing::warn!(%service, "did not stop in time; what it acknowledged is durable");
-            }
-            self.world.service(service).set_health(Health::Stopped);
+        let services: Vec<Service> =
+            self.running.borrow().iter().rev().map(|running| running.service).collect();
+        for service in services {
+            self.stop_one(service, patience).await;
         }
     }
 }
 
-async fn restart(
-    running: &Rc<RefCell<Vec<Running>>>,
-    world: &Arc<World>,
-    service: Service,
-    problem: &Problem,
-) {
-    let settings = &world.settings.service;
+async fn restart(running: &Rc<RefCell<Vec<Running>>>, host: &Arc<Host>, service: Service, problem: &Problem) {
+    let settings = &host.settings.service;
     let window = Duration::from_secs(settings.restart_window_s);
     let (start, count) = {
         let mut running = running.borrow_mut();
@@ -184,18 +185,18 @@ async fn restart(
         (Rc::clone(&this.start), this.restarts.len() as u32)
     };
     tokio::time::sleep(RESTART_PAUSE * 2u32.saturating_pow(count - 1)).await;
-    world.service(service).count_restart();
+    host.service(service).count_restart();
     match start().await {
-        Ok(stop) => {
+        Ok(handles) => {
             tracing::warn!(%service, %problem, "restarted after a fault");
             if let Some(this) = running.borrow_mut().iter_mut().find(|running| running.service == service) {
-                this.stop = stop;
+                this.handles = handles;
             }
         }
         Err(again) => {
             tracing::error!(%service, problem = %again, "could not be restarted");
-            world.service(service).set_health(Health::Faulted);
-            Box::pin(restart(running, world, service, &again)).await;
+            host.service(service).set_health(Health::Faulted);
+            Box::pin(restart(running, host, service, &again)).await;
         }
     }
 }

@@ -1,50 +1,53 @@
-//! A running cell: services under their supervisor, the network, HTTP, and how they start and stop.
+//! A running host of a cell: services under their supervisor, the network, HTTP, and how they start and stop.
 //!
-//! Start: lock the folder; settings, key, genesis; views; services in dependency order, Nucleus first,
-//! each other one with its grant; fronts; network; effect runners; HTTP; then it is ready. Stop is the
-//! reverse: HTTP takes no more, services finish what they took in, journals and views are closed.
+//! Start of the host that leads: lock the folder; settings, key, genesis; views; Nucleus; the bridge, if there are other hosts; the services
+//! that are granted to this host, in dependency order; fronts; network; effect runners; HTTP; then it is ready. Another host starts its bridge
+//! and its HTTP, and the services when the lead says so. Stop is the reverse: HTTP takes no more, services finish what they took in, journals
+//! and views are closed.
 
 mod blocks;
 mod effects;
+mod host;
 mod launch;
 mod rebuild;
+mod services;
 mod workers;
 mod world;
 
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use nucleus::FIRST_HOST;
+use protocol::nucleus::{GrantRequest, Roster};
 use protocol::shared::Empty;
 use protocol::{Caller, CellId, Hash, Problem, ProblemKind, Service};
-use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
-use crate::actor::{FaultReport, Grant, effect_queue};
-use crate::bus::{Bus, BusLimits};
+use crate::actor::Grant;
+use crate::bridge::{self, Bridge, Lead};
 use crate::delivery::Gate;
-use crate::feed::Feed;
-use crate::folder::{self, Folder};
+use crate::folder::Folder;
 use crate::gossip;
 use crate::http::{self, Server};
 use crate::keys;
-use crate::network::{Network, NetworkSettings};
+use crate::network::{Lane, Network, NetworkSettings};
 use crate::replication;
 use crate::settings::Settings;
 use crate::store::Store;
-use launch::{Launch, Supervisor};
-use workers::Threads;
+use services::{Services, effect_queues};
 
+pub use host::{Host, ServiceState};
 pub use rebuild::{RebuildReport, introduce, rebuild};
-pub use world::{ServiceState, World};
+pub(crate) use services::{Appointment, Queues, Senders};
+pub use world::World;
 
 /// How long a graceful stop waits for requests under way.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// How often expired messages are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// Reports of faults that wait for the supervisor: a service reports once before it is started anew.
-const FAULTS_MAX: usize = 2 * Service::ALL.len();
 
 /// What a ready cell says.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -61,19 +64,20 @@ pub struct Ready {
     pub peers: Vec<String>,
 }
 
-/// A running cell.
+/// A running host of a cell.
 pub struct Node {
-    world: Arc<World>,
-    supervisor: Supervisor,
+    host: Arc<Host>,
+    /// Where it leads.
+    world: Option<Arc<World>>,
+    services: Rc<Services>,
     server: Server,
     store: Store,
     _edge: Edge,
-    folder: Folder,
     _lock: std::fs::File,
 }
 
 impl Node {
-    /// Starts the cell of a folder, within an actix system.
+    /// Starts the cell of a folder, or the host of one, within an actix system.
     ///
     /// # Errors
     ///
@@ -81,46 +85,70 @@ impl Node {
     pub async fn start(dir: &Path, settings: Settings, passphrase: Option<String>) -> Result<Self, Problem> {
         let folder = Folder::open(dir)?;
         let lock = folder.lock()?;
-        let keyring = keys::open(dir, passphrase.as_deref())?;
+        let joined = bridge::joined(dir)?;
+        let keyring = match &joined {
+            None => Some(keys::open(dir, passphrase.as_deref())?),
+            Some(_) => None,
+        };
         let genesis = Arc::new(folder.genesis()?);
         let (views, memory_mib) = (folder.views(), settings.store.memory_mib);
         let store = blocking(move || Store::open(&views, memory_mib)).await??;
         let edge = Edge::start(settings.network.threads)?;
-        let limits = BusLimits { in_flight_max: settings.service.in_flight_max, ..BusLimits::default() };
-        let (bus, feed) = (Bus::new(limits), Feed::default());
-        let world = Arc::new(World::new(bus, feed, keyring, genesis, settings, edge.handle(), &folder));
-        world.data.tidy();
-        let (faults, reports) = mpsc::channel(FAULTS_MAX);
-        let mut supervisor = Supervisor::new(reports, Arc::clone(&world));
-        let server = match start_rooms(&folder, &store, &world, &mut supervisor, &faults).await {
+        let (name, cell) = match (&joined, &keyring) {
+            (Some(joined), _) => (joined.name.clone(), joined.cell),
+            (None, Some(keyring)) => (FIRST_HOST.to_owned(), keyring.cell()),
+            (None, None) => {
+                return Err(Problem::new(ProblemKind::NotFound, "keys.missing", "there is no key"));
+            }
+        };
+        let host = Arc::new(Host::new(name, cell, genesis, settings, folder, edge.handle()));
+        let (senders, queues) = effect_queues();
+        let services = Services::new(&host, store.clone(), senders.clone(), DRAIN_MAX);
+        let world = keyring.map(|keyring| {
+            let lead = Lead::new(keyring.clone(), senders);
+            Arc::new(World::new(Arc::clone(&host), keyring, lead))
+        });
+        let started = match &world {
+            Some(world) => start_lead(world, &services, queues).await,
+            None => start_joined(&host, joined, queues).await,
+        };
+        let server = match started {
             Ok(server) => server,
             Err(problem) => {
                 // What did start is writing: it ends before the process does.
-                supervisor.stop(DRAIN_MAX).await;
+                services.stop().await;
                 return Err(problem);
             }
         };
-        let this = Self { world, supervisor, server, store, _edge: edge, folder, _lock: lock };
+        let this = Self { host, world, services, server, store, _edge: edge, _lock: lock };
         this.write_run_files()?;
         Ok(this)
     }
 
     /// What a ready cell says.
     pub fn ready(&self) -> Ready {
-        let peers = self.world.network().addresses();
+        let peers = match (&self.world, self.host.bridge()) {
+            (Some(world), _) => world.network().addresses(),
+            (None, Some(bridge)) => bridge.addresses(),
+            (None, None) => Vec::new(),
+        };
         let peer = peers.first().cloned().unwrap_or_default();
-        Ready { event: "ready", cell: self.world.cell, http: self.server.url(), peer, peers }
+        Ready { event: "ready", cell: self.host.cell, http: self.server.url(), peer, peers }
     }
 
     /// The cell's inside, for benchmarks and tests in process.
+    ///
+    /// # Panics
+    ///
+    /// On a host that does not lead.
     pub fn world(&self) -> &Arc<World> {
-        &self.world
+        self.world.as_ref().expect("it leads")
     }
 
     /// Waits for SIGTERM, SIGINT or `nucleus.shutdown`.
     pub async fn until_asked_to_stop(&self) {
         use tokio::signal::unix::{SignalKind, signal};
-        let mut asked = self.world.stop.subscribe();
+        let mut asked = self.host.stop.subscribe();
         let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
         let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
             let _ = asked.wait_for(|asked| *asked).await;
@@ -135,23 +163,28 @@ impl Node {
 
     /// Drains and stops: what was acknowledged is durable long before; this makes the next start fast.
     pub async fn stop(self) {
-        self.world.draining.store(true, Ordering::Relaxed);
+        self.host.draining.store(true, Ordering::Relaxed);
         tracing::info!("stopping: requests under way are finished, journals and views are closed");
         self.server.stop(DRAIN_MAX).await;
-        self.world.copies.stop().await;
-        self.world.network().stop().await;
-        self.supervisor.stop(DRAIN_MAX).await;
+        if let Some(world) = &self.world {
+            world.copies.stop().await;
+            world.network().stop().await;
+        }
+        self.services.stop().await;
+        if let Some(bridge) = self.host.bridge() {
+            bridge.stop().await;
+        }
         let store = self.store.clone();
         if let Ok(Err(problem)) = blocking(move || store.flush()).await {
             tracing::warn!(%problem, "the views were not flushed; the next start folds more");
         }
         for file in ["http", "pid"] {
-            let _ = std::fs::remove_file(self.folder.path().join("run").join(file));
+            let _ = std::fs::remove_file(self.host.folder.path().join("run").join(file));
         }
     }
 
     fn write_run_files(&self) -> Result<(), Problem> {
-        let run = self.folder.path().join("run");
+        let run = self.host.folder.path().join("run");
         let write = |name: &str, text: String| std::fs::write(run.join(name), text);
         write("http", self.server.url()).and_then(|()| write("pid", std::process::id().to_string())).map_err(
             |error| {
@@ -192,102 +225,60 @@ impl Drop for Edge {
     }
 }
 
-/// Services, fronts, network, effects, HTTP: in this order.
-async fn start_rooms(
-    folder: &Folder,
-    store: &Store,
-    world: &Arc<World>,
-    supervisor: &mut Supervisor,
-    faults: &FaultReport,
-) -> Result<Server, Problem> {
-    start_services(folder, store, world, supervisor, faults).await?;
+/// Nucleus, bridge, services, fronts, network, effects, HTTP: in this order.
+async fn start_lead(world: &Arc<World>, services: &Services, queues: Queues) -> Result<Server, Problem> {
+    world.data.tidy();
+    start_services(world, services).await?;
     crate::fronts::install(world);
     debug_assert!(world.bus.missing_fronts().is_empty(), "{:?}", world.bus.missing_fronts());
     remember_settings(world).await?;
     world.set_network(start_network(world).await?);
     replication::resume(world);
-    supervisor.run_effects(world);
+    effects::run(world, queues);
     gossip::start(world);
     world.edge.spawn(sweep(Arc::clone(world)));
     world.edge.spawn(blocks::prune(Arc::clone(world)));
-    let server = http::Server::start(world).await?;
-    world.set_http(server.url());
+    let server = http::Server::start(&world.host, Some(world)).await?;
+    world.host.set_http(server.url());
     Ok(server)
 }
 
-async fn start_services(
-    folder: &Folder,
-    store: &Store,
-    world: &Arc<World>,
-    supervisor: &mut Supervisor,
-    faults: &FaultReport,
-) -> Result<(), Problem> {
-    let settings = &world.settings;
-    let launch = |service: Service, grant: Grant| launch::Place {
-        service,
-        folder: folder.journal(service),
-        keyspace: store.keyspace(service),
-        grant,
-        faults: faults.clone(),
-        world: Arc::clone(world),
-    };
-    let (nothing, _) = effect_queue();
-    let nucleus =
-        Launch::new(nucleus::NucleusMachine, nothing, launch(Service::Nucleus, Grant::of_nucleus()));
-    supervisor.start(nucleus).await?;
+/// Nucleus first; then what is granted to this host, or to nobody yet. The others are where they are.
+async fn start_services(world: &Arc<World>, services: &Services) -> Result<(), Problem> {
+    let appoint =
+        |grant: Grant| Appointment { keys: world.keyring.journal_keys(grant.service()), grant, witnessed: 0 };
+    services.start(appoint(Grant::of_nucleus())).await?;
+    let nucleus = world.bus.internal();
+    let roster = nucleus.nucleus().roster(Empty {}).await?;
+    if roster.hosts.iter().any(|host| host.name != FIRST_HOST) {
+        world.lead.open(&world.host).await?;
+    }
     for service in Service::ALL.into_iter().skip(1) {
-        let asked = protocol::nucleus::GrantRequest { service, host: "local".to_owned() };
-        let grant = world.bus.internal().nucleus().grant(asked).await?;
-        let place = launch(service, Grant::by_nucleus(&grant));
-        match service {
-            Service::Nucleus => {}
-            Service::Identity => {
-                let settings = identity::Settings {
-                    half_life_ms: settings.identity.trust_half_life_days * 24 * 3600 * 1000,
-                    shared_min: settings.identity.shared_min,
-                    session_ttl_ms: settings.identity.session_ttl_s * 1000,
-                    ..identity::Settings::default()
-                };
-                let (sender, effects) = effect_queue();
-                supervisor.identity = Some(effects);
-                let machine = identity::IdentityMachine { cell: world.cell, settings };
-                supervisor.start(Launch::new(machine, sender, place)).await?;
-            }
-            Service::State => {
-                let (nothing, _) = effect_queue();
-                let machine = state::StateMachine {
-                    workers: Arc::new(Threads::all()),
-                    ..state::StateMachine::new(Arc::clone(&world.genesis), folder::rules())
-                };
-                supervisor.start(Launch::new(machine, nothing, place)).await?;
-                world.bus.internal().state().initialise(Empty {}).await?;
-            }
-            Service::Consensus => {
-                let (sender, effects) = effect_queue();
-                supervisor.consensus = Some(effects);
-                let machine = consensus::ConsensusMachine {
-                    genesis: Arc::clone(&world.genesis),
-                    rules: folder::rules(),
-                };
-                supervisor.start(Launch::new(machine, sender, place)).await?;
-            }
-            Service::Market => {
-                let (nothing, _) = effect_queue();
-                supervisor
-                    .start(Launch::new(market::MarketMachine { cell: world.cell }, nothing, place))
-                    .await?;
-            }
-            Service::Message => {
-                let (sender, effects) = effect_queue();
-                supervisor.message = Some(effects);
-                supervisor
-                    .start(Launch::new(message::MessageMachine { cell: world.cell }, sender, place))
-                    .await?;
-            }
+        let holder = roster.grants.iter().find(|grant| grant.service == service);
+        if holder.is_none_or(|holder| holder.host == FIRST_HOST) {
+            let asked = GrantRequest { service, host: FIRST_HOST.to_owned() };
+            let grant = nucleus.nucleus().grant(asked).await?;
+            services.start(appoint(Grant::by_nucleus(&grant))).await?;
         }
     }
-    supervisor.watch();
     Ok(())
+}
+
+/// Bridge and HTTP; the lead says which services run here.
+async fn start_joined(
+    host: &Arc<Host>,
+    joined: Option<bridge::Joined>,
+    queues: Queues,
+) -> Result<Server, Problem> {
+    let seed = bridge::host_key(host.folder.path())?;
+    let lead = joined.map(|joined| joined.lead);
+    let roster = Roster { hosts: lead.iter().cloned().collect(), grants: Vec::new() };
+    let bridge = Bridge::start(host, bridge::Start { seed, roster, led_by: lead, lead: None }).await?;
+    host.set_bridge(bridge);
+    bridge::forward_effects(host, queues);
+    let server = http::Server::start(host, None).await?;
+    host.set_http(server.url());
+    Ok(server)
 }
 
 /// Records the settings in force as a configuration version.
@@ -303,6 +294,7 @@ async fn start_network(world: &Arc<World>) -> Result<Network, Problem> {
     let settings = NetworkSettings {
         seed: Zeroizing::new(*world.keyring.seed()),
         listen: settings.listen.clone(),
+        lanes: Lane::BETWEEN_CELLS,
         hello: crate::delivery::hello(&world.genesis.hash()),
         mdns: settings.mdns,
         connections_max: settings.connections_max,

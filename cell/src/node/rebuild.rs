@@ -118,9 +118,8 @@ fn fold<M: Machine>(
     let journal = JournalPlace {
         folder: folder.journal(service),
         backend: Backend::default(),
-        key_pair: keyring.journal_key(service),
-        encryption_key: keyring.encryption_key(service),
-        generation: keyring.generation(),
+        keys: keyring.journal_keys(service),
+        witnessed: 0,
     };
     let opened = open_service(
         machine,

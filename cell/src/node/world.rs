@@ -1,78 +1,27 @@
-//! What the rooms of a running cell share.
+//! What the rooms that face other cells share, on the host that leads.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::Instant;
 
 use ed25519_dalek::SigningKey;
-use protocol::genesis::Genesis;
 use protocol::identity::{Admission, AdmissionRequest, Contact, Who};
 use protocol::members::MemberSet;
 use protocol::message::PROOF_ITEMS_MAX;
 use protocol::messages::SharedRequest;
-use protocol::nucleus::{Health, ServiceStatus};
-use protocol::{CellId, MessageId, Problem, Service, signing};
-use tokio::sync::watch;
+use protocol::{CellId, MessageId, Problem, signing};
 
-use crate::actor::Gauges;
-use crate::bus::Bus;
+use super::Host;
+use crate::bridge::Lead;
 use crate::data::Store;
 use crate::delivery::{Links, Waiters};
-use crate::feed::Feed;
-use crate::folder::Folder;
 use crate::gossip;
 use crate::keys::{Keyring, Signer};
 use crate::network::Network;
 use crate::replication::Copies;
-use crate::settings::Settings;
 
 /// Contacts and proofs remembered; beyond this the caches begin anew.
 const CACHED_MAX: usize = 10_000;
-
-/// One service as the supervisor sees it.
-#[derive(Debug, Default)]
-pub struct ServiceState {
-    /// What its journal has.
-    pub gauges: Arc<Gauges>,
-    health: AtomicU8,
-    restarts: AtomicU32,
-    epoch: AtomicU64,
-}
-
-impl ServiceState {
-    pub(super) fn set_health(&self, health: Health) {
-        self.health.store(health as u8, Ordering::Relaxed);
-    }
-
-    pub(super) fn set_epoch(&self, epoch: u64) {
-        self.epoch.store(epoch, Ordering::Relaxed);
-    }
-
-    pub(super) fn count_restart(&self) {
-        self.restarts.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How it is.
-    pub fn health(&self) -> Health {
-        let all = [Health::Starting, Health::Running, Health::Faulted, Health::Stopped];
-        let number = self.health.load(Ordering::Relaxed);
-        all.into_iter().find(|health| *health as u8 == number).unwrap_or(Health::Faulted)
-    }
-
-    /// How it is, for people and clients.
-    pub fn status(&self, service: Service) -> ServiceStatus {
-        ServiceStatus {
-            service,
-            health: self.health(),
-            entries: self.gauges.entries.load(Ordering::Relaxed),
-            bytes: self.gauges.bytes.load(Ordering::Relaxed),
-            epoch: self.epoch.load(Ordering::Relaxed),
-            restarts: self.restarts.load(Ordering::Relaxed),
-            depends_on: service.depends_on().to_vec(),
-        }
-    }
-}
 
 /// Contacts as they were last looked up.
 #[derive(Default)]
@@ -97,24 +46,16 @@ impl Contacts {
     }
 }
 
-/// What the rooms of a running cell share.
+/// What the rooms that face other cells share. What every host has is reached through it.
 pub struct World {
-    /// How to call an action.
-    pub bus: Bus,
-    /// Events of all services.
-    pub feed: Feed,
+    /// The host that it runs on.
+    pub host: Arc<Host>,
+    /// What it does for the other hosts.
+    pub(crate) lead: Arc<Lead>,
     /// The cell's key.
     pub keyring: Keyring,
     /// Signs messages with it.
     pub signer: Signer,
-    /// The cell.
-    pub cell: CellId,
-    /// The network.
-    pub genesis: Arc<Genesis>,
-    /// The settings in force.
-    pub settings: Settings,
-    /// Where work runs that is neither a service's nor HTTP's.
-    pub edge: tokio::runtime::Handle,
     /// Deliveries, one link a receiver.
     pub links: Links,
     /// Copies of other cells' journals.
@@ -123,21 +64,13 @@ pub struct World {
     pub data: Store,
     /// Who waits for a receipt or a reply.
     pub waiters: Waiters,
-    /// Set while the cell takes no new work.
-    pub draining: AtomicBool,
-    /// Set when the cell is to stop.
-    pub stop: watch::Sender<bool>,
-    /// When it started.
-    pub started: Instant,
     /// What waits to be put into this cell's next event.
     pub pool: gossip::Pool,
     /// Told when something came into the pool of a network of one.
     pub to_say: tokio::sync::Notify,
     /// One transaction of this cell gets its nonce at a time.
     pub nonces: tokio::sync::Mutex<()>,
-    services: [ServiceState; 6],
     network: OnceLock<Network>,
-    http: OnceLock<String>,
     contacts: RwLock<Contacts>,
     last_nonce: AtomicU64,
     message_nonce: AtomicU64,
@@ -152,39 +85,30 @@ pub struct World {
     pub(crate) claims: gossip::Claims,
 }
 
+impl std::ops::Deref for World {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.host
+    }
+}
+
 impl World {
-    pub(super) fn new(
-        bus: Bus,
-        feed: Feed,
-        keyring: Keyring,
-        genesis: Arc<Genesis>,
-        settings: Settings,
-        edge: tokio::runtime::Handle,
-        folder: &Folder,
-    ) -> Self {
+    pub(super) fn new(host: Arc<Host>, keyring: Keyring, lead: Arc<Lead>) -> Self {
+        let (data, replicas) = (host.folder.data(), host.folder.replicas());
         Self {
-            bus,
-            feed,
-            cell: keyring.cell(),
+            lead,
             keyring,
             signer: Signer::default(),
-            members: RwLock::new(Arc::new(gossip::Members::new(genesis.member_set()))),
-            genesis,
-            data: Store::new(folder.data(), settings.data.bytes_max),
-            settings,
-            edge,
+            members: RwLock::new(Arc::new(gossip::Members::new(host.genesis.member_set()))),
+            data: Store::new(data, host.settings.data.bytes_max),
             links: Links::default(),
-            copies: Copies::new(folder.replicas()),
+            copies: Copies::new(replicas),
             waiters: Waiters::default(),
-            draining: AtomicBool::new(false),
-            stop: watch::Sender::new(false),
-            started: Instant::now(),
             pool: gossip::Pool::default(),
             to_say: tokio::sync::Notify::new(),
             nonces: tokio::sync::Mutex::new(()),
-            services: std::array::from_fn(|_| ServiceState::default()),
             network: OnceLock::new(),
-            http: OnceLock::new(),
             contacts: RwLock::default(),
             last_nonce: AtomicU64::new(0),
             // A cell that starts again within a millisecond goes on elsewhere.
@@ -196,12 +120,8 @@ impl World {
             taking: Mutex::default(),
             target: Mutex::default(),
             claims: gossip::Claims::default(),
+            host,
         }
-    }
-
-    /// One service as the supervisor sees it.
-    pub fn service(&self, service: Service) -> &ServiceState {
-        &self.services[service.index()]
     }
 
     /// The network. Set before anything can ask for it.
@@ -211,15 +131,6 @@ impl World {
 
     pub(super) fn set_network(&self, network: Network) {
         let _ = self.network.set(network);
-    }
-
-    /// Where HTTP listens; empty until it does.
-    pub fn http(&self) -> String {
-        self.http.get().cloned().unwrap_or_default()
-    }
-
-    pub(super) fn set_http(&self, url: String) {
-        let _ = self.http.set(url);
     }
 
     /// Why blocks do not advance, if they do not.

@@ -5,6 +5,7 @@
 //! opened is set aside and begun anew; one that can be is checked first, and what is damaged is fetched again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,8 +27,6 @@ use crate::network::Network;
 
 /// How long a source is asked to wait for growth.
 const GROWTH_WAIT_MS: u32 = 5_000;
-/// The shortest time between two questions of growth to one source.
-const GROWTH_PAUSE: Duration = Duration::from_millis(500);
 /// How often a peer that is no source is asked whether it has become one.
 const KNOCK_EVERY: Duration = Duration::from_secs(2);
 /// How long a source whose answer did not hold is not asked again.
@@ -39,24 +38,30 @@ const REOPEN_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a follower needs.
 #[derive(Clone)]
-pub(super) struct Orders {
-    pub(super) network: Network,
-    pub(super) me: CellId,
-    pub(super) about: About,
-    pub(super) place: Place,
+pub(crate) struct Orders {
+    pub(crate) network: Network,
+    pub(crate) me: CellId,
+    pub(crate) about: About,
+    pub(crate) place: Place,
+    /// The shortest time between two questions of growth to one source.
+    pub(crate) growth_pause: Duration,
 }
 
+/// Where a copy's reader is put, once it is open.
+type Slot = Arc<Mutex<Option<Reader>>>;
+
 /// A follower at work.
-pub(super) struct Follower {
+pub(crate) struct Follower {
     about: About,
     view: watch::Receiver<CopyView>,
-    reader: Arc<Mutex<Option<Reader>>>,
+    reader: Slot,
+    have: Arc<AtomicU64>,
     stop: watch::Sender<bool>,
     done: Option<oneshot::Receiver<()>>,
 }
 
 impl Follower {
-    pub(super) fn start(orders: Orders, edge: &tokio::runtime::Handle) -> Self {
+    pub(crate) fn start(orders: Orders, edge: &tokio::runtime::Handle) -> Self {
         let about = orders.about.clone();
         let first = CopyView {
             cell: about.cell,
@@ -75,7 +80,9 @@ impl Follower {
         let (stop, stopped) = watch::channel(false);
         let (finished, done) = oneshot::channel();
         let reader = Arc::new(Mutex::new(None));
-        let mut work = Work { orders, view: view_sender, reader: Arc::clone(&reader), stop: stopped };
+        let have = Arc::new(AtomicU64::new(0));
+        let (slot, counter) = (Arc::clone(&reader), Arc::clone(&have));
+        let mut work = Work { orders, view: view_sender, reader: slot, have: counter, stop: stopped };
         let edge = edge.clone();
         let name = format!("follow-{}", about.journal);
         let spawned = std::thread::Builder::new().name(name).spawn(move || {
@@ -85,18 +92,18 @@ impl Follower {
         if let Err(error) = spawned {
             tracing::error!(%error, "no thread to follow a journal");
         }
-        Self { about, view, reader, stop, done: Some(done) }
+        Self { about, view, reader, have, stop, done: Some(done) }
     }
 
     pub(super) fn about(&self) -> &About {
         &self.about
     }
 
-    pub(super) fn view(&self) -> CopyView {
+    pub(crate) fn view(&self) -> CopyView {
         self.view.borrow().clone()
     }
 
-    pub(super) fn changes(&self) -> watch::Receiver<CopyView> {
+    pub(crate) fn changes(&self) -> watch::Receiver<CopyView> {
         self.view.clone()
     }
 
@@ -104,8 +111,23 @@ impl Follower {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How many of the journal's first entries are here.
+    pub(crate) fn have(&self) -> u64 {
+        self.have.load(Ordering::Acquire)
+    }
+
+    /// What counts them.
+    pub(crate) fn have_counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.have)
+    }
+
+    /// Where its reader is put.
+    pub(crate) fn slot(&self) -> Arc<Mutex<Option<Reader>>> {
+        Arc::clone(&self.reader)
+    }
+
     /// Ends it and waits until its files are closed.
-    pub(super) async fn stop(mut self, patience: Duration) -> Self {
+    pub(crate) async fn stop(mut self, patience: Duration) -> Self {
         self.stop.send_replace(true);
         if let Some(done) = self.done.take() {
             let _ = tokio::time::timeout(patience, done).await;
@@ -117,7 +139,8 @@ impl Follower {
 struct Work {
     orders: Orders,
     view: watch::Sender<CopyView>,
-    reader: Arc<Mutex<Option<Reader>>>,
+    reader: Slot,
+    have: Arc<AtomicU64>,
     stop: watch::Receiver<bool>,
 }
 
@@ -257,7 +280,7 @@ impl<'a> Round<'a> {
 
     fn take(&mut self, (ticket, peer, growth, asked_at, answer): Answered) -> Result<(), Problem> {
         if growth {
-            self.wake_at.insert(peer, asked_at + GROWTH_PAUSE);
+            self.wake_at.insert(peer, asked_at + self.work.orders.growth_pause);
         }
         let answer = match answer {
             Ok(answer) => answer,
@@ -351,6 +374,8 @@ impl<'a> Round<'a> {
     fn publish(&self) {
         let replica = self.mirror.replica();
         let (fork, length) = replica.reader().head();
+        let first = replica.missing().iter().next().map_or(length, |range| range.start);
+        self.work.have.store(first.min(length), Ordering::Release);
         let missing: u64 = replica.missing().iter().map(|range| range.end - range.start).sum();
         let sources = self.mirror.sources().count() as u64;
         let state = match (sources, self.mirror.is_settled(), &self.refusal) {

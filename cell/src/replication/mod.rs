@@ -26,16 +26,19 @@ use tokio::sync::watch;
 
 use crate::network::{Lane, Network};
 use crate::node::World;
-use follower::{Follower, Orders};
-use place::About;
 use wire::Ask;
 
+pub(crate) use follower::{Follower, Orders};
+pub(crate) use place::About;
 pub use place::Place;
 pub use source::serve;
+pub(crate) use source::{Grown, answer};
 pub use wire::Reply;
 
 /// The most copies.
 const FOLLOWED_MAX: usize = 256;
+/// The shortest time between two questions of growth to one source.
+const GROWTH_PAUSE: Duration = Duration::from_millis(500);
 /// How long a stop waits for a follower.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
@@ -144,7 +147,13 @@ impl Copies {
 
     fn start(&self, world: &World, about: About) -> CopyView {
         let place = Place::new(&self.root, about.cell, about.journal);
-        let orders = Orders { network: world.network().clone(), me: world.cell, about, place };
+        let orders = Orders {
+            network: world.network().clone(),
+            me: world.cell,
+            about,
+            place,
+            growth_pause: GROWTH_PAUSE,
+        };
         let key = (orders.about.cell, orders.about.journal);
         let follower = Follower::start(orders, &world.edge);
         let view = follower.view();

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 /// What is remembered of a journal that is followed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct About {
+pub(crate) struct About {
     /// Whose it is.
-    pub(super) cell: CellId,
+    pub(crate) cell: CellId,
     /// Which.
-    pub(super) journal: Service,
+    pub(crate) journal: Service,
     /// Its key.
-    pub(super) key: Hash,
+    pub(crate) key: Hash,
 }
 
 /// The place of one copy.
@@ -31,6 +31,11 @@ impl Place {
         let cell = cell.to_string();
         let name = cell.rsplit(':').next().unwrap_or(&cell);
         Self { folder: root.join(name).join(journal.name()) }
+    }
+
+    /// A folder of its own.
+    pub(crate) fn at(folder: PathBuf) -> Self {
+        Self { folder }
     }
 
     /// The folder with the journal's files.

@@ -1,7 +1,7 @@
 //! Answers what other cells ask of the journals that lie here.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use journal::Reader;
@@ -16,31 +16,41 @@ use crate::actor::journal_problem;
 use crate::network::Counters;
 use crate::node::{World, blocking};
 
-/// Answers one question.
+/// Answers one question of another cell.
 pub async fn serve(world: &Arc<World>, from: CellId, bytes: &[u8]) -> Reply {
-    let answered = match codec::decode::<Ask>(bytes) {
-        Ok(ask) => answer(world, from, ask).await,
-        Err(problem) => {
+    let longest = Duration::from_millis(world.settings.network.request_timeout_ms / 2);
+    let find = |cell, journal| allowed(world, from, cell, journal);
+    let answered = answer(bytes, longest, &world.draining, find).await;
+    answered.unwrap_or_else(|problem| {
+        if problem.code == "codec.malformed" {
             Counters::count(&world.network().counters().refused_malformed);
-            Err(problem)
         }
-    };
-    answered.unwrap_or_else(|problem| Reply::Refused { problem })
+        Reply::Refused { problem }
+    })
 }
 
-async fn answer(world: &Arc<World>, from: CellId, ask: Ask) -> Result<Reply, Problem> {
-    match ask {
+/// Answers one question of whoever may ask it: `find` gives the journal, if it lies here and the asker may copy it. A question of growth is
+/// answered late when there is none, but not later than `longest`.
+pub(crate) async fn answer<F>(
+    bytes: &[u8],
+    longest: Duration,
+    draining: &AtomicBool,
+    find: impl Fn(CellId, Service) -> F,
+) -> Result<Reply, Problem>
+where
+    F: Future<Output = Result<(Reader, Grown), Problem>>,
+{
+    match codec::decode::<Ask>(bytes)? {
         Ask::Find { cell, journal } => {
-            let (reader, _) = allowed(world, from, cell, journal).await?;
+            let (reader, _) = find(cell, journal).await?;
             Ok(Reply::Found { key: Hash::from_bytes(*reader.key().as_bytes()) })
         }
         Ask::Read { cell, journal, key, wait_ms, question } => {
-            let (reader, mut grown) = allowed(world, from, cell, journal).await?;
+            let (reader, mut grown) = find(cell, journal).await?;
             if reader.key().as_bytes() != key.as_bytes() {
                 return Err(super::other_key(&key, &Hash::from_bytes(*reader.key().as_bytes())));
             }
             let request: Request = replica::decode(&question).map_err(|error| bad_question(&error))?;
-            let longest = Duration::from_millis(world.settings.network.request_timeout_ms / 2);
             let deadline = Instant::now() + Duration::from_millis(u64::from(wait_ms)).min(longest);
             loop {
                 grown.seen();
@@ -50,7 +60,7 @@ async fn answer(world: &Arc<World>, from: CellId, ask: Ask) -> Result<Reply, Pro
                     journal::Error::BadRequest(_) => bad_question(&error),
                     error => journal_problem(journal, &error),
                 })?;
-                let wait = answer == Answer::Same && !world.draining.load(Ordering::Relaxed);
+                let wait = answer == Answer::Same && !draining.load(Ordering::Relaxed);
                 if !wait || tokio::time::timeout_at(deadline, grown.wait()).await.is_err() {
                     return Ok(Reply::Answer { answer: replica::encode(&answer) });
                 }
@@ -60,8 +70,10 @@ async fn answer(world: &Arc<World>, from: CellId, ask: Ask) -> Result<Reply, Pro
 }
 
 /// What tells that a journal may have grown.
-enum Grown {
+pub(crate) enum Grown {
+    /// One of this cell's.
     Feed(watch::Receiver<u64>),
+    /// A copy.
     Copy(watch::Receiver<CopyView>),
 }
 

@@ -19,6 +19,10 @@ const DOCS: &[(&str, &str)] = &[
     ("http.workers", "Worker threads."),
     ("http.cors_origins", "Origins whose pages may call, as in [\"https://example.org\"]."),
     ("network.listen", "Where peers reach this cell. Name an outside address to be reached from outside."),
+    (
+        "bridge.listen",
+        "Where other hosts of this cell are listened for, once there are some. Name an outside address for hosts on other machines.",
+    ),
     ("network.mdns", "Look for peers on the local network."),
     ("network.connections_max", "Connections at once."),
     ("network.connections_per_peer_max", "Connections at once with one peer."),

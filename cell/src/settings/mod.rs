@@ -22,6 +22,9 @@ pub const HTTP_PORT: u16 = 7400;
 /// The port peers are listened for on unless told: TCP and QUIC; WebSocket takes the next one.
 pub const PEER_PORT: u16 = 7401;
 
+/// The port other hosts of the cell are listened for on unless told.
+pub const BRIDGE_PORT: u16 = 7403;
+
 /// All settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -32,6 +35,8 @@ pub struct Settings {
     pub http: Http,
     /// Cell to cell.
     pub network: Network,
+    /// Between the hosts of this cell.
+    pub bridge: Bridge,
     /// Messages.
     pub message: Message,
     /// Identity.
@@ -102,6 +107,14 @@ pub struct Network {
     pub request_timeout_ms: u64,
     /// Threads of the edge: network, signatures, deliveries, effects. 0 takes half of the cores.
     pub threads: usize,
+}
+
+/// `[bridge]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bridge {
+    /// Multiaddresses on which other hosts of this cell are listened for, once there are some.
+    pub listen: Vec<String>,
 }
 
 /// `[message]`
@@ -241,6 +254,12 @@ impl Default for Network {
     }
 }
 
+impl Default for Bridge {
+    fn default() -> Self {
+        Self { listen: vec![format!("/ip4/127.0.0.1/tcp/{BRIDGE_PORT}")] }
+    }
+}
+
 impl Default for Message {
     fn default() -> Self {
         Self { ttl_ms: 24 * 3600 * 1000, retry_ms_max: 30_000, batch_max: 128, batches_in_flight_max: 2 }
@@ -280,6 +299,12 @@ impl Default for Log {
 /// Where peers are listened for on a port of this machine: TCP, QUIC, and WebSocket on the next port.
 pub fn listen_on(port: u16) -> Vec<String> {
     addresses("/ip4/127.0.0.1", port)
+}
+
+/// Where other hosts of the cell are listened for, where peers are on this port: two above it.
+pub fn bridge_on(peer_port: u16) -> Vec<String> {
+    let port = if peer_port == 0 { 0 } else { peer_port.saturating_add(2) };
+    vec![format!("/ip4/127.0.0.1/tcp/{port}")]
 }
 
 /// The same, of a host: `/ip4/…`, `/ip6/…` or `/dns/…`.
@@ -352,6 +377,7 @@ pub fn load(dir: &Path, flags: &[(&str, String)]) -> Result<Loaded, Problem> {
         .try_parsing(true)
         .list_separator(",")
         .with_list_parse_key("network.listen")
+        .with_list_parse_key("bridge.listen")
         .with_list_parse_key("http.cors_origins");
     let mut builder =
         Config::builder().add_source(File::from_str(&text, FileFormat::Toml)).add_source(environment);

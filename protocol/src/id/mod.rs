@@ -190,6 +190,11 @@ hash_id!(
     MemberKey
 );
 
+hash_id!(
+    /// The ed25519 public key of a host: one process of a cell, among several.
+    HostId
+);
+
 impl Hash {
     /// The BLAKE3 hash of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {

@@ -201,6 +201,8 @@ words! {
         /// How many events of the epoch were recorded before.
         pub first: u64,
         /// The events, as [`EventBytes`](crate::gossip::EventBytes) in CBOR; checked.
+        #[serde(with = "crate::codec::byte_lists")]
+        #[schemars(with = "Vec<String>")]
         pub events: Vec<Vec<u8>>,
     }
 
@@ -330,11 +332,13 @@ words! {
     }
 
     /// A transaction that waits for its place.
-    #[derive(Eq)]
+    #[derive(Eq, minicbor::Encode, minicbor::Decode)]
     pub struct Waiting {
         /// The journal entry it was taken in with.
+        #[n(0)]
         pub entry: u64,
         /// The transaction.
+        #[n(1)]
         pub transaction: Transaction,
     }
 

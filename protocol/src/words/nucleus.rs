@@ -4,7 +4,7 @@ use minicbor::{Decode, Encode};
 
 use super::shared::{Empty, ListRequest, Page};
 use crate::action::Access;
-use crate::id::{CellId, GenesisHash, Hash};
+use crate::id::{CellId, GenesisHash, Hash, HostId};
 use crate::problem::Problem;
 use crate::service::Service;
 
@@ -219,6 +219,9 @@ words! {
         pub restarts: u32,
         /// What it depends on.
         pub depends_on: Vec<Service>,
+        /// The host that runs it, by its name.
+        #[serde(default)]
+        pub host: String,
     }
 
     /// The cell as a whole.
@@ -354,14 +357,152 @@ words! {
         pub folder: String,
     }
 
-    /// One host of the cell.
+    /// Records that somebody who knows a secret may become a host.
+    #[derive(Eq)]
+    pub struct InvitationRequest {
+        /// BLAKE3 of the secret.
+        pub secret_hash: Hash,
+        /// How long it may be used, in seconds.
+        pub ttl_s: u64,
+    }
+
+    /// Until when an invitation may be used.
+    #[derive(Copy, Eq)]
+    pub struct Invitation {
+        /// Milliseconds since 1970 (UTC).
+        pub expires_ms: u64,
+    }
+
+    /// Asks to become a host, by an invitation's secret.
+    #[derive(Eq)]
+    pub struct AdmitHostRequest {
+        /// BLAKE3 of the secret that was shown.
+        pub secret_hash: Hash,
+        /// The host that wants to be one.
+        pub host: HostEntry,
+    }
+
+    /// Records the host that the cell was made on: nobody invites it.
+    #[derive(Eq)]
+    pub struct FirstHostRequest {
+        /// It.
+        pub host: HostEntry,
+    }
+
+    /// A host as Nucleus knows it.
+    #[derive(Eq, Encode, Decode)]
+    pub struct HostEntry {
+        /// Its name: 1 to 64 letters, digits, '-', '_' or '.'.
+        #[n(0)]
+        pub name: String,
+        /// Its key.
+        #[n(1)]
+        pub key: HostId,
+        /// Where the bridge reaches it: multiaddresses.
+        #[n(2)]
+        pub addresses: Vec<String>,
+        /// The services it is meant to run.
+        #[n(3)]
+        pub services: Vec<Service>,
+    }
+
+    /// Names a host.
+    #[derive(Eq)]
+    #[serde(deny_unknown_fields)]
+    pub struct HostName {
+        /// The host's name.
+        pub host: String,
+    }
+
+    /// Who holds a journal.
+    #[derive(Eq, Encode, Decode)]
+    pub struct GrantView {
+        /// The service that writes it.
+        #[n(0)]
+        pub service: Service,
+        /// The host that does, by its name.
+        #[n(1)]
+        pub host: String,
+        /// The fencing epoch.
+        #[n(2)]
+        pub epoch: u64,
+    }
+
+    /// The hosts, and what each may write.
+    #[derive(Eq, Encode, Decode)]
+    pub struct Roster {
+        /// The hosts; a removed one is not among them.
+        #[n(0)]
+        pub hosts: Vec<HostEntry>,
+        /// The journals.
+        #[n(1)]
+        pub grants: Vec<GrantView>,
+    }
+
+    /// Asks for a ticket by which another host becomes part of this cell.
+    #[derive(Default, Eq)]
+    #[serde(deny_unknown_fields)]
+    pub struct InviteHostRequest {
+        /// How long it may be used, in seconds: 900 unless told, a week at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub ttl_s: Option<u64>,
+    }
+
+    /// A ticket. It works once. Its secret is shown this once.
+    #[derive(Eq)]
+    pub struct HostTicket {
+        /// For `cell host join`.
+        pub ticket: String,
+        /// When it ends, in milliseconds since 1970 (UTC).
+        pub expires_ms: u64,
+    }
+
+    /// Asks for a service to be written on another host.
+    #[derive(Eq)]
+    #[serde(deny_unknown_fields)]
+    pub struct MoveServiceRequest {
+        /// Which.
+        pub service: Service,
+        /// Where to: a host's name.
+        pub host: String,
+    }
+
+    /// One host of the cell, as the host that answers knows it.
+    #[derive(Eq)]
     pub struct HostView {
         /// Its name.
         pub host: String,
+        /// Its key, 64 hex digits.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub key: Option<HostId>,
         /// The services it runs.
         pub services: Vec<Service>,
-        /// Whether it is this process.
+        /// Whether it is the one that answers.
         pub local: bool,
+        /// Whether it leads: Nucleus runs there, and what faces other cells.
+        #[serde(default)]
+        pub leads: bool,
+        /// Whether it is connected with the one that answers, or is that.
+        #[serde(default)]
+        pub connected: bool,
+        /// Which of its lives it is: rises with every start of its process.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub incarnation: Option<u64>,
+        /// The software's version.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub version: Option<String>,
+        /// Calls under way there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub in_flight: Option<u64>,
+        /// The last ping's round trip, in microseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub rtt_us: Option<u64>,
+        /// Where its HTTP listens.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub http: Option<String>,
+        /// Where the bridge reaches it.
+        #[serde(default)]
+        pub addresses: Vec<String>,
     }
 }
 
@@ -376,6 +517,18 @@ crate::actions! {
         GetManifest manifest(Empty) -> Manifest, Query, Read;
         /// Grants a service's journal to a writer; without a grant an actor cannot append.
         Grant grant(GrantRequest) -> GrantAnswer, Command, Internal;
+        /// Records that whoever knows a secret may become a host, once.
+        Invite invite(InvitationRequest) -> Invitation, Command, Internal;
+        /// Admits a host by an invitation, which is used up by it. The same host may ask again.
+        AdmitHost admit_host(AdmitHostRequest) -> HostEntry, Command, Internal;
+        /// Records the host that the cell was made on, or that it is reached elsewhere.
+        FirstHost first_host(FirstHostRequest) -> HostEntry, Command, Internal;
+        /// Records that a host runs what it was invited for.
+        SettleHost settle_host(HostName) -> HostEntry, Command, Internal;
+        /// Takes a host's key from the cell: refused while it holds a journal.
+        DropHost drop_host(HostName) -> HostEntry, Command, Internal;
+        /// The hosts, and who holds which journal.
+        GetRoster roster(Empty) -> Roster, Query, Read;
         /// Records the settings in force, if they differ from the last version.
         Configure configure(ConfigureRequest) -> Empty, Command, Internal;
         /// The configuration versions, newest first.
@@ -400,6 +553,12 @@ crate::actions! {
         Services services(Empty) -> Page<ServiceStatus>, Query, Read;
         /// The hosts of this cell.
         Hosts hosts(Empty) -> Page<HostView>, Query, Read;
+        /// Makes a ticket by which another host becomes part of this cell, once.
+        InviteHost invite_host(InviteHostRequest) -> HostTicket, Command, Admin;
+        /// Removes a host: what it runs is moved away first, and its key is refused from then on.
+        RemoveHost remove_host(HostName) -> HostEntry, Command, Admin;
+        /// Moves a service to another host while the cell runs: the journal is copied there, checked, and written there from then on.
+        MoveService move_service(MoveServiceRequest) -> ServiceStatus, Command, Admin;
         /// Follows a journal of another cell: keeps a verified copy of it, across restarts.
         Follow follow(FollowRequest) -> CopyView, Command, Admin;
         /// Follows a journal no longer.

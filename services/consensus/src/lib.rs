@@ -105,16 +105,20 @@ protocol::refusals! {
 pub const EXECUTION_LAG_BLOCKS_MAX: u64 = 16;
 
 /// What Consensus asks of the world.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub enum Effect {
     /// A transaction was taken in: put it into an event.
-    Say(Arc<Waiting>),
+    #[n(0)]
+    Say(#[cbor(n(0), with = "protocol::codec::shared")] Arc<Waiting>),
     /// A block was ordered: execute it.
-    Execute(Arc<Block>),
+    #[n(1)]
+    Execute(#[cbor(n(0), with = "protocol::codec::shared")] Arc<Block>),
     /// This cell's word for a block: put it into an event.
-    Attest(Box<Attestation>),
+    #[n(2)]
+    Attest(#[n(0)] Box<Attestation>),
     /// Blocks up to this one are final.
-    Final(BlockIndex),
+    #[n(3)]
+    Final(#[n(0)] BlockIndex),
 }
 
 /// The Consensus machine of one cell.

@@ -99,10 +99,11 @@ pub struct IdentityMachine {
 }
 
 /// What Identity asks of the world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub enum Effect {
     /// A contact came, changed or went: dial, or hang up.
-    ContactChanged(CellId),
+    #[n(0)]
+    ContactChanged(#[n(0)] CellId),
 }
 
 type Decided = Result<DecisionOf<IdentityMachine>, Fault>;

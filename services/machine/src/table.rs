@@ -88,7 +88,14 @@ macro_rules! key_of_32_bytes {
         }
     )*};
 }
-key_of_32_bytes!(protocol::CellId, protocol::MessageId, protocol::TxId, protocol::Hash, protocol::BlockHash);
+key_of_32_bytes!(
+    protocol::CellId,
+    protocol::MessageId,
+    protocol::TxId,
+    protocol::Hash,
+    protocol::BlockHash,
+    protocol::HostId
+);
 
 impl<A: Key, B: Key> Key for (A, B) {
     fn write(&self, out: &mut KeyBytes) {

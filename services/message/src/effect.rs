@@ -1,30 +1,40 @@
 //! What Message asks of the world, once the record that asks for it is durable.
 
+use minicbor::{Decode, Encode};
 use protocol::message::{Message, MessageType};
 use protocol::{CellId, MessageId};
 
 /// What Message asks of the world.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Effect {
     /// What waits for this receiver has changed: carry it over.
+    #[n(0)]
     Deliver {
         /// Whom it is for.
+        #[n(0)]
         receiver: CellId,
         /// The message that came, if it is small. Without one, what waits is found with
         /// `message.waiting`, and what was held in memory counts no more.
+        #[n(1)]
         message: Option<Box<(MessageId, Message)>>,
     },
     /// An incoming message asks for something: carry it out, then `message.settle` it.
-    Handle(MessageId, Box<Message>),
+    #[n(1)]
+    Handle(#[n(0)] MessageId, #[n(1)] Box<Message>),
     /// A peer's messages came with a proof: fold it into the trust in it.
+    #[n(2)]
     Observe {
         /// Whose.
+        #[n(0)]
         cell: CellId,
         /// Messages shown.
+        #[n(1)]
         shown: u32,
         /// Those of them that are here with a receipt.
+        #[n(2)]
         matching: u32,
         /// Messages the two share.
+        #[n(3)]
         shared: u64,
     },
 }

@@ -6,26 +6,32 @@
 //! - A grant's epoch rises when the writer of a journal changes, and never falls.
 //! - A token's secret is shown once; only its BLAKE3 hash is journaled.
 //! - The last admin token that never expires cannot be revoked: nobody may lock themselves out.
+//! - An invitation admits one host, before it expires; only the hash of its secret is journaled. A key that was removed is admitted no more.
+//! - A journal is granted to a host of the cell alone, and a host that holds one cannot be removed.
 
+mod hosts;
 mod record;
 mod tables;
 
 use machine::{At, Context, DecisionOf, Fault, Machine, Owed, Read, Write, answer, commit, refuse};
 use protocol::nucleus::{
     Answer, AuditEntry, AuditRequest, AuthoriseRequest, Authorised, ConfigVersion, ConfigureRequest,
-    CreateTokenRequest, CreatedToken, GrantAnswer, GrantRequest, JournalKey, Manifest, Request,
-    RestoredRequest, TokenName, TokenView, Words,
+    CreateTokenRequest, CreatedToken, JournalKey, Manifest, Request, RestoredRequest, TokenName, TokenView,
+    Words,
 };
 use protocol::shared::{Empty, ListRequest, Page};
 use protocol::{Access, Event, Hash, Problem, ProblemKind};
 use serde_json::json;
 
+pub use hosts::{FIRST_HOST, HOSTS_MAX};
 pub use record::Record;
-use tables::{AUDIT, CONFIGS, GRANTS, GrantRow, MANIFEST, TOKENS, TOKENS_BY_HASH, TokenRow};
+use tables::{
+    AUDIT, CONFIGS, GRANTS, GrantRow, HOSTS, INVITATIONS, MANIFEST, REMOVED, TOKENS, TOKENS_BY_HASH, TokenRow,
+};
 
 /// The longest life of a token, in seconds: ten years.
 const TOKEN_TTL_S_MAX: u64 = 10 * 365 * 24 * 3600;
-/// The longest token name, in bytes.
+/// The longest name of a token or a host, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 /// The longest field of an audit line, in bytes.
 const AUDIT_BYTES_MAX: usize = 256;
@@ -45,6 +51,24 @@ protocol::refusals! {
             ("there is a token named {name:?}"), "choose another name, or revoke that one: cell token revoke NAME";
         UnknownToken { name: String } => NotFound, "nucleus.unknown_token",
             ("there is no token named {name:?}"), "cell token list shows them";
+        BadHostName { name: String } => Invalid, "nucleus.bad_host_name",
+            ("{name:?} is no name of a host"), "1 to 64 letters, digits, '-', '_' or '.'";
+        HostExists { name: String } => Conflict, "nucleus.host_exists",
+            ("there is a host named {name:?}, with another key"), "choose another name: cell host join TICKET --name NAME";
+        UnknownHost { name: String } => NotFound, "nucleus.unknown_host",
+            ("there is no host named {name:?}"), "cell hosts shows them";
+        BadTicket => Denied, "nucleus.bad_ticket",
+            ("the ticket is not one of this cell's"), "cell host invite makes one";
+        TicketExpired => Denied, "nucleus.ticket_expired",
+            ("the ticket has expired"), "cell host invite makes another one";
+        TicketUsed => Denied, "nucleus.ticket_used",
+            ("the ticket was used by another host"), "each host needs a ticket of its own: cell host invite";
+        HostRevoked => Denied, "nucleus.host_revoked",
+            ("a host with this key was removed from the cell"), "join anew, in another folder, with another ticket";
+        HostHoldsJournal { name: String, service: protocol::Service } => Conflict, "nucleus.host_holds_journal",
+            ("the host {name} writes the journal of {service}"), "move it first: cell service move SERVICE --to HOST";
+        TooManyHosts => Busy, "nucleus.too_many_hosts",
+            ("the cell has 32 hosts, or 32 invitations that may be used"), "remove one: cell host remove NAME";
         LastAdmin => Conflict, "nucleus.last_admin",
             ("it is the last admin token that does not expire"), "create another one first: cell token create NAME --role admin";
         BadToken => Unauthenticated, "nucleus.bad_token",
@@ -89,7 +113,13 @@ impl Machine for NucleusMachine {
                 None => refuse(Refusal::NotInitialised),
             },
             Request::Restored(asked) => restored(manifest, asked),
-            Request::Grant(asked) => grant(view, asked),
+            Request::Grant(asked) => hosts::grant(view, asked),
+            Request::Invite(asked) => hosts::invite(view, context, &asked),
+            Request::AdmitHost(asked) => hosts::admit(view, context, asked),
+            Request::FirstHost(asked) => hosts::first(view, asked.host),
+            Request::SettleHost(asked) => hosts::settle(view, &asked.host),
+            Request::DropHost(asked) => hosts::drop_host(view, &asked.host),
+            Request::GetRoster(Empty {}) => answer(Answer::GetRoster(hosts::roster(view)?)),
             Request::Configure(asked) => configure(view, asked),
             Request::Config(list) => configs(view, &list),
             Request::CreateToken(asked) => create_token(view, context, asked),
@@ -111,6 +141,21 @@ impl Machine for NucleusMachine {
             }
             Record::Granted { service, host, epoch } => {
                 GRANTS.put(view, &(*service as u8), &GrantRow { host: host.clone(), epoch: *epoch });
+            }
+            Record::HostInvited { secret_hash, expires_ms } => {
+                INVITATIONS.put(view, secret_hash, &(*expires_ms, None));
+            }
+            Record::HostJoined { host, secret_hash } => {
+                HOSTS.put(view, &host.name, host);
+                if let Some(hash) = secret_hash
+                    && let Some((expires_ms, _)) = INVITATIONS.get(view, hash)?
+                {
+                    INVITATIONS.put(view, hash, &(expires_ms, Some(host.key)));
+                }
+            }
+            Record::HostRemoved { host } => {
+                HOSTS.delete(view, &host.name);
+                REMOVED.put(view, &host.key, &host.name);
             }
             Record::Configured { version, hash, settings } => {
                 CONFIGS.put(view, version, &(*hash, settings.clone(), at.time_ms));
@@ -142,9 +187,14 @@ impl Machine for NucleusMachine {
         let (name, data) = match record {
             Record::Initialised { manifest } => ("nucleus.initialised", json!({ "cell": manifest.cell })),
             Record::Restored { generation, .. } => ("nucleus.restored", json!({ "generation": generation })),
-            Record::Granted { service, epoch, .. } => {
-                ("nucleus.granted", json!({ "service": service, "epoch": epoch }))
+            Record::Granted { service, host, epoch } => {
+                ("nucleus.granted", json!({ "service": service, "host": host, "epoch": epoch }))
             }
+            Record::HostInvited { expires_ms, .. } => {
+                ("nucleus.host_invited", json!({ "expires_ms": expires_ms }))
+            }
+            Record::HostJoined { host, .. } => ("nucleus.host_joined", json!(host)),
+            Record::HostRemoved { host } => ("nucleus.host_removed", json!(host)),
             Record::Configured { version, .. } => ("nucleus.configured", json!({ "version": version })),
             Record::TokenCreated { name, role, .. } => {
                 ("nucleus.token_created", json!({ "name": name, "role": role }))
@@ -180,19 +230,6 @@ fn restored(before: Option<Manifest>, asked: RestoredRequest) -> Decided {
     commit(vec![Record::Restored { generation, journals, heads }], Answer::Restored(Empty {}))
 }
 
-fn grant(view: &dyn Read, asked: GrantRequest) -> Decided {
-    let service = asked.service;
-    let epoch = match GRANTS.get(view, &(service as u8))? {
-        Some(row) if row.host == asked.host => {
-            return answer(Answer::Grant(GrantAnswer { service, epoch: row.epoch }));
-        }
-        Some(row) => row.epoch + 1,
-        None => 1,
-    };
-    let record = Record::Granted { service, host: asked.host, epoch };
-    commit(vec![record], Answer::Grant(GrantAnswer { service, epoch }))
-}
-
 fn configure(view: &dyn Read, asked: ConfigureRequest) -> Decided {
     let last = CONFIGS.scan(view, &(), None, true).next().transpose()?;
     let version = match last {
@@ -216,8 +253,7 @@ fn configs(view: &dyn Read, list: &ListRequest) -> Decided {
 
 fn create_token(view: &dyn Read, context: &Context, asked: CreateTokenRequest) -> Decided {
     let CreateTokenRequest { name, role, ttl_s } = asked;
-    let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(fine) {
+    if !is_name(&name) {
         return refuse(Refusal::BadTokenName { name: name.chars().take(NAME_BYTES_MAX).collect() });
     }
     if role == Access::Internal {
@@ -237,6 +273,12 @@ fn create_token(view: &dyn Read, context: &Context, asked: CreateTokenRequest) -
     let expires_ms = ttl_s.map(|ttl_s| context.now_ms + ttl_s * 1000);
     let record = Record::TokenCreated { name: name.clone(), role, hash: hash_token(&token), expires_ms };
     commit(vec![record], Answer::CreateToken(CreatedToken { token, name, role, expires_ms }))
+}
+
+/// Whether a token or a host may be called so.
+fn is_name(name: &str) -> bool {
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.chars().all(fine)
 }
 
 /// 64 hex digits from fresh entropy, in a domain of their own.

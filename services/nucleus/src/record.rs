@@ -1,7 +1,7 @@
 //! What Nucleus journals.
 
 use minicbor::{Decode, Encode};
-use protocol::nucleus::{JournalHead, JournalKey, Manifest};
+use protocol::nucleus::{HostEntry, JournalHead, JournalKey, Manifest};
 use protocol::{Access, Hash, Service};
 use serde_json::json;
 
@@ -77,6 +77,33 @@ pub enum Record {
         #[n(2)]
         heads: Vec<JournalHead>,
     },
+    /// Somebody may become a host.
+    #[n(7)]
+    HostInvited {
+        /// BLAKE3 of the secret that it takes.
+        #[n(0)]
+        secret_hash: Hash,
+        /// Until when.
+        #[n(1)]
+        expires_ms: u64,
+    },
+    /// A host became part of the cell.
+    #[n(8)]
+    HostJoined {
+        /// Who it is.
+        #[n(0)]
+        host: HostEntry,
+        /// The invitation that it used; none for the first host.
+        #[n(1)]
+        secret_hash: Option<Hash>,
+    },
+    /// A host is part of the cell no longer.
+    #[n(9)]
+    HostRemoved {
+        /// Who it was.
+        #[n(0)]
+        host: HostEntry,
+    },
     /// An admin action was called.
     #[n(5)]
     Audited {
@@ -109,6 +136,13 @@ impl machine::Record for Record {
             Self::Restored { generation, journals, heads } => {
                 json!({ "restored": { "generation": generation, "journals": journals, "heads": heads } })
             }
+            Self::HostInvited { secret_hash, expires_ms } => {
+                json!({ "host_invited": { "secret_hash": secret_hash, "expires_ms": expires_ms } })
+            }
+            Self::HostJoined { host, secret_hash } => {
+                json!({ "host_joined": { "host": host, "secret_hash": secret_hash } })
+            }
+            Self::HostRemoved { host } => json!({ "host_removed": host }),
             Self::Audited { caller, action, outcome } => {
                 json!({ "audited": { "caller": caller, "action": action, "outcome": outcome } })
             }

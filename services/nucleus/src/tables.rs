@@ -2,8 +2,8 @@
 
 use machine::Table;
 use minicbor::{Decode, Encode};
-use protocol::nucleus::Manifest;
-use protocol::{Access, Hash};
+use protocol::nucleus::{HostEntry, Manifest};
+use protocol::{Access, Hash, HostId};
 
 /// A service's writer.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -40,3 +40,9 @@ pub(crate) const TOKENS: Table<String, TokenRow> = Table::new(0x13);
 pub(crate) const TOKENS_BY_HASH: Table<Hash, String> = Table::new(0x14);
 /// By journal index: time, caller, action, outcome.
 pub(crate) const AUDIT: Table<u64, (u64, String, String, String)> = Table::new(0x15);
+/// By name.
+pub(crate) const HOSTS: Table<String, HostEntry> = Table::new(0x16);
+/// By the hash of their secrets: until when they may be used, and who has used them.
+pub(crate) const INVITATIONS: Table<Hash, (u64, Option<HostId>)> = Table::new(0x17);
+/// The keys of hosts that were removed: none of them is admitted again.
+pub(crate) const REMOVED: Table<HostId, String> = Table::new(0x18);

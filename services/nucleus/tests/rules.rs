@@ -3,11 +3,12 @@
 use machine::testing::Bench;
 use nucleus::{NucleusMachine, hash_token};
 use protocol::nucleus::{
-    Answer, AuthoriseRequest, ConfigureRequest, CreateTokenRequest, CreatedToken, GrantRequest, JournalHead,
-    JournalKey, Manifest, Request, RestoredRequest, TokenName,
+    AdmitHostRequest, Answer, AuthoriseRequest, ConfigureRequest, CreateTokenRequest, CreatedToken,
+    GrantAnswer, GrantRequest, HostEntry, HostName, InvitationRequest, JournalHead, JournalKey, Manifest,
+    Request, RestoredRequest, TokenName,
 };
 use protocol::shared::{Empty, ListRequest};
-use protocol::{Access, CellId, GenesisHash, Hash, Service};
+use protocol::{Access, CellId, GenesisHash, Hash, HostId, Service};
 
 fn bench() -> Bench<NucleusMachine> {
     let mut bench = Bench::new(NucleusMachine);
@@ -133,13 +134,17 @@ fn bad_tokens_are_refused() {
 #[test]
 fn an_epoch_rises_only_when_the_writer_changes() {
     let mut bench = bench();
+    let invitation = InvitationRequest { secret_hash: Hash::of(b"1"), ttl_s: 60 };
+    bench.ask(Request::Invite(invitation)).expect("invites");
+    let admission = AdmitHostRequest { secret_hash: Hash::of(b"1"), host: host("b", 2) };
+    bench.ask(Request::AdmitHost(admission)).expect("admits");
     let mut grant = |host: &str| match bench
         .ask(Request::Grant(GrantRequest { service: Service::State, host: host.into() }))
     {
         Ok(Answer::Grant(grant)) => grant.epoch,
         other => panic!("{other:?}"),
     };
-    assert_eq!([grant("a"), grant("a"), grant("b"), grant("a")], [1, 1, 2, 3]);
+    assert_eq!([grant("first"), grant("first"), grant("b"), grant("first")], [1, 1, 2, 3]);
 }
 
 #[test]
@@ -158,4 +163,67 @@ fn a_replay_builds_the_same_view() {
     }
     let (replayed, before) = bench.replay();
     assert_eq!(replayed, before);
+}
+
+fn host(name: &str, key: u8) -> HostEntry {
+    HostEntry { name: name.into(), key: HostId::from_bytes([key; 32]), addresses: vec![], services: vec![] }
+}
+
+fn code(result: Result<Answer, protocol::Problem>) -> String {
+    result.expect_err("refused").code.into_owned()
+}
+
+/// DESIGN §6: hosts are admitted by a ticket, once, and known by key.
+#[test]
+fn a_ticket_admits_one_host_before_it_expires() {
+    let mut bench = bench();
+    let ticket = |number: u8| Hash::of(&[number]);
+    let admit =
+        |ticket: Hash, host: HostEntry| Request::AdmitHost(AdmitHostRequest { secret_hash: ticket, host });
+    for number in [1, 2] {
+        bench
+            .ask(Request::Invite(InvitationRequest { secret_hash: ticket(number), ttl_s: 60 }))
+            .expect("invites");
+    }
+    assert_eq!(code(bench.ask(admit(ticket(9), host("b", 2)))), "nucleus.bad_ticket");
+    assert_eq!(code(bench.ask(admit(ticket(1), host("a b", 2)))), "nucleus.bad_host_name");
+    bench.ask(admit(ticket(1), host("b", 2))).expect("admits");
+    bench.ask(admit(ticket(1), host("b", 2))).expect("the same host may ask again");
+    assert_eq!(code(bench.ask(admit(ticket(1), host("c", 3)))), "nucleus.ticket_used");
+    assert_eq!(code(bench.ask(admit(ticket(2), host("b", 3)))), "nucleus.host_exists");
+    bench.now_ms += 60_000;
+    assert_eq!(code(bench.ask(admit(ticket(2), host("c", 3)))), "nucleus.ticket_expired");
+    let (live, replayed) = bench.replay();
+    assert_eq!(live, replayed);
+}
+
+#[test]
+fn a_removed_host_is_never_admitted_again_and_a_writer_is_not_removed() {
+    let mut bench = bench();
+    let invite =
+        |number: u8| Request::Invite(InvitationRequest { secret_hash: Hash::of(&[number]), ttl_s: 60 });
+    let admit = |number: u8, host: HostEntry| {
+        Request::AdmitHost(AdmitHostRequest { secret_hash: Hash::of(&[number]), host })
+    };
+    let grant = |host: &str| Request::Grant(GrantRequest { service: Service::State, host: host.into() });
+    for number in [1, 2] {
+        bench.ask(invite(number)).expect("invites");
+    }
+    assert_eq!(code(bench.ask(grant("b"))), "nucleus.unknown_host");
+    bench.ask(admit(1, host("b", 2))).expect("admits");
+    bench.ask(grant("first")).expect("grants");
+    let moved = bench.ask(grant("b")).expect("grants");
+    assert_eq!(moved, Answer::Grant(GrantAnswer { service: Service::State, epoch: 2 }));
+    let drop = Request::DropHost(HostName { host: "b".into() });
+    assert_eq!(code(bench.ask(drop.clone())), "nucleus.host_holds_journal");
+    bench.ask(grant("first")).expect("grants");
+    bench.ask(drop.clone()).expect("removes");
+    assert_eq!(code(bench.ask(drop)), "nucleus.unknown_host");
+    assert_eq!(code(bench.ask(admit(2, host("c", 2)))), "nucleus.host_revoked");
+    assert_eq!(code(bench.ask(grant("b"))), "nucleus.unknown_host");
+    let Ok(Answer::GetRoster(roster)) = bench.ask(Request::GetRoster(Empty {})) else { panic!("a roster") };
+    assert_eq!((roster.hosts.len(), roster.grants.len()), (0, 1));
+    assert_eq!((roster.grants[0].host.as_str(), roster.grants[0].epoch), ("first", 3));
+    let (live, replayed) = bench.replay();
+    assert_eq!(live, replayed);
 }

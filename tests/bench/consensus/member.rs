@@ -342,6 +342,7 @@ async fn start(dir: &Path, place: u8, port: u16, runtime: &tokio::runtime::Runti
     let settings = NetworkSettings {
         seed: zeroize::Zeroizing::new([place + 1; 32]),
         listen: vec![address(place)],
+        lanes: Lane::BETWEEN_CELLS,
         hello: Vec::new(),
         mdns: false,
         connections_max: 64,

@@ -1,6 +1,7 @@
 //! The grammar of the command line.
 
 mod chain;
+mod hosts;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use protocol::consensus::{GRAPH_ROUNDS, GRAPH_ROUNDS_MAX};
 
 use super::output::Format;
 pub(super) use chain::{Block, Consensus, Data, State, Tx};
+pub(super) use hosts::{Host, Join, Service};
 
 /// A cell: one operator's node. Six services, each with its own signed journal; messages to other
 /// cells; an order of transactions; a provable state.
@@ -149,6 +151,20 @@ pub(super) enum Command {
     Market {
         #[command(subcommand)]
         command: Market,
+    },
+    /// Hosts of this cell: invite one, become one, remove one
+    Host {
+        #[command(subcommand)]
+        command: Host,
+    },
+    /// The hosts of this cell, and how they are
+    Hosts,
+    /// The six services: which host runs each, and how it is
+    Services,
+    /// One service
+    Service {
+        #[command(subcommand)]
+        command: Service,
     },
     /// Bearer tokens for HTTP
     Token {

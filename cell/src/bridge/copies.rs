@@ -1,0 +1,156 @@
+//! Copies of this cell's journals that are written on other hosts.
+//!
+//! A copy lies where the journal itself would: when its service comes here, it is opened for writing. Every byte is checked against what the
+//! journal's key has signed, whichever host it came from (`journal::replica`).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use protocol::{Hash, HostId, Problem, ProblemKind, Service, codec};
+
+use super::{Bridge, as_peer};
+use crate::actor::copy_source;
+use crate::feed::Source;
+use crate::network::Network;
+use crate::node::Host;
+use crate::replication::{self, About, Follower, Orders, Place};
+
+/// The shortest time between two questions of growth to one host: they are near, and calls wait for what they bring.
+const GROWTH_PAUSE: Duration = Duration::from_millis(1);
+/// How long a stop waits for a follower.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// The copies that this host keeps.
+pub(super) struct Copies {
+    host: Weak<Host>,
+    followers: Mutex<BTreeMap<Service, Follower>>,
+}
+
+/// How far a copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Entries that are here, from the first on.
+    pub(super) have: u64,
+    /// Entries that the journal is known to have.
+    pub(super) length: u64,
+}
+
+impl Copies {
+    pub(super) fn new(host: Weak<Host>) -> Self {
+        Self { host, followers: Mutex::default() }
+    }
+
+    fn followers(&self) -> MutexGuard<'_, BTreeMap<Service, Follower>> {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Copies a journal from whoever has it, from now on; shows it as this cell's.
+    pub(super) fn follow(&self, network: &Network, me: HostId, service: Service, key: Hash) {
+        let Some(host) = self.host.upgrade() else { return };
+        let mut followers = self.followers();
+        if followers.contains_key(&service) {
+            return;
+        }
+        let orders = Orders {
+            network: network.clone(),
+            me: as_peer(me),
+            about: About { cell: host.cell, journal: service, key },
+            place: Place::at(host.folder.journal(service)),
+            growth_pause: GROWTH_PAUSE,
+        };
+        let follower = Follower::start(orders, &host.edge);
+        host.edge.spawn(show(Arc::downgrade(&host), service, &follower));
+        followers.insert(service, follower);
+    }
+
+    /// How far a copy is; none if the journal is not copied.
+    pub(super) fn progress(&self, service: Service) -> Option<Progress> {
+        let followers = self.followers();
+        let follower = followers.get(&service)?;
+        Some(Progress { have: follower.have(), length: follower.view().length })
+    }
+
+    /// Copies a journal no longer; its files are closed when it returns.
+    pub(super) async fn stop(&self, service: Service) {
+        let follower = self.followers().remove(&service);
+        if let Some(follower) = follower {
+            follower.stop(STOP_MAX).await;
+        }
+    }
+
+    pub(super) async fn stop_all(&self) {
+        for service in Service::ALL {
+            self.stop(service).await;
+        }
+    }
+}
+
+/// Shows a copy as the service's journal, and tells listeners when it has grown.
+fn show(
+    host: Weak<Host>,
+    service: Service,
+    follower: &Follower,
+) -> impl Future<Output = ()> + Send + 'static + use<> {
+    let (mut changes, have, slot) = (follower.changes(), follower.have_counter(), follower.slot());
+    async move {
+        let mut shown = false;
+        loop {
+            {
+                let Some(host) = host.upgrade() else { return };
+                let reader = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                if let Some(reader) = reader.filter(|_| !shown) {
+                    shown = true;
+                    host.service(service).gauges.show(reader.clone());
+                    host.feed.attach(service, source_of(service, reader, Arc::clone(&have)));
+                }
+                host.feed.grew();
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn source_of(
+    service: Service,
+    reader: journal::Reader,
+    have: Arc<std::sync::atomic::AtomicU64>,
+) -> Arc<dyn Source> {
+    match service {
+        Service::Nucleus => copy_source::<nucleus::NucleusMachine>(reader, have),
+        Service::Identity => copy_source::<identity::IdentityMachine>(reader, have),
+        Service::Message => copy_source::<message::MessageMachine>(reader, have),
+        Service::State => copy_source::<state::StateMachine>(reader, have),
+        Service::Consensus => copy_source::<consensus::ConsensusMachine>(reader, have),
+        Service::Market => copy_source::<market::MarketMachine>(reader, have),
+    }
+}
+
+/// Answers what another host asks of the journals that lie here.
+pub(super) async fn serve(bridge: &Bridge, from: HostId, bytes: &[u8]) -> Vec<u8> {
+    let served = async {
+        if !bridge.is_admitted(&from) {
+            return Err(super::orders::not_admitted(&from));
+        }
+        let host = bridge.host()?;
+        let find = |cell, journal| {
+            let reader = host.service(journal).gauges.reader().filter(|_| cell == host.cell);
+            let reader = reader.ok_or_else(|| not_here(journal))?;
+            Ok((reader, replication::Grown::Feed(host.feed.changes())))
+        };
+        let longest = super::ASK_TIMEOUT / 2;
+        replication::answer(bytes, longest, &host.draining, |cell, journal| {
+            std::future::ready(find(cell, journal))
+        })
+        .await
+    };
+    let reply = served.await.unwrap_or_else(|problem| replication::Reply::Refused { problem });
+    codec::encode(&reply)
+}
+
+fn not_here(journal: Service) -> Problem {
+    let cause = format!("the {journal} journal does not lie on this host");
+    Problem::new(ProblemKind::Busy, "journal.not_here", cause).hint("it is tried again by itself")
+}

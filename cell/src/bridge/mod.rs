@@ -1,0 +1,375 @@
+//! The bridge: one cell over several hosts.
+//!
+//! - The host that **leads** runs Nucleus and what faces other cells: network, gossip, deliveries, fronts. The others run services for it.
+//! - `frames`, `link`, `serve`: calls. Each host keeps one stream open to each other host and asks on it; many calls are under way at once, and
+//!   a large body goes in pieces between the others.
+//! - `wire`: what hosts ask of each other besides calls; `orders` answers it; `lead` asks it.
+//! - `registry`: what each host says of itself, every second and when a service changes.
+//! - `copies`: the journals that are written on other hosts, copied and checked here. The lead has one of each.
+//! - `effects`: what services on other hosts ask of the world, brought to the lead.
+//! - `ticket`, `join`, `place`: how a host becomes one, and what it remembers.
+//!
+//! Rules:
+//!
+//! - A host is known by its key, which Nucleus admitted by a ticket. From whoever is not admitted nothing is taken but the wish to join.
+//! - A journal is written by the one host that Nucleus granted it to. The keys of a journal go to that host alone, and stay in its memory.
+//! - A call goes to the process that the stream was opened to. When that ends, what was under way has failed, or its outcome is not known; it
+//!   is never given to another process.
+//! - Effects come in order; when a stream has broken, the service is asked for all that it owes.
+//!
+//! Bounds: hosts (Nucleus), calls under way (the bus's bulkheads, and `CALLS_MAX` a host), bytes of a body (`BODY_BYTES_MAX`), copies (one a
+//! service), effects of one request (`effects::BATCH_MAX`).
+
+mod copies;
+mod effects;
+mod frames;
+mod join;
+mod lead;
+mod link;
+mod orders;
+mod place;
+mod registry;
+mod serve;
+mod ticket;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use protocol::nucleus::{HostEntry, HostView, Roster};
+use protocol::{CellId, HostId, Problem, ProblemKind, Service, codec};
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use crate::bus::ServicePlace;
+use crate::network::{ByteStream, Inbound, Lane, Network, NetworkSettings};
+use crate::node::Host;
+use copies::Copies;
+use link::Link;
+use registry::{Registry, Status};
+use wire::{Ask, Hello, Reply};
+
+pub(crate) use effects::forward as forward_effects;
+pub use join::{JoinOptions, JoinReport, join};
+pub use lead::Lead;
+pub use place::{Joined, joined, key as host_key};
+
+/// How long a question between hosts may take.
+const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections at once.
+const CONNECTIONS_MAX: u32 = 256;
+/// Questions of one host under way.
+const ASKS_MAX: usize = 64;
+/// Bytes of one question or answer between hosts.
+const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What the bridge knows of the cell's hosts.
+#[derive(Clone, Debug)]
+struct Known {
+    roster: Roster,
+    /// Who leads.
+    lead: Option<HostId>,
+}
+
+/// The way to the other hosts.
+pub struct Bridge {
+    host: Weak<Host>,
+    key: HostId,
+    incarnation: u64,
+    network: OnceLock<Network>,
+    known: RwLock<Known>,
+    links: Mutex<BTreeMap<HostId, Arc<Link>>>,
+    registry: Registry,
+    copies: Copies,
+    lead: OnceLock<Arc<Lead>>,
+    stopping: watch::Sender<bool>,
+}
+
+/// What a bridge begins with.
+pub(crate) struct Start {
+    /// The seed of this host's key.
+    pub(crate) seed: Zeroizing<[u8; 32]>,
+    /// The hosts that it knows of.
+    pub(crate) roster: Roster,
+    /// Who leads, where that is another one.
+    pub(crate) led_by: Option<HostEntry>,
+    /// What it leads with, where it does.
+    pub(crate) lead: Option<Arc<Lead>>,
+}
+
+impl Bridge {
+    /// Listens, and stays connected to the hosts that it knows of.
+    ///
+    /// # Errors
+    ///
+    /// `network.bad_address`, `network.port_in_use`, `network.cannot_listen`.
+    pub(crate) async fn start(host: &Arc<Host>, start: Start) -> Result<Arc<Self>, Problem> {
+        let key = place::id_of(&start.seed);
+        let lead = match (&start.led_by, &start.lead) {
+            (Some(other), _) => Some(other.key),
+            (None, Some(_)) => Some(key),
+            (None, None) => None,
+        };
+        let incarnation = place::next_incarnation(&host.folder)?;
+        let this = Arc::new(Self {
+            host: Arc::downgrade(host),
+            key,
+            incarnation,
+            network: OnceLock::new(),
+            known: RwLock::new(Known { roster: start.roster, lead }),
+            links: Mutex::default(),
+            registry: Registry::default(),
+            copies: Copies::new(Arc::downgrade(host)),
+            lead: OnceLock::new(),
+            stopping: watch::Sender::new(false),
+        });
+        let hello = Hello {
+            cell: host.cell,
+            name: host.name.clone(),
+            incarnation,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let settings =
+            network_settings(start.seed, host.settings.bridge.listen.clone(), codec::encode(&hello));
+        let gate = Arc::new(Gate(Arc::downgrade(&this)));
+        let network = Network::start(settings, gate, &host.edge).await?;
+        let _ = this.network.set(network);
+        if let Some(lead) = start.lead {
+            let _ = this.lead.set(lead);
+        }
+        if let Some(lead) = start.led_by {
+            this.network().keep(as_peer(lead.key), lead.addresses.clone()).await;
+        }
+        this.place_all();
+        this.meet().await;
+        host.edge.spawn(registry::tell(Arc::clone(&this)));
+        Ok(this)
+    }
+
+    fn host(&self) -> Result<Arc<Host>, Problem> {
+        self.host.upgrade().ok_or_else(stopping)
+    }
+
+    fn network(&self) -> &Network {
+        self.network.get().expect("the network is there before anything is asked of the bridge")
+    }
+
+    /// This host's key.
+    pub fn key(&self) -> HostId {
+        self.key
+    }
+
+    /// Where other hosts reach this one.
+    pub fn addresses(&self) -> Vec<String> {
+        self.network().addresses()
+    }
+
+    fn known(&self) -> Known {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn links(&self) -> MutexGuard<'_, BTreeMap<HostId, Arc<Link>>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a key is that of a host of this cell.
+    fn is_admitted(&self, key: &HostId) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.lead == Some(*key) || known.roster.hosts.iter().any(|host| host.key == *key)
+    }
+
+    fn entry(&self, key: &HostId) -> Option<HostEntry> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.roster.hosts.iter().find(|host| host.key == *key).cloned()
+    }
+
+    fn entry_named(&self, name: &str) -> Option<HostEntry> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.roster.hosts.iter().find(|host| host.name == name).cloned()
+    }
+
+    /// Whether this host leads.
+    fn leads(&self) -> bool {
+        self.lead.get().is_some()
+    }
+
+    /// The way to call another host; made when first needed, and kept while the host is admitted.
+    fn link(self: &Arc<Self>, entry: &HostEntry) -> Arc<Link> {
+        let mut links = self.links();
+        Arc::clone(links.entry(entry.key).or_insert_with(|| Link::open(self, entry)))
+    }
+
+    /// Takes over who the hosts are and what each may write: removed ones are hung up on, calls go where services are now.
+    async fn learn(self: &Arc<Self>, roster: Roster) {
+        let gone: Vec<HostId> = {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            let before = std::mem::replace(&mut known.roster, roster);
+            let stays = |key: &HostId| known.roster.hosts.iter().any(|host| host.key == *key);
+            before.hosts.iter().map(|host| host.key).filter(|key| !stays(key)).collect()
+        };
+        for key in gone {
+            self.links().remove(&key);
+            self.registry.forget(&key);
+            self.network().forget(as_peer(key)).await;
+        }
+        self.place_all();
+        self.meet().await;
+    }
+
+    /// Points the bus at where each service is.
+    fn place_all(self: &Arc<Self>) {
+        let Ok(host) = self.host() else { return };
+        let known = self.known();
+        let there = |key: &HostId| {
+            let entry = known.roster.hosts.iter().find(|host| host.key == *key)?;
+            Some(ServicePlace::There(self.link(entry)))
+        };
+        for grant in &known.roster.grants {
+            if grant.service == Service::Nucleus {
+                continue;
+            }
+            let holder = known.roster.hosts.iter().find(|host| host.name == grant.host);
+            match holder.filter(|holder| holder.key != self.key) {
+                Some(holder) => host.bus.place(grant.service, ServicePlace::There(self.link(holder))),
+                None => host.bus.place(grant.service, ServicePlace::Here),
+            }
+        }
+        let lead = known.lead.filter(|lead| *lead != self.key);
+        if let Some(place) = lead.as_ref().and_then(there) {
+            host.bus.place(Service::Nucleus, place.clone());
+            host.bus.place_fronts(place);
+        }
+    }
+
+    /// Stays connected to every host.
+    async fn meet(&self) {
+        for host in self.known().roster.hosts {
+            if host.key != self.key {
+                self.network().keep(as_peer(host.key), host.addresses).await;
+            }
+        }
+    }
+
+    /// The name of the host that may write a service's journal.
+    pub fn holder(&self, service: Service) -> Option<String> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.roster.grants.iter().find(|grant| grant.service == service).map(|grant| grant.host.clone())
+    }
+
+    /// All hosts as this one knows them.
+    pub fn hosts(&self) -> Vec<HostView> {
+        registry::hosts(self)
+    }
+
+    /// What it leads with.
+    ///
+    /// # Errors
+    ///
+    /// `bridge.not_leading`.
+    pub fn lead(&self) -> Result<&Arc<Lead>, Problem> {
+        self.lead.get().ok_or_else(|| {
+            Problem::new(ProblemKind::Unavailable, "bridge.not_leading", "another host leads this cell")
+                .hint("cell hosts shows which")
+        })
+    }
+
+    /// Asks another host.
+    async fn ask(&self, key: HostId, ask: &Ask) -> Result<Reply, Problem> {
+        let bytes = self.network().request(Lane::Hosts, as_peer(key), codec::encode(ask)).await.map_err(
+            |problem| {
+                Problem::new(ProblemKind::Unavailable, "bus.host_unreachable", problem.cause)
+                    .hint("cell hosts shows the connections; it is dialled again by itself")
+            },
+        )?;
+        match codec::decode::<Reply>(&bytes)? {
+            Reply::Refused { problem } => Err(problem),
+            reply => Ok(reply),
+        }
+    }
+
+    /// Hangs up everywhere.
+    pub async fn stop(&self) {
+        self.stopping.send_replace(true);
+        self.copies.stop_all().await;
+        self.network().stop().await;
+        self.links().clear();
+    }
+}
+
+fn network_settings(seed: Zeroizing<[u8; 32]>, listen: Vec<String>, hello: Vec<u8>) -> NetworkSettings {
+    NetworkSettings {
+        seed,
+        listen,
+        lanes: Lane::BETWEEN_HOSTS,
+        hello,
+        mdns: false,
+        connections_max: CONNECTIONS_MAX,
+        connections_per_peer_max: 4,
+        requests_per_peer_max: ASKS_MAX,
+        frame_bytes_max: FRAME_BYTES_MAX,
+        request_timeout: ASK_TIMEOUT,
+    }
+}
+
+/// A host's key where the network asks for a peer's.
+const fn as_peer(key: HostId) -> CellId {
+    CellId::from_bytes(*key.as_bytes())
+}
+
+const fn as_host(peer: CellId) -> HostId {
+    HostId::from_bytes(*peer.as_bytes())
+}
+
+fn stopping() -> Problem {
+    Problem::new(ProblemKind::Unavailable, "service.stopping", "the host is stopping")
+}
+
+/// Takes what other hosts send.
+struct Gate(Weak<Bridge>);
+
+impl Inbound for Gate {
+    fn request(&self, lane: Lane, from: CellId, bytes: Vec<u8>) -> BoxFuture<'static, Vec<u8>> {
+        let bridge = self.0.upgrade();
+        Box::pin(async move {
+            let Some(bridge) = bridge else { return codec::encode(&Reply::Refused { problem: stopping() }) };
+            match lane {
+                Lane::Journals => copies::serve(&bridge, as_host(from), &bytes).await,
+                _ => codec::encode(&orders::serve(&bridge, as_host(from), &bytes).await),
+            }
+        })
+    }
+
+    fn push(&self, _: Lane, from: CellId, bytes: Vec<u8>) -> BoxFuture<'static, ()> {
+        let bridge = self.0.upgrade();
+        Box::pin(async move {
+            let Some(bridge) = bridge.filter(|bridge| bridge.is_admitted(&as_host(from))) else { return };
+            if let Ok(status) = codec::decode::<Status>(&bytes) {
+                registry::hear(&bridge, as_host(from), status);
+            }
+        })
+    }
+
+    fn hello(&self, from: CellId, payload: Vec<u8>, addresses: Vec<String>) {
+        let Some(bridge) = self.0.upgrade() else { return };
+        let (Ok(hello), Ok(host)) = (codec::decode::<Hello>(&payload), bridge.host()) else { return };
+        let key = as_host(from);
+        // Who is not admitted may ask to be, and nothing else.
+        if hello.cell != host.cell || !bridge.is_admitted(&key) {
+            return;
+        }
+        bridge.registry.met(key, &hello, addresses);
+        if bridge.leads() {
+            host.edge.spawn(lead::greet(bridge, key, hello.incarnation));
+        }
+    }
+
+    fn stream(&self, from: CellId, stream: ByteStream) {
+        let Some(bridge) = self.0.upgrade() else { return };
+        let Ok(host) = bridge.host() else { return };
+        if bridge.is_admitted(&as_host(from)) {
+            host.edge.spawn(serve::run(bridge, as_host(from), stream));
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Answers what hosts ask of each other besides calls.
+
+use std::sync::Arc;
+
+use protocol::{Hash, HostId, Problem, ProblemKind, Service, codec};
+
+use super::wire::{Ask, Granted, Reply};
+use super::{Bridge, effects};
+
+/// Answers a question.
+pub(super) async fn serve(bridge: &Arc<Bridge>, from: HostId, bytes: &[u8]) -> Reply {
+    let answered = match codec::decode::<Ask>(bytes) {
+        Ok(ask) => answer(bridge, from, ask).await,
+        Err(problem) => Err(problem),
+    };
+    answered.unwrap_or_else(|problem| Reply::Refused { problem })
+}
+
+async fn answer(bridge: &Arc<Bridge>, from: HostId, ask: Ask) -> Result<Reply, Problem> {
+    if let Ask::Join { secret, host } = ask {
+        if host.key != from {
+            return Err(not_admitted(&from));
+        }
+        return bridge.lead()?.admit(bridge, &secret, host).await;
+    }
+    if !bridge.is_admitted(&from) {
+        return Err(not_admitted(&from));
+    }
+    let is_lead = bridge.known().lead == Some(from);
+    match ask {
+        Ask::Effects { service, effects, .. } => {
+            let holder = bridge.entry(&from).map(|host| host.name);
+            if holder.is_none() || bridge.holder(service) != holder {
+                return Err(not_the_writer(service));
+            }
+            effects::take(bridge.lead()?.senders(), service, &effects)?;
+            Ok(Reply::Done)
+        }
+        _ if !is_lead => Err(not_lead(&from)),
+        Ask::Roster { roster } => {
+            bridge.learn(roster).await;
+            Ok(Reply::Done)
+        }
+        Ask::Copy { service, key } => Ok(copy(bridge, service, key)),
+        Ask::Start { granted } => start(bridge, granted).await,
+        Ask::Stop { service } => {
+            let length = stop(bridge, service).await?;
+            Ok(Reply::Ends { length })
+        }
+        Ask::Join { .. } => Err(not_admitted(&from)),
+    }
+}
+
+/// Copies a journal that is to come here, and says how far that is.
+fn copy(bridge: &Bridge, service: Service, key: Hash) -> Reply {
+    bridge.copies.follow(bridge.network(), bridge.key, service, key);
+    let progress = bridge.copies.progress(service);
+    Reply::Copied {
+        have: progress.map_or(0, |progress| progress.have),
+        length: progress.map_or(0, |progress| progress.length),
+    }
+}
+
+/// Starts a service that was granted to this host. One that runs gives all that it owes: the lead may be another process than it was.
+async fn start(bridge: &Bridge, granted: Granted) -> Result<Reply, Problem> {
+    let host = bridge.host()?;
+    let service = granted.service;
+    if let Some(progress) = bridge.copies.progress(service) {
+        if progress.have < granted.length {
+            let cause = format!("{} of {} entries of {service} are here", progress.have, granted.length);
+            return Err(
+                Problem::new(ProblemKind::Busy, "bridge.copying", cause).hint("it is tried again by itself")
+            );
+        }
+        bridge.copies.stop(service).await;
+    }
+    if !host.control().start(granted.appointment()).await? {
+        host.control().owe(service).await;
+    }
+    Ok(Reply::Done)
+}
+
+/// Stops a service, and says where its journal ends.
+pub(super) async fn stop(bridge: &Bridge, service: Service) -> Result<u64, Problem> {
+    let host = bridge.host()?;
+    host.control().stop(service).await;
+    let reader = host.service(service).gauges.reader();
+    Ok(reader.map_or(0, |reader| reader.length()))
+}
+
+/// The refusal of a key that nobody admitted.
+pub(super) fn not_admitted(key: &HostId) -> Problem {
+    let cause = format!("{key} is no host of this cell");
+    Problem::new(ProblemKind::Denied, "bridge.not_admitted", cause)
+        .hint("join with a ticket: cell host invite on the first host, cell host join TICKET here")
+}
+
+fn not_lead(key: &HostId) -> Problem {
+    Problem::new(ProblemKind::Denied, "bridge.not_leading", format!("{key} does not lead this cell"))
+}
+
+fn not_the_writer(service: Service) -> Problem {
+    let cause = format!("another host writes the journal of {service}");
+    Problem::new(ProblemKind::Denied, "bridge.not_the_writer", cause)
+}

@@ -1,0 +1,161 @@
+//! Calls that are answered on another host of the cell: what the bus hands to the bridge, and takes from it.
+//!
+//! Requests and answers cross as CBOR that names its fields: a host of another version leaves out what it does not know of an answer, and a
+//! field that is new in a request is left out while it is not used (ADR 0026).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use machine::EffectId;
+use protocol::action::Kind;
+use protocol::{Caller, Problem, ProblemKind, Service};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use super::{CallContext, TraceParent};
+
+/// A call on its way to another host.
+#[derive(Clone, Debug)]
+pub struct RemoteCall {
+    /// The action's name.
+    pub action: &'static str,
+    /// Whether it may change anything.
+    pub kind: Kind,
+    /// Who asks.
+    pub caller: Caller,
+    /// On behalf of which effect, if of one.
+    pub cause: Option<EffectId>,
+    /// In which trace, if in one.
+    pub trace: Option<TraceParent>,
+    /// How long the caller still waits.
+    pub patience: Duration,
+    /// The request.
+    pub body: Arc<Vec<u8>>,
+}
+
+/// Another host, as the bus sees it.
+pub trait Remote: Send + Sync {
+    /// Asks, and waits for the answer.
+    fn call(&self, call: RemoteCall) -> BoxFuture<'_, Result<Vec<u8>, Problem>>;
+}
+
+/// Where what is called is, if it is not here.
+#[derive(Clone, Default)]
+pub enum Place {
+    /// Here.
+    #[default]
+    Here,
+    /// On another host.
+    There(Arc<dyn Remote>),
+    /// On its way from one to another: calls wait.
+    Moving,
+}
+
+/// Where a service, or the fronts, are. Asking whether that is here costs one load.
+pub(super) struct Whereabouts {
+    is_elsewhere: AtomicBool,
+    place: RwLock<Place>,
+    changed: watch::Sender<u64>,
+}
+
+impl Default for Whereabouts {
+    fn default() -> Self {
+        let changed = watch::Sender::new(0);
+        Self { is_elsewhere: AtomicBool::new(false), place: RwLock::default(), changed }
+    }
+}
+
+impl Whereabouts {
+    pub(super) fn set(&self, place: Place) {
+        let is_elsewhere = !matches!(place, Place::Here);
+        *self.place.write().unwrap_or_else(PoisonError::into_inner) = place;
+        self.is_elsewhere.store(is_elsewhere, Ordering::Release);
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.is_elsewhere.load(Ordering::Acquire)
+    }
+
+    /// The place, once nothing is on its way.
+    pub(super) async fn settled(&self) -> Place {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            match self.place.read().unwrap_or_else(PoisonError::into_inner).clone() {
+                Place::Moving => {}
+                place => return place,
+            }
+            // The sender is here.
+            let _ = changed.changed().await;
+        }
+    }
+}
+
+/// A request or an answer in bytes.
+///
+/// # Errors
+///
+/// `bus.unencodable`: a defect.
+pub(super) fn encode<T: Serialize>(value: &T, action: &str) -> Result<Vec<u8>, Problem> {
+    minicbor_serde::to_vec(value)
+        .map_err(|error| Problem::new(ProblemKind::Fault, "bus.unencodable", format!("{action}: {error}")))
+}
+
+/// Out of bytes.
+///
+/// # Errors
+///
+/// `bus.undecodable`: the other host speaks another version.
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8], action: &str) -> Result<T, Problem> {
+    minicbor_serde::from_slice(bytes).map_err(|error| {
+        Problem::new(ProblemKind::Unavailable, "bus.undecodable", format!("{action}: {error}"))
+            .hint("hosts of one cell run versions that fit: cell hosts shows them")
+    })
+}
+
+/// What a call still has of its caller's patience.
+pub(super) fn call_of(
+    action: &'static str,
+    kind: Kind,
+    context: &CallContext,
+    patience: Duration,
+    body: Arc<Vec<u8>>,
+) -> RemoteCall {
+    let CallContext { caller, cause, trace, .. } = context.clone();
+    RemoteCall { action, kind, caller, cause, trace, patience, body }
+}
+
+/// The refusal of a call that came over the bridge for what is not here: it goes over one bridge, not over two.
+pub(super) fn not_here(service: Service) -> Problem {
+    Problem::new(
+        ProblemKind::Unavailable,
+        "bus.not_here",
+        format!("the {service} service is on another host"),
+    )
+    .hint("it has just moved; ask again in a moment")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::consensus::RecordRequest;
+    use protocol::{Amount, CellId};
+    use serde_json::json;
+
+    fn crosses<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
+        let bytes = encode(value, "test.it").expect("it is written");
+        assert_eq!(&decode::<T>(&bytes, "test.it").expect("it is read"), value);
+    }
+
+    #[test]
+    fn what_crosses_reads_back() {
+        crosses(&(CellId::from_bytes([7; 32]), Amount(u128::MAX)));
+        crosses(&json!({ "n": -1, "big": u64::MAX, "f": 0.25, "s": "\u{1f600}", "l": [null, true, {}] }));
+        let events = vec![vec![0, 255, 7], vec![]];
+        crosses(&RecordRequest { epoch: 1, first: 2, events });
+    }
+}

@@ -1,0 +1,164 @@
+//! What every host of a cell has: one process, with some of the six services.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use protocol::genesis::Genesis;
+use protocol::nucleus::{Health, ServiceStatus};
+use protocol::{CellId, Service};
+use tokio::sync::watch;
+
+use super::services::Control;
+use crate::actor::Gauges;
+use crate::bridge::Bridge;
+use crate::bus::{Bus, BusLimits};
+use crate::feed::Feed;
+use crate::folder::Folder;
+use crate::settings::Settings;
+
+/// One service as the supervisor sees it.
+#[derive(Debug, Default)]
+pub struct ServiceState {
+    /// What its journal has.
+    pub gauges: Arc<Gauges>,
+    health: AtomicU8,
+    restarts: AtomicU32,
+    epoch: AtomicU64,
+}
+
+impl ServiceState {
+    pub(crate) fn set_health(&self, health: Health) {
+        self.health.store(health as u8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_epoch(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_restart(&self) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How it is.
+    pub fn health(&self) -> Health {
+        let all = [Health::Starting, Health::Running, Health::Faulted, Health::Stopped];
+        let number = self.health.load(Ordering::Relaxed);
+        all.into_iter().find(|health| *health as u8 == number).unwrap_or(Health::Faulted)
+    }
+
+    /// Takes over what the host that runs it says.
+    pub(crate) fn told(&self, line: &ServiceStatus) {
+        self.set_health(line.health);
+        self.set_epoch(line.epoch);
+        self.restarts.store(line.restarts, Ordering::Relaxed);
+        self.gauges.entries.store(line.entries, Ordering::Relaxed);
+        self.gauges.bytes.store(line.bytes, Ordering::Relaxed);
+    }
+
+    /// How it is, for people and clients.
+    pub fn status(&self, service: Service, host: &str) -> ServiceStatus {
+        ServiceStatus {
+            host: host.to_owned(),
+            service,
+            health: self.health(),
+            entries: self.gauges.entries.load(Ordering::Relaxed),
+            bytes: self.gauges.bytes.load(Ordering::Relaxed),
+            epoch: self.epoch.load(Ordering::Relaxed),
+            restarts: self.restarts.load(Ordering::Relaxed),
+            depends_on: service.depends_on().to_vec(),
+        }
+    }
+}
+
+/// A process of a cell.
+pub struct Host {
+    /// Its name among the cell's hosts.
+    pub name: String,
+    /// How to call an action, wherever it is answered.
+    pub bus: Bus,
+    /// Events of all services whose journals lie here.
+    pub feed: Feed,
+    /// The cell.
+    pub cell: CellId,
+    /// The network.
+    pub genesis: Arc<Genesis>,
+    /// The settings in force.
+    pub settings: Settings,
+    /// Its folder.
+    pub folder: Folder,
+    /// Where work runs that is neither a service's nor HTTP's.
+    pub edge: tokio::runtime::Handle,
+    /// Set while it takes no new work.
+    pub draining: AtomicBool,
+    /// Set when it is to stop.
+    pub stop: watch::Sender<bool>,
+    /// When it started.
+    pub started: Instant,
+    services: [ServiceState; 6],
+    http: OnceLock<String>,
+    control: OnceLock<Control>,
+    bridge: OnceLock<Arc<Bridge>>,
+}
+
+impl Host {
+    pub(super) fn new(
+        name: String,
+        cell: CellId,
+        genesis: Arc<Genesis>,
+        settings: Settings,
+        folder: Folder,
+        edge: tokio::runtime::Handle,
+    ) -> Self {
+        let limits = BusLimits { in_flight_max: settings.service.in_flight_max, ..BusLimits::default() };
+        Self {
+            name,
+            bus: Bus::new(limits),
+            feed: Feed::default(),
+            cell,
+            genesis,
+            settings,
+            folder,
+            edge,
+            draining: AtomicBool::new(false),
+            stop: watch::Sender::new(false),
+            started: Instant::now(),
+            services: std::array::from_fn(|_| ServiceState::default()),
+            http: OnceLock::new(),
+            control: OnceLock::new(),
+            bridge: OnceLock::new(),
+        }
+    }
+
+    /// One service as the supervisor sees it.
+    pub fn service(&self, service: Service) -> &ServiceState {
+        &self.services[service.index()]
+    }
+
+    /// Where HTTP listens; empty until it does.
+    pub fn http(&self) -> String {
+        self.http.get().cloned().unwrap_or_default()
+    }
+
+    pub(super) fn set_http(&self, url: String) {
+        let _ = self.http.set(url);
+    }
+
+    /// Starts and stops services of this process.
+    pub(crate) fn control(&self) -> &Control {
+        self.control.get().expect("the services' control is there before the bridge is")
+    }
+
+    pub(super) fn set_control(&self, control: Control) {
+        let _ = self.control.set(control);
+    }
+
+    /// The way to the other hosts, once there are some.
+    pub fn bridge(&self) -> Option<&Arc<Bridge>> {
+        self.bridge.get()
+    }
+
+    pub(crate) fn set_bridge(&self, bridge: Arc<Bridge>) {
+        let _ = self.bridge.set(bridge);
+    }
+}

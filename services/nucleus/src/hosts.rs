@@ -1,0 +1,156 @@
+//! The hosts of the cell, and the right of each to write journals.
+//!
+//! The first host, on which the cell was made, needs no invitation. A grant names a host; its epoch rises when
+//! it goes to another one.
+
+use machine::{Context, Fault, Read, answer, commit, refuse};
+use protocol::Service;
+use protocol::nucleus::{
+    AdmitHostRequest, Answer, GrantAnswer, GrantRequest, GrantView, HostEntry, Invitation, InvitationRequest,
+    Roster,
+};
+
+use crate::record::Record;
+use crate::tables::{GRANTS, HOSTS, INVITATIONS, REMOVED};
+use crate::{Decided, NAME_BYTES_MAX, Refusal, is_name};
+
+/// The name of the host that the cell was made on.
+pub const FIRST_HOST: &str = "first";
+/// The most hosts, and the most invitations that may be used.
+pub const HOSTS_MAX: usize = 32;
+/// What the first host was called before there were others.
+const FIRST_HOST_BEFORE: &str = "local";
+/// The longest life of an invitation, in seconds: a week.
+const INVITATION_TTL_S_MAX: u64 = 7 * 24 * 3600;
+/// The most addresses of one host.
+const ADDRESSES_MAX: usize = 16;
+/// The longest address, in bytes.
+const ADDRESS_BYTES_MAX: usize = 256;
+
+/// The name that a grant's host has now.
+fn present_name(name: String) -> String {
+    if name == FIRST_HOST_BEFORE { FIRST_HOST.to_owned() } else { name }
+}
+
+pub(crate) fn grant(view: &dyn Read, asked: GrantRequest) -> Decided {
+    let GrantRequest { service, host } = asked;
+    if host != FIRST_HOST && HOSTS.get(view, &host)?.is_none() {
+        return refuse(Refusal::UnknownHost { name: shown(&host) });
+    }
+    let epoch = match GRANTS.get(view, &(service as u8))? {
+        Some(row) if present_name(row.host.clone()) == host => {
+            return answer(Answer::Grant(GrantAnswer { service, epoch: row.epoch }));
+        }
+        Some(row) => row.epoch + 1,
+        None => 1,
+    };
+    commit(vec![Record::Granted { service, host, epoch }], Answer::Grant(GrantAnswer { service, epoch }))
+}
+
+pub(crate) fn invite(view: &dyn Read, context: &Context, asked: &InvitationRequest) -> Decided {
+    if !(1..=INVITATION_TTL_S_MAX).contains(&asked.ttl_s) {
+        return refuse(Refusal::BadTtl { ttl_s: asked.ttl_s });
+    }
+    let mut usable = 0;
+    for invitation in INVITATIONS.scan(view, &(), None, false) {
+        let (_, (expires_ms, used)) = invitation?;
+        usable += usize::from(used.is_none() && context.now_ms < expires_ms);
+    }
+    if usable >= HOSTS_MAX {
+        return refuse(Refusal::TooManyHosts);
+    }
+    let expires_ms = context.now_ms + asked.ttl_s * 1000;
+    let record = Record::HostInvited { secret_hash: asked.secret_hash, expires_ms };
+    commit(vec![record], Answer::Invite(Invitation { expires_ms }))
+}
+
+pub(crate) fn admit(view: &dyn Read, context: &Context, asked: AdmitHostRequest) -> Decided {
+    let AdmitHostRequest { secret_hash, host } = asked;
+    if let Some(refusal) = not_a_host(view, &host)? {
+        return refuse(refusal);
+    }
+    let Some((expires_ms, used)) = INVITATIONS.get(view, &secret_hash)? else {
+        return refuse(Refusal::BadTicket);
+    };
+    let before = HOSTS.get(view, &host.name)?;
+    match used {
+        // Its answer was lost: it asks again.
+        Some(key) if key == host.key && before.as_ref().is_some_and(|before| before.key == key) => {
+            return answer(Answer::AdmitHost(host));
+        }
+        Some(_) => return refuse(Refusal::TicketUsed),
+        None if context.now_ms >= expires_ms => return refuse(Refusal::TicketExpired),
+        None => {}
+    }
+    if before.is_some() || host.name == FIRST_HOST {
+        return refuse(Refusal::HostExists { name: host.name });
+    }
+    if HOSTS.scan(view, &(), None, false).count() >= HOSTS_MAX {
+        return refuse(Refusal::TooManyHosts);
+    }
+    let record = Record::HostJoined { host: host.clone(), secret_hash: Some(secret_hash) };
+    commit(vec![record], Answer::AdmitHost(host))
+}
+
+/// The first host is known by its name; its addresses are those of its newest start.
+pub(crate) fn first(view: &dyn Read, host: HostEntry) -> Decided {
+    if let Some(refusal) = not_a_host(view, &host)? {
+        return refuse(refusal);
+    }
+    if HOSTS.get(view, &host.name)?.is_some_and(|before| before == host) {
+        return answer(Answer::FirstHost(host));
+    }
+    let record = Record::HostJoined { host: host.clone(), secret_hash: None };
+    commit(vec![record], Answer::FirstHost(host))
+}
+
+/// What is wrong with a host, if something is.
+fn not_a_host(view: &dyn Read, host: &HostEntry) -> Result<Option<Refusal>, Fault> {
+    let fine = |address: &String| address.len() <= ADDRESS_BYTES_MAX;
+    if !is_name(&host.name) || host.addresses.len() > ADDRESSES_MAX || !host.addresses.iter().all(fine) {
+        return Ok(Some(Refusal::BadHostName { name: shown(&host.name) }));
+    }
+    let was_removed = REMOVED.get(view, &host.key)?.is_some();
+    Ok(was_removed.then_some(Refusal::HostRevoked))
+}
+
+/// What a host was invited for was done once: from then on services are moved by hand.
+pub(crate) fn settle(view: &dyn Read, name: &str) -> Decided {
+    let Some(host) = HOSTS.get(view, &name.to_owned())? else {
+        return refuse(Refusal::UnknownHost { name: shown(name) });
+    };
+    if host.services.is_empty() {
+        return answer(Answer::SettleHost(host));
+    }
+    let host = HostEntry { services: Vec::new(), ..host };
+    commit(vec![Record::HostJoined { host: host.clone(), secret_hash: None }], Answer::SettleHost(host))
+}
+
+pub(crate) fn drop_host(view: &dyn Read, name: &str) -> Decided {
+    let Some(host) = HOSTS.get(view, &name.to_owned())?.filter(|host| host.name != FIRST_HOST) else {
+        return refuse(Refusal::UnknownHost { name: shown(name) });
+    };
+    if let Some(held) = grants(view)?.into_iter().find(|grant| grant.host == name) {
+        return refuse(Refusal::HostHoldsJournal { name: host.name, service: held.service });
+    }
+    commit(vec![Record::HostRemoved { host: host.clone() }], Answer::DropHost(host))
+}
+
+pub(crate) fn roster(view: &dyn Read) -> Result<Roster, Fault> {
+    let hosts = HOSTS.scan(view, &(), None, false).map(|row| row.map(|(_, host)| host));
+    Ok(Roster { hosts: hosts.collect::<Result<_, _>>()?, grants: grants(view)? })
+}
+
+fn grants(view: &dyn Read) -> Result<Vec<GrantView>, Fault> {
+    let mut grants = Vec::new();
+    for service in Service::ALL {
+        if let Some(row) = GRANTS.get(view, &(service as u8))? {
+            grants.push(GrantView { service, host: present_name(row.host), epoch: row.epoch });
+        }
+    }
+    Ok(grants)
+}
+
+fn shown(name: &str) -> String {
+    name.chars().take(NAME_BYTES_MAX).collect()
+}
