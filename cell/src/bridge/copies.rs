@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use protocol::nucleus::CopyState;
 use protocol::{Hash, HostId, Problem, ProblemKind, Service, codec};
 
 use super::{Bridge, as_peer};
@@ -34,6 +35,8 @@ pub(super) struct Progress {
     pub(super) have: u64,
     /// Entries that the journal is known to have.
     pub(super) length: u64,
+    /// Whether it has all that its sources have, one at least.
+    pub(super) is_settled: bool,
 }
 
 impl Copies {
@@ -68,7 +71,9 @@ impl Copies {
     pub(super) fn progress(&self, service: Service) -> Option<Progress> {
         let followers = self.followers();
         let follower = followers.get(&service)?;
-        Some(Progress { have: follower.have(), length: follower.view().length })
+        let view = follower.view();
+        let is_settled = view.state == CopyState::Following;
+        Some(Progress { have: follower.have(), length: view.length, is_settled })
     }
 
     /// Copies a journal no longer; its files are closed when it returns.

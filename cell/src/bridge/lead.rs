@@ -255,17 +255,18 @@ impl Lead {
     ) -> Result<(), Problem> {
         let began = Instant::now();
         loop {
-            let (have, known) = if to.key == bridge.key {
+            let (have, known, is_settled) = if to.key == bridge.key {
                 self.follow(bridge, service);
                 let progress = bridge.copies.progress(service);
-                progress.map_or((0, 0), |progress| (progress.have, progress.length))
+                progress
+                    .map_or((0, 0, false), |progress| (progress.have, progress.length, progress.is_settled))
             } else {
                 match bridge.ask(to.key, &Ask::Copy { service, key: self.journal_key(service) }).await? {
-                    Reply::Copied { have, length } => (have, length),
+                    Reply::Copied { have, length, is_settled } => (have, length, is_settled),
                     _ => return Err(garbled()),
                 }
             };
-            let is_near = known > 0 && have + NEAR_ENTRIES >= known;
+            let is_near = is_settled || known > NEAR_ENTRIES && have + NEAR_ENTRIES >= known;
             if length.map_or(is_near, |length| have >= length) {
                 return Ok(());
             }

@@ -58,6 +58,7 @@ fn copy(bridge: &Bridge, service: Service, key: Hash) -> Reply {
     Reply::Copied {
         have: progress.map_or(0, |progress| progress.have),
         length: progress.map_or(0, |progress| progress.length),
+        is_settled: progress.is_some_and(|progress| progress.is_settled),
     }
 }
 

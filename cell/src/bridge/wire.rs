@@ -164,6 +164,9 @@ pub(super) enum Reply {
         /// Entries that the journal is known to have.
         #[n(1)]
         length: u64,
+        /// Whether it has all that its sources have, one at least.
+        #[n(2)]
+        is_settled: bool,
     },
     /// Where a journal ends.
     #[n(4)]

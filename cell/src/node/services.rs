@@ -14,6 +14,7 @@ use super::Host;
 use super::launch::{Launch, Place, Supervisor};
 use super::workers::Threads;
 use crate::actor::{EffectSender, Effects, FaultReport, Grant, effect_queue};
+use crate::bus::ServicePlace;
 use crate::folder;
 use crate::keys::JournalKeys;
 use crate::store::Store;
@@ -169,6 +170,7 @@ impl Services {
                     ..state::StateMachine::new(Arc::clone(&host.genesis), folder::rules())
                 };
                 self.supervisor.start(Launch::new(machine, nothing, place)).await?;
+                host.bus.place(service, ServicePlace::Here);
                 host.bus.internal().state().initialise(Empty {}).await?;
             }
             Service::Consensus => {
@@ -187,6 +189,7 @@ impl Services {
                 self.supervisor.start(Launch::new(machine, self.senders.message.clone(), place)).await?;
             }
         }
+        host.bus.place(service, ServicePlace::Here);
         Ok(true)
     }
 

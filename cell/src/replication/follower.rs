@@ -203,6 +203,8 @@ struct Round<'a> {
     asked: FuturesUnordered<BoxFuture<'static, Answered>>,
     knocked: FuturesUnordered<BoxFuture<'static, (CellId, Result<Hash, Problem>)>>,
     knocking: BTreeSet<CellId>,
+    /// The sources that have said how long the log is: from then on they are asked to wait for growth.
+    heard: BTreeSet<CellId>,
     /// When a source is asked again how the log has grown.
     wake_at: BTreeMap<CellId, Instant>,
     banned: BTreeMap<CellId, Instant>,
@@ -220,6 +222,7 @@ impl<'a> Round<'a> {
             asked: FuturesUnordered::new(),
             knocked: FuturesUnordered::new(),
             knocking: BTreeSet::new(),
+            heard: BTreeSet::new(),
             wake_at: BTreeMap::new(),
             banned: BTreeMap::new(),
             next_knock: Instant::now(),
@@ -262,7 +265,7 @@ impl<'a> Round<'a> {
                 cell: about.cell,
                 journal: about.journal,
                 key: about.key,
-                wait_ms: if growth { GROWTH_WAIT_MS } else { 0 },
+                wait_ms: if growth && self.heard.contains(&peer) { GROWTH_WAIT_MS } else { 0 },
                 question: replica::encode(&request),
             };
             self.asked.push(Box::pin(async move {
@@ -283,9 +286,13 @@ impl<'a> Round<'a> {
             self.wake_at.insert(peer, asked_at + self.work.orders.growth_pause);
         }
         let answer = match answer {
-            Ok(answer) => answer,
+            Ok(answer) => {
+                self.heard.insert(peer);
+                answer
+            }
             Err(problem) => {
                 tracing::debug!(%peer, %problem, "a source did not answer");
+                self.heard.remove(&peer);
                 let gone = problem.kind != ProblemKind::Busy;
                 if self.mirror.failed(ticket) || gone {
                     self.mirror.leave(&peer);
