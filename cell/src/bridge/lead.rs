@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use nucleus::FIRST_HOST;
 use protocol::nucleus::{
-    AdmitHostRequest, AuditRequest, CreateTokenRequest, FirstHostRequest, GrantRequest, GrantView, HostEntry,
-    HostName, HostTicket, InvitationRequest, Roster, ServiceStatus, TokenName,
+    AdmitHostRequest, AuditRequest, CreateTokenRequest, FirstHostRequest, GrantRequest, GrantView, Health,
+    HostEntry, HostName, HostTicket, InvitationRequest, Roster, ServiceStatus, TokenName,
 };
 use protocol::shared::Empty;
 use protocol::{Access, Hash, HostId, Problem, ProblemKind, Service};
@@ -291,6 +291,9 @@ impl Lead {
         }
         bridge.ask(to.key, &Ask::Start { granted }).await?;
         self.follow(bridge, service);
+        let host = bridge.host()?;
+        host.service(service).set_health(Health::Running);
+        host.service(service).set_epoch(grant.epoch);
         Ok(())
     }
 
