@@ -63,7 +63,7 @@ impl Cell {
     pub fn init_with(dir: &Path, name: &str, more: &[&str]) -> Self {
         let dir = dir.join(name);
         let cell = Self::adopt(&dir);
-        let port = free_ports(2).to_string();
+        let port = free_ports(3).to_string();
         let init = ["init", "--name", name, "--http-port", "0", "--peer-port", &port];
         cell.ok(&[&init, more].concat());
         cell
