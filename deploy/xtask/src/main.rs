@@ -4,8 +4,8 @@
 //!   type, shows what happened, stays up. `--once` ends after the show.
 //! - `test`: formatting, lints, docs, all tests. What continuous integration runs.
 //! - `deploy`: the part of `test` that looks at `deploy/`, alone.
-//! - `bench [bus] [messages] [cells] [journal] [peers] [hashgraph] [beacon] [consensus] [transfers]`: the measured tables of `docs/benchmarks.md`;
-//!   `peers` is the journal beside the JavaScript and Rust packages.
+//! - `bench [bus] [hosts] [messages] [cells] [journal] [peers] [hashgraph] [beacon] [consensus] [transfers]`: the measured tables of `docs/benchmarks.md`;
+//!   `peers` is the journal beside the JavaScript and Rust packages, `hosts` one cell over two hosts beside Moleculer.
 //! - `verify`: the quick half of `test` (formatting and lints); `fix`: repairs what can be repaired.
 //! - `campaign`: the crash test with many more kills. `campaign fuzz [SECONDS]`: the fuzz targets of the
 //!   journal, guided by coverage, each for so long (300 unless told); needs cargo-fuzz and a nightly toolchain.
@@ -76,13 +76,15 @@ fn test() -> Done {
     partitions()
 }
 
-/// Benches of single crates, which are started on their own: which of which. `peers` runs JavaScript.
+/// Benches of single crates, which are started on their own: which of which.
 const CRATE_BENCHES: [(&str, &str); 4] =
     [("journal", "journal"), (PEERS, "journal"), ("hashgraph", "consensus"), ("beacon", "consensus")];
 const PEERS: &str = "peers";
+/// Parts that run JavaScript.
+const WITH_JAVASCRIPT: [&str; 2] = [PEERS, "hosts"];
 
 fn prepare_bench(rest: &[String]) -> Done {
-    if rest.is_empty() || rest.iter().any(|part| part == PEERS) {
+    if rest.is_empty() || rest.iter().any(|part| WITH_JAVASCRIPT.contains(&part.as_str())) {
         machine::prepare_tests()
     } else {
         machine::prepare()
