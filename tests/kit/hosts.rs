@@ -97,6 +97,9 @@ impl HostProcess {
 
 impl Drop for HostProcess {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            super::show_log(&self.dir);
+        }
         self.kill();
     }
 }

@@ -272,10 +272,7 @@ impl Cell {
 impl Drop for Cell {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
-            let tail: Vec<&str> = log.lines().rev().take(LOG_LINES_SHOWN).collect();
-            eprintln!("--- the last lines of {}'s log", self.dir.display());
-            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+            show_log(&self.dir);
         }
         self.kill();
     }
@@ -308,6 +305,14 @@ fn start_process(dir: &Path, environment: &[(&'static str, &'static str)]) -> (C
         panic!("no ready line but {text:?}");
     }
     (child, ready)
+}
+
+/// The last lines of the log of whoever has this folder.
+fn show_log(dir: &Path) {
+    let log = std::fs::read_to_string(dir.join("log")).unwrap_or_default();
+    let tail: Vec<&str> = log.lines().rev().take(LOG_LINES_SHOWN).collect();
+    eprintln!("--- the last lines of {}'s log", dir.display());
+    tail.iter().rev().for_each(|line| eprintln!("{line}"));
 }
 
 /// Makes two running cells that know each other; the second takes everything from the first.

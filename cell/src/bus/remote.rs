@@ -155,6 +155,7 @@ mod tests {
     fn what_crosses_reads_back() {
         crosses(&(CellId::from_bytes([7; 32]), Amount(u128::MAX)));
         crosses(&json!({ "n": -1, "big": u64::MAX, "f": 0.25, "s": "\u{1f600}", "l": [null, true, {}] }));
+        crosses(&json!({ "long": "x".repeat(100_000), "empty": "", "deep": [[["a"]]], "ü": "ß" }));
         let events = vec![vec![0, 255, 7], vec![]];
         crosses(&RecordRequest { epoch: 1, first: 2, events });
     }

@@ -139,10 +139,11 @@ impl<P: Ord + Clone> Mirror<P> {
         self.sources.keys()
     }
 
-    /// A source that had nothing new is asked again.
+    /// A source that had nothing new is asked again. What it had not may have come to it since: a source can be a copy that grows.
     pub fn wake(&mut self, source: &P) {
         if let Some(source) = self.sources.get_mut(source) {
             source.resting = false;
+            source.lacks.clear();
         }
     }
 
