@@ -169,7 +169,8 @@ mod tests {
     }
 
     fn export(collector: &str) -> (Export, Arc<Counters>) {
-        let place = Place { cell: CellId::from_bytes([1; 32]), name: "a".to_owned(), host: "first".to_owned() };
+        let place =
+            Place { cell: CellId::from_bytes([1; 32]), name: "a".to_owned(), host: "first".to_owned() };
         let counters = Arc::new(Counters::default());
         (Export::start(place, collector, Arc::clone(&counters)).expect("a thread"), counters)
     }

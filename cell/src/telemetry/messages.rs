@@ -95,7 +95,10 @@ mod tests {
         messages.remember(id(1), Some(trace));
         messages.remember(id(2), None);
         messages.remember(id(3), Some(TraceParent { sampled: false, ..trace }));
-        assert_eq!((messages.of(&id(1)), messages.of(&id(2)), messages.of(&id(3))), (Some(trace), None, None));
+        assert_eq!(
+            (messages.of(&id(1)), messages.of(&id(2)), messages.of(&id(3))),
+            (Some(trace), None, None)
+        );
         assert_eq!(messages.forget(&id(1)), Some(trace));
         assert_eq!((messages.forget(&id(1)), messages.is_empty()), (None, true));
     }

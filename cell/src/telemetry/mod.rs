@@ -34,8 +34,8 @@ mod span;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -277,8 +277,12 @@ pub fn parse_id(text: &str) -> Result<[u8; 16], Problem> {
     let mut id = [0; 16];
     if hex::decode_to_slice(text, &mut id).is_err() || id == [0; 16] {
         let shown: String = span::fit(text);
-        return Err(Problem::new(ProblemKind::Invalid, "trace.bad_id", format!("{shown:?} is no trace's id"))
-            .hint("one has 32 hex digits: cell trace lists the latest"));
+        return Err(Problem::new(
+            ProblemKind::Invalid,
+            "trace.bad_id",
+            format!("{shown:?} is no trace's id"),
+        )
+        .hint("one has 32 hex digits: cell trace lists the latest"));
     }
     Ok(id)
 }
@@ -335,7 +339,10 @@ mod tests {
         root.finish(None);
         let trace_id = trace.expect("traced").trace_id;
         let spans = tracer.spans(&trace_id);
-        assert_eq!(spans.iter().map(|span| &*span.name).collect::<Vec<_>>(), ["POST /rpc state.get", "state.get"]);
+        assert_eq!(
+            spans.iter().map(|span| &*span.name).collect::<Vec<_>>(),
+            ["POST /rpc state.get", "state.get"]
+        );
         assert_eq!((&spans[0].parent, &spans[1].parent), (&None, &Some(spans[0].id.clone())));
         assert_eq!(spans[1].code.as_deref(), Some("state.unknown_key\u{fffd}[31m"), "no terminal obeys it");
         assert_eq!((&*spans[0].host, spans[0].attributes["caller"].as_str()), ("first", "token"));
@@ -415,7 +422,10 @@ mod tests {
             summary("a", "POST /rpc state.get", SpanKind::Http, 10, 3),
         ];
         let merged = merge(told.clone(), 10);
-        assert_eq!(merged.iter().map(|trace| (&*trace.id, trace.spans)).collect::<Vec<_>>(), [("b", 1), ("a", 5)]);
+        assert_eq!(
+            merged.iter().map(|trace| (&*trace.id, trace.spans)).collect::<Vec<_>>(),
+            [("b", 1), ("a", 5)]
+        );
         assert_eq!(merged[1].name, "POST /rpc state.get");
         assert_eq!(merge(told, 1).len(), 1);
     }

@@ -31,7 +31,8 @@ pub(super) fn request(place: &Place, spans: &[Span]) -> Value {
 
 fn span(span: &Span) -> Value {
     let nanos = |us: u64| us.saturating_mul(1_000).to_string();
-    let mut attributes: Vec<Value> = span.attributes.iter().map(|(key, value)| attribute(key, value)).collect();
+    let mut attributes: Vec<Value> =
+        span.attributes.iter().map(|(key, value)| attribute(key, value)).collect();
     let mut written = json!({
         "traceId": hex::encode(span.trace_id),
         "spanId": hex::encode(span.span_id),
