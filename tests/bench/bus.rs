@@ -16,10 +16,13 @@ use crate::table::{Table, per_second, time};
 const CALLERS: usize = 64;
 /// Measurements of each, in turns; the median counts.
 const ROUNDS: usize = 5;
+/// Calls of one caller between two looks at the clock.
+const STEP: u64 = 100;
 /// How long each measurement takes.
 const SPAN: Duration = Duration::from_millis(500);
 
-struct Echo;
+/// Answers what it is sent.
+pub(crate) struct Echo;
 
 impl Actor for Echo {
     type Context = Context<Self>;
@@ -27,7 +30,7 @@ impl Actor for Echo {
 
 #[derive(Message)]
 #[rtype(result = "u64")]
-struct Number(u64);
+pub(crate) struct Number(pub(crate) u64);
 
 impl Handler<Number> for Echo {
     type Result = u64;
@@ -55,9 +58,9 @@ pub(crate) fn measure() -> Table {
             let (asked, known) = (root(CallContext::internal().anew()), root(CallContext::internal()));
             let mut rates = [const { Vec::new() }; 3];
             for _ in 0..ROUNDS {
-                rates[0].push(rate(callers, send.clone()).await);
-                rates[1].push(rate(callers, asked.clone()).await);
-                rates[2].push(rate(callers, known.clone()).await);
+                rates[0].push(rate(callers, STEP, SPAN, send.clone()).await);
+                rates[1].push(rate(callers, STEP, SPAN, asked.clone()).await);
+                rates[2].push(rate(callers, STEP, SPAN, known.clone()).await);
             }
             let [plain, asked, known] = rates.map(|mut rates| median(&mut rates));
             for (by, rate) in [("its service", asked), ("the bus's memory", known)] {
@@ -75,19 +78,25 @@ pub(crate) fn measure() -> Table {
     table
 }
 
-/// How often so many callers, each with a handle of its own, are answered in a second.
-async fn rate<T>(callers: usize, call: impl AsyncFn() -> T + Clone + 'static) -> f64 {
+/// How often so many callers, each with a handle of its own, are answered in a second, measured for so long; each looks at the clock
+/// after so many calls.
+pub(crate) async fn rate<T>(
+    callers: usize,
+    step: u64,
+    span: Duration,
+    call: impl AsyncFn() -> T + Clone + 'static,
+) -> f64 {
     let count = Rc::new(Count::new(0u64));
     let start = Instant::now();
     let tasks: Vec<_> = (0..callers)
         .map(|_| {
             let (call, count) = (call.clone(), Rc::clone(&count));
             actix_rt::spawn(async move {
-                while start.elapsed() < SPAN {
-                    for _ in 0..100 {
+                while start.elapsed() < span {
+                    for _ in 0..step {
                         call().await;
                     }
-                    count.set(count.get() + 100);
+                    count.set(count.get() + step);
                 }
             })
         })

@@ -6,6 +6,7 @@
 mod bus;
 mod cells;
 mod consensus;
+mod hosts;
 mod in_process;
 mod limits;
 mod messages;
@@ -27,16 +28,21 @@ fn main() {
     let wants = |part: &str| chosen.is_empty() || chosen.iter().any(|name| name == part);
     // `consensus at=400` measures at one rate alone.
     let is_known = |name: &String| {
-        ["bus", "messages", "cells", "consensus", "transfers"].contains(&name.as_str())
+        ["bus", "hosts", "messages", "cells", "consensus", "transfers"].contains(&name.as_str())
             || name.starts_with("at=")
     };
     if let Some(unknown) = chosen.iter().find(|name| !is_known(name)) {
-        eprintln!("bench: there is no part {unknown:?}; there are: bus messages cells consensus transfers");
+        eprintln!(
+            "bench: there is no part {unknown:?}; there are: bus hosts messages cells consensus transfers"
+        );
         std::process::exit(2);
     }
     println!("load before: {}\n", limits::load());
     if wants("bus") {
         bus::measure().print();
+    }
+    if wants("hosts") {
+        hosts::measure().print();
     }
     if wants("messages") {
         messages::measure().print();

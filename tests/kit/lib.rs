@@ -1,6 +1,7 @@
 //! What tests of real cells share: cells as processes of their own, on loopback, with ephemeral ports,
 //! in temporary folders. Each ends with the test that started it.
 
+pub mod hosts;
 pub mod namespaces;
 
 use std::io::{BufRead, BufReader};
@@ -9,6 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+pub use hosts::HostProcess;
 use serde_json::Value;
 
 /// The unit of processor time in `/proc`, on every Linux.
@@ -33,6 +35,8 @@ pub fn program() -> PathBuf {
 pub struct Cell {
     dir: PathBuf,
     child: Option<Child>,
+    /// Its other hosts, where the tests run with cells of several processes ([`hosts::ENVIRONMENT`]).
+    others: Vec<HostProcess>,
     /// Settings of its process, as environment variables.
     pub environment: Vec<(&'static str, &'static str)>,
     /// Where HTTP listens, while it runs.
@@ -59,7 +63,7 @@ impl Cell {
     pub fn init_with(dir: &Path, name: &str, more: &[&str]) -> Self {
         let dir = dir.join(name);
         let cell = Self::adopt(&dir);
-        let port = free_ports(2).to_string();
+        let port = free_ports(3).to_string();
         let init = ["init", "--name", name, "--http-port", "0", "--peer-port", &port];
         cell.ok(&[&init, more].concat());
         cell
@@ -70,6 +74,7 @@ impl Cell {
         Self {
             dir: dir.to_owned(),
             child: None,
+            others: Vec::new(),
             environment: Vec::new(),
             http: String::new(),
             peer: String::new(),
@@ -115,35 +120,30 @@ impl Cell {
     ///
     /// If it is not ready in time.
     pub fn start(&mut self) {
-        let log =
-            std::fs::File::options().create(true).append(true).open(self.dir.join("log")).expect("a log");
-        let mut child = Command::new(program())
-            .args(["start", "--output", "json", "--dir"])
-            .arg(&self.dir)
-            .envs(self.environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .expect("the program starts");
-        let stdout = child.stdout.take().expect("its output is ours");
+        self.start_first();
+        hosts::start_others(self);
+    }
+
+    /// Starts the host that leads, alone.
+    ///
+    /// # Panics
+    ///
+    /// If it is not ready in time.
+    pub fn start_first(&mut self) {
+        let (child, ready) = start_process(&self.dir, &self.environment);
         self.child = Some(child);
-        let (send, line) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = BufReader::new(stdout).read_line(&mut text);
-            let _ = send.send(text);
-        });
-        let text = line.recv_timeout(READY_MAX).expect("ready in time");
-        let ready: Value =
-            serde_json::from_str(&text).unwrap_or_else(|_| panic!("no ready line but {text:?}"));
-        assert_eq!(ready["event"], "ready", "{ready}");
         self.http = ready["http"].as_str().unwrap_or_default().to_owned();
         self.peer = ready["peer"].as_str().unwrap_or_default().to_owned();
     }
 
-    /// Ends it at once, as a power switch would as far as the process can tell.
+    /// Ends it at once, as a power switch would as far as the process can tell: every process of it.
     pub fn kill(&mut self) {
+        self.kill_first();
+        self.others.iter_mut().for_each(HostProcess::kill);
+    }
+
+    /// Ends the host that leads at once.
+    pub fn kill_first(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
@@ -240,6 +240,7 @@ impl Cell {
         if let Some(child) = &self.child {
             let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
         }
+        self.others.iter().for_each(HostProcess::terminate);
     }
 
     /// Waits until its process has ended, bounded; its exit code.
@@ -278,6 +279,35 @@ impl Drop for Cell {
         }
         self.kill();
     }
+}
+
+/// Starts what a folder is of; its process, and what it said when it was ready.
+fn start_process(dir: &Path, environment: &[(&'static str, &'static str)]) -> (Child, Value) {
+    let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).expect("a log");
+    let mut child = Command::new(program())
+        .args(["start", "--output", "json", "--dir"])
+        .arg(dir)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .expect("the program starts");
+    let stdout = child.stdout.take().expect("its output is ours");
+    let (send, line) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = BufReader::new(stdout).read_line(&mut text);
+        let _ = send.send(text);
+    });
+    let text = line.recv_timeout(READY_MAX).unwrap_or_default();
+    let ready: Value = serde_json::from_str(&text).unwrap_or_default();
+    if ready["event"] != "ready" {
+        let _ = child.kill();
+        let _ = child.wait();
+        panic!("no ready line but {text:?}");
+    }
+    (child, ready)
 }
 
 /// Makes two running cells that know each other; the second takes everything from the first.

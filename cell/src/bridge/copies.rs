@@ -15,7 +15,7 @@ use crate::actor::copy_source;
 use crate::feed::Source;
 use crate::network::Network;
 use crate::node::Host;
-use crate::replication::{self, About, Follower, Orders, Place};
+use crate::replication::{self, About, Follower, Orders, Place, Seal};
 
 /// The shortest time between two questions of growth to one host: they are near, and calls wait for what they bring.
 const GROWTH_PAUSE: Duration = Duration::from_millis(1);
@@ -49,7 +49,14 @@ impl Copies {
     }
 
     /// Copies a journal from whoever has it, from now on; shows it as this cell's.
-    pub(super) fn follow(&self, network: &Network, me: HostId, service: Service, key: Hash) {
+    pub(super) fn follow(
+        &self,
+        network: &Network,
+        me: HostId,
+        service: Service,
+        key: Hash,
+        seal: Option<Seal>,
+    ) {
         let Some(host) = self.host.upgrade() else { return };
         let mut followers = self.followers();
         if followers.contains_key(&service) {
@@ -61,6 +68,7 @@ impl Copies {
             about: About { cell: host.cell, journal: service, key },
             place: Place::at(host.folder.journal(service)),
             growth_pause: GROWTH_PAUSE,
+            seal,
         };
         let follower = Follower::start(orders, &host.edge);
         host.edge.spawn(show(Arc::downgrade(&host), service, &follower));

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use nucleus::FIRST_HOST;
 use protocol::nucleus::{
-    AdmitHostRequest, AuditRequest, CreateTokenRequest, FirstHostRequest, GrantRequest, GrantView, HostEntry,
-    HostName, HostTicket, InvitationRequest, Roster, ServiceStatus, TokenName,
+    AdmitHostRequest, AuditRequest, CreateTokenRequest, FirstHostRequest, GrantRequest, GrantView, Health,
+    HostEntry, HostName, HostTicket, InvitationRequest, Roster, ServiceStatus, TokenName,
 };
 use protocol::shared::Empty;
 use protocol::{Access, Hash, HostId, Problem, ProblemKind, Service};
@@ -30,6 +30,7 @@ use super::{Bridge, Start, orders, place};
 use crate::bus::ServicePlace;
 use crate::keys::{self, Keyring};
 use crate::node::{Host, Senders};
+use crate::replication::Seal;
 
 /// How long a ticket may be used unless told, in seconds.
 const TICKET_TTL_S: u64 = 900;
@@ -102,7 +103,9 @@ impl Lead {
     }
 
     fn follow(&self, bridge: &Bridge, service: Service) {
-        bridge.copies.follow(bridge.network(), bridge.key, service, self.journal_key(service));
+        let key = self.keyring.encryption_key(service);
+        let seal = Seal { key, is_used: is_encrypted(bridge, service) };
+        bridge.copies.follow(bridge.network(), bridge.key, service, self.journal_key(service), Some(seal));
     }
 
     /// Makes a ticket.
@@ -191,12 +194,6 @@ impl Lead {
         if from.key == to.key {
             return Ok(host.service(service).status(service, &to.name));
         }
-        if host.service(service).gauges.reader().is_some_and(|reader| reader.is_encrypted()) {
-            let cause = format!(
-                "the journal of {service} is encrypted, and copies of such journals cannot be written yet"
-            );
-            return Err(Problem::new(ProblemKind::Invalid, "nucleus.encrypted_journal", cause));
-        }
         self.copied(bridge, service, &to, COPY_MAX, None).await?;
         let before = bridge.known().roster.grants.into_iter().find(|grant| grant.service == service);
         host.bus.place(service, ServicePlace::Moving);
@@ -261,7 +258,10 @@ impl Lead {
                 progress
                     .map_or((0, 0, false), |progress| (progress.have, progress.length, progress.is_settled))
             } else {
-                match bridge.ask(to.key, &Ask::Copy { service, key: self.journal_key(service) }).await? {
+                let keys = self.keyring.journal_keys(service);
+                let encryption = is_encrypted(bridge, service).then_some(*keys.encryption);
+                let ask = Ask::Copy { service, key: self.journal_key(service), encryption };
+                match bridge.ask(to.key, &ask).await? {
                     Reply::Copied { have, length, is_settled } => (have, length, is_settled),
                     _ => return Err(garbled()),
                 }
@@ -291,6 +291,9 @@ impl Lead {
         }
         bridge.ask(to.key, &Ask::Start { granted }).await?;
         self.follow(bridge, service);
+        let host = bridge.host()?;
+        host.service(service).set_health(Health::Running);
+        host.service(service).set_epoch(grant.epoch);
         Ok(())
     }
 
@@ -366,6 +369,12 @@ async fn learn_anew(host: &Host, bridge: &Arc<Bridge>) -> Result<Roster, Problem
         }
     }
     Ok(roster)
+}
+
+/// Whether a journal of this cell is encrypted, as far as it can be seen here.
+fn is_encrypted(bridge: &Bridge, service: Service) -> bool {
+    let reader = bridge.host().ok().and_then(|host| host.service(service).gauges.reader());
+    reader.is_some_and(|reader| reader.is_encrypted())
 }
 
 fn token_name(host: &str) -> String {

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use journal::EncryptionKey;
 use protocol::shared::page_limit;
 use protocol::{Hash, HostId, Problem, ProblemKind, Service, codec};
 
 use super::wire::{Ask, Granted, Reply};
 use super::{Bridge, effects};
+use crate::replication::Seal;
 
 /// Answers a question.
 pub(super) async fn serve(bridge: &Arc<Bridge>, from: HostId, bytes: &[u8]) -> Reply {
@@ -47,7 +49,7 @@ async fn answer(bridge: &Arc<Bridge>, from: HostId, ask: Ask) -> Result<Reply, P
             bridge.learn(roster).await;
             Ok(Reply::Done)
         }
-        Ask::Copy { service, key } => Ok(copy(bridge, service, key)),
+        Ask::Copy { service, key, encryption } => Ok(copy(bridge, service, key, encryption)),
         Ask::Start { granted } => start(bridge, granted).await,
         Ask::Stop { service } => {
             let length = stop(bridge, service).await?;
@@ -58,8 +60,9 @@ async fn answer(bridge: &Arc<Bridge>, from: HostId, ask: Ask) -> Result<Reply, P
 }
 
 /// Copies a journal that is to come here, and says how far that is.
-fn copy(bridge: &Bridge, service: Service, key: Hash) -> Reply {
-    bridge.copies.follow(bridge.network(), bridge.key, service, key);
+fn copy(bridge: &Bridge, service: Service, key: Hash, encryption: Option<[u8; 32]>) -> Reply {
+    let seal = encryption.map(|key| Seal { key: EncryptionKey::from_bytes(&key), is_used: true });
+    bridge.copies.follow(bridge.network(), bridge.key, service, key, seal);
     let progress = bridge.copies.progress(service);
     Reply::Copied {
         have: progress.map_or(0, |progress| progress.have),

@@ -198,8 +198,14 @@ pub(super) fn hosts(bridge: &Bridge) -> Vec<HostView> {
     let seen = bridge.registry.seen();
     let view = |entry: &protocol::nucleus::HostEntry| {
         let local = entry.key == bridge.key;
+        let leads = known.lead == Some(entry.key);
         let holds = |service: &Service| {
-            known.roster.grants.iter().any(|grant| grant.service == *service && grant.host == entry.name)
+            leads && *service == Service::Nucleus
+                || known
+                    .roster
+                    .grants
+                    .iter()
+                    .any(|grant| grant.service == *service && grant.host == entry.name)
         };
         let peer = bridge.network().peer(&as_peer(entry.key));
         let met = seen.get(&entry.key).filter(|_| peer.connected);
@@ -209,7 +215,7 @@ pub(super) fn hosts(bridge: &Bridge) -> Vec<HostView> {
             key: Some(entry.key),
             services: Service::ALL.into_iter().filter(holds).collect(),
             local,
-            leads: known.lead == Some(entry.key),
+            leads,
             connected: local || peer.connected,
             incarnation: if local { Some(bridge.incarnation) } else { met.map(|met| met.incarnation) },
             version: match local {

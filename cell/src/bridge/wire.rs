@@ -100,6 +100,9 @@ pub(super) enum Ask {
         service: Service,
         #[n(1)]
         key: Hash,
+        /// What it is encrypted with, if it is.
+        #[cbor(n(2), with = "minicbor::bytes")]
+        encryption: Option<[u8; 32]>,
     },
     /// The lead has a service run.
     #[n(3)]

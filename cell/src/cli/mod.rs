@@ -14,6 +14,7 @@ mod follow;
 mod graph;
 mod hosts;
 mod journals;
+mod notify;
 mod offline;
 mod online;
 mod output;

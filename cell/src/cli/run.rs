@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use protocol::{Problem, ProblemKind};
@@ -10,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::Context;
 use super::client::Client;
+use super::notify::Manager;
 use crate::bridge;
 use crate::folder::Folder;
 use crate::node::Node;
@@ -24,6 +26,7 @@ pub(super) fn start(context: &Context, set: &[String]) -> Result<ExitCode, Probl
     let settings = settings::load(&context.dir, &flags)?.settings;
     log(&settings.log);
     let passphrase = context.passphrase()?;
+    let manager = Rc::new(Manager::of_environment());
     actix_rt::System::new().block_on(async move {
         let node = Node::start(&context.dir, settings, passphrase).await?;
         let ready = node.ready();
@@ -34,7 +37,12 @@ pub(super) fn start(context: &Context, set: &[String]) -> Result<ExitCode, Probl
                 .output
                 .text(&format!("ready: {}\n  http  {}\n  peer  {}", ready.cell, ready.http, ready.peer));
         }
+        manager.ready();
+        // On the loop that the actors turn on, until the process ends: stopping can get stuck too.
+        let vouching = Rc::clone(&manager);
+        actix_rt::spawn(async move { vouching.vouch().await });
         node.until_asked_to_stop().await;
+        manager.stopping();
         node.stop().await;
         Ok(ExitCode::SUCCESS)
     })

@@ -14,6 +14,7 @@
 
 mod backup;
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +35,10 @@ pub use backup::{BackupReport, RestoreReport, backup, restore};
 
 /// The name of the first admin token.
 pub const FIRST_TOKEN: &str = "admin";
+/// The folder of the journals.
+const JOURNALS: &str = "journals";
+/// What a file system has at its root.
+const LOST_AND_FOUND: &str = "lost+found";
 /// The largest genesis file, in bytes.
 const GENESIS_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -89,8 +94,8 @@ pub fn rules() -> RuleSets {
     RuleSets::first(first)
 }
 
-/// Makes a cell. The folder is put together beside its place and moved there whole, so that a cut-short
-/// init leaves no half cell.
+/// Makes a cell. The folder is put together elsewhere and moved to its place, so that a cut-short init leaves
+/// no half cell.
 ///
 /// # Errors
 ///
@@ -123,7 +128,9 @@ pub(crate) fn fresh(dir: &Path) -> Result<PathBuf, Problem> {
         )
         .hint("choose another folder: --dir DIR; cell status --dir DIR shows this one"));
     }
-    if fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
+    let counts =
+        |entry: std::io::Result<fs::DirEntry>| !entry.is_ok_and(|entry| entry.file_name() == LOST_AND_FOUND);
+    if fs::read_dir(&dir).is_ok_and(|mut entries| entries.any(counts)) {
         return Err(Problem::new(
             ProblemKind::Conflict,
             "folder.not_empty",
@@ -134,24 +141,42 @@ pub(crate) fn fresh(dir: &Path) -> Result<PathBuf, Problem> {
     Ok(dir)
 }
 
-/// Fills a folder beside its place and moves it there whole.
+/// Fills a folder and moves it to its place. A place that is there already stays what it is: it may be a mounted
+/// volume, or lie in a folder of somebody else, and has an owner and a mode.
 pub(crate) fn put_together<T>(
     dir: &Path,
     fill: impl FnOnce(&Path) -> Result<T, Problem>,
 ) -> Result<T, Problem> {
-    let parent = dir.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(parent).map_err(|error| unwritable(parent, &error))?;
-    let draft = parent.join(format!(".cell-draft-{}-{}", std::process::id(), now_ms()));
+    let is_there = dir.is_dir();
+    let place = if is_there { dir } else { dir.parent().unwrap_or(Path::new("/")) };
+    fs::create_dir_all(place).map_err(|error| unwritable(place, &error))?;
+    let draft = place.join(format!(".cell-draft-{}-{}", std::process::id(), now_ms()));
     let made = fill(&draft).and_then(|made| {
-        let _ = fs::remove_dir(dir);
-        fs::rename(&draft, dir).map_err(|error| unwritable(dir, &error))?;
-        sync_folder(parent)?;
+        let moved = if is_there { move_content(&draft, dir) } else { fs::rename(&draft, dir) };
+        moved.map_err(|error| unwritable(dir, &error))?;
+        sync_folder(place)?;
         Ok(made)
     });
     if made.is_err() {
         let _ = fs::remove_dir_all(&draft);
     }
     made
+}
+
+/// Moves what a folder holds, and removes it. The journals come last, when the rest is on the disk: without them
+/// there is no cell ([`Folder::open`]).
+fn move_content(from: &Path, to: &Path) -> std::io::Result<()> {
+    let entries = fs::read_dir(from)?.map(|entry| entry.map(|entry| entry.file_name()));
+    let (last, rest): (Vec<OsString>, Vec<OsString>) =
+        entries.collect::<Result<Vec<_>, _>>()?.into_iter().partition(|name| name == JOURNALS);
+    for name in rest {
+        fs::rename(from.join(&name), to.join(&name))?;
+    }
+    fs::File::open(to)?.sync_all()?;
+    for name in last {
+        fs::rename(from.join(&name), to.join(&name))?;
+    }
+    fs::remove_dir(from)
 }
 
 pub(crate) fn default_name(dir: &Path) -> String {
@@ -163,7 +188,7 @@ pub(crate) fn default_name(dir: &Path) -> String {
 }
 
 fn fill(dir: &Path, settings: &Settings, options: &InitOptions) -> Result<(CellId, GenesisHash), Problem> {
-    fs::create_dir_all(dir.join("journals")).map_err(|error| unwritable(dir, &error))?;
+    fs::create_dir_all(dir.join(JOURNALS)).map_err(|error| unwritable(dir, &error))?;
     let seed = options.seed.clone().map_or_else(keys::new_seed, Ok)?;
     let keyring = keys::create(dir, &seed, options.passphrase.as_deref())?;
     let genesis = match &options.genesis {
@@ -185,7 +210,7 @@ fn fill(dir: &Path, settings: &Settings, options: &InitOptions) -> Result<(CellI
     };
     let token = first_records(dir, &keyring, manifest, &genesis)?;
     keys_write(&dir.join("admin.token"), token.as_bytes())?;
-    sync_folder(&dir.join("journals"))?;
+    sync_folder(&dir.join(JOURNALS))?;
     sync_folder(dir)?;
     Ok((keyring.cell(), genesis.hash()))
 }
@@ -196,7 +221,7 @@ fn make_journal(
     service: Service,
     encrypted: bool,
 ) -> Result<JournalKey, Problem> {
-    let folder = dir.join("journals").join(service.name());
+    let folder = dir.join(JOURNALS).join(service.name());
     let encryption_key = encrypted.then(|| keyring.encryption_key(service));
     let journal = Disk::create(&folder, Backend::default())
         .and_then(|disk| {
@@ -243,7 +268,7 @@ impl Folder {
     ///
     /// `folder.missing` when there is no cell.
     pub fn open(dir: &Path) -> Result<Self, Problem> {
-        if !dir.join("journals").is_dir() {
+        if !dir.join(JOURNALS).is_dir() {
             let cause = format!("there is no cell in {}", dir.display());
             return Err(Problem::new(ProblemKind::NotFound, "folder.missing", cause)
                 .hint("make one: cell init --dir DIR; or name the folder of one: --dir DIR or CELL_DIR"));
@@ -258,7 +283,7 @@ impl Folder {
 
     /// A service's journal.
     pub fn journal(&self, service: Service) -> PathBuf {
-        self.dir.join("journals").join(service.name())
+        self.dir.join(JOURNALS).join(service.name())
     }
 
     /// Copies of other cells' journals.
@@ -378,4 +403,47 @@ fn sync_folder(path: &Path) -> Result<(), Problem> {
 pub(crate) fn unwritable(path: &Path, error: &std::io::Error) -> Problem {
     Problem::new(ProblemKind::Fault, "folder.unwritable", format!("{}: {error}", path.display()))
         .hint("check the permissions and the space on the disk")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    fn cell_in(dir: &Path) -> Result<InitReport, Problem> {
+        init(InitOptions { dir: dir.to_owned(), ..InitOptions::default() })
+    }
+
+    /// As a volume is, which can be neither removed nor replaced.
+    #[test]
+    fn a_cell_is_made_in_a_folder_that_is_there_and_stays_the_same() {
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        let dir = parent.path().join("volume");
+        fs::create_dir_all(dir.join(LOST_AND_FOUND)).expect("makes");
+        let number = |dir: &Path| fs::metadata(dir).expect("it is there").ino();
+        let before = number(&dir);
+        let report = cell_in(&dir).expect("makes");
+        assert_eq!(number(&dir), before);
+        assert_eq!(keys::read_public(&dir).expect("a key"), report.cell);
+        assert_eq!(
+            Folder::open(&dir).and_then(|folder| folder.genesis()).expect("a cell").hash(),
+            report.genesis
+        );
+        let mut names: Vec<OsString> =
+            fs::read_dir(&dir).expect("reads").flatten().map(|entry| entry.file_name()).collect();
+        names.sort();
+        let expected =
+            ["admin.token", settings::FILE, "genesis.json", "identity.key", JOURNALS, LOST_AND_FOUND];
+        assert_eq!(names, expected);
+        assert_eq!(cell_in(&dir).expect_err("there is one").code, "folder.exists");
+    }
+
+    #[test]
+    fn a_folder_that_holds_something_is_left_alone() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        fs::write(dir.path().join("letter"), "dear").expect("writes");
+        assert_eq!(cell_in(dir.path()).expect_err("not empty").code, "folder.not_empty");
+        assert_eq!(fs::read_dir(dir.path()).expect("reads").count(), 1);
+    }
 }

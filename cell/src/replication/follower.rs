@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use journal::replica::{self, Answer, Failed, Mirror, Replica, Request, Took};
-use journal::{Error, Reader};
+use journal::{EncryptionKey, Error, Reader};
 use protocol::nucleus::{CopyState, CopyView};
 use protocol::{CellId, Hash, Problem, ProblemKind};
 use tokio::sync::{oneshot, watch};
@@ -45,6 +45,16 @@ pub(crate) struct Orders {
     pub(crate) place: Place,
     /// The shortest time between two questions of growth to one source.
     pub(crate) growth_pause: Duration,
+    /// What the journal is encrypted with, if it can be read here.
+    pub(crate) seal: Option<Seal>,
+}
+
+/// What a journal that can be read here is encrypted with.
+#[derive(Clone)]
+pub(crate) struct Seal {
+    pub(crate) key: EncryptionKey,
+    /// Whether it is encrypted at all: a copy that is begun anew says so as well.
+    pub(crate) is_used: bool,
 }
 
 /// Where a copy's reader is put, once it is open.
@@ -173,16 +183,20 @@ impl Work {
 
     /// The copy, checked; with how many damaged entries were dropped.
     fn open(&self) -> Result<(Replica, u64), Problem> {
-        let Orders { about, place, .. } = &self.orders;
+        let Orders { about, place, seal, .. } = &self.orders;
         let (folder, key) = (place.folder(), public_key(&about.key));
+        let create = || match seal.as_ref().filter(|seal| seal.is_used) {
+            Some(seal) => Replica::create_encrypted(folder, key, &seal.key),
+            None => Replica::create(folder, key),
+        };
         let problem = |error: Error| journal_problem(about.journal, &error);
-        let mut replica = match Replica::open(folder, key) {
+        let mut replica = match Replica::open_with(folder, key, seal.as_ref().map(|seal| &seal.key)) {
             Ok(replica) => replica,
-            Err(Error::NotCreated) => Replica::create(folder, key).map_err(problem)?,
+            Err(Error::NotCreated) => create().map_err(problem)?,
             Err(error @ (Error::Corrupt(_) | Error::WrongKey | Error::Unsupported(_))) => {
                 let aside = place.set_aside()?;
                 tracing::warn!(%error, aside = %aside.display(), "a copy that cannot be opened is begun anew");
-                Replica::create(folder, key).map_err(problem)?
+                create().map_err(problem)?
             }
             Err(error) => return Err(problem(error)),
         };

@@ -28,7 +28,7 @@ use crate::network::{Lane, Network};
 use crate::node::World;
 use wire::Ask;
 
-pub(crate) use follower::{Follower, Orders};
+pub(crate) use follower::{Follower, Orders, Seal};
 pub(crate) use place::About;
 pub use place::Place;
 pub use source::serve;
@@ -153,6 +153,7 @@ impl Copies {
             about,
             place,
             growth_pause: GROWTH_PAUSE,
+            seal: None,
         };
         let key = (orders.about.cell, orders.about.journal);
         let follower = Follower::start(orders, &world.edge);

@@ -38,6 +38,11 @@ pub(crate) fn prepare_tests() -> Done {
     install(missing)
 }
 
+/// Whether a program answers that a check can do without: its package is installed where that is possible.
+pub(crate) fn attempt(program: &str, question: &str, package: &'static str) -> bool {
+    answers(program, question) || (install(vec![package]).is_ok() && answers(program, question))
+}
+
 fn install(missing: Vec<&str>) -> Done {
     if missing.is_empty() {
         return Ok(());

@@ -3,8 +3,9 @@
 //! - `up [--cells N] [--once]`: builds, makes a local network, starts it, sends one message of each
 //!   type, shows what happened, stays up. `--once` ends after the show.
 //! - `test`: formatting, lints, docs, all tests. What continuous integration runs.
-//! - `bench [bus] [messages] [cells] [journal] [peers] [hashgraph] [beacon] [consensus] [transfers]`: the measured tables of `docs/benchmarks.md`;
-//!   `peers` is the journal beside the JavaScript and Rust packages.
+//! - `deploy`: the part of `test` that looks at `deploy/`, alone.
+//! - `bench [bus] [hosts] [messages] [cells] [journal] [peers] [hashgraph] [beacon] [consensus] [transfers]`: the measured tables of `docs/benchmarks.md`;
+//!   `peers` is the journal beside the JavaScript and Rust packages, `hosts` one cell over two hosts beside Moleculer.
 //! - `verify`: the quick half of `test` (formatting and lints); `fix`: repairs what can be repaired.
 //! - `campaign`: the crash test with many more kills. `campaign fuzz [SECONDS]`: the fuzz targets of the
 //!   journal, guided by coverage, each for so long (300 unless told); needs cargo-fuzz and a nightly toolchain.
@@ -16,6 +17,7 @@
 // A program for a terminal: what it shows goes to standard output.
 #![allow(clippy::print_stdout)]
 
+mod deploy;
 mod machine;
 mod tour;
 
@@ -29,6 +31,9 @@ fn main() -> ExitCode {
     let done = match arguments.first().map(String::as_str) {
         Some("up") => machine::prepare().and_then(|()| tour::up(rest)),
         Some("test") => machine::prepare_tests().and_then(|()| test()),
+        Some("deploy") => machine::prepare_tests()
+            .and_then(|()| cargo(&["build", "--release", "--locked", "-p", "cell"]))
+            .and_then(|()| deploy::check(tour::built()?)),
         Some("bench") => prepare_bench(rest).and_then(|()| bench(rest)),
         Some("verify") => machine::prepare().and_then(|()| verify()),
         Some("fix") => fix(),
@@ -40,7 +45,7 @@ fn main() -> ExitCode {
             Some("sim") => simulate(rest.get(1).map_or("1000", String::as_str)),
             _ => machine::prepare().and_then(|()| campaign()),
         },
-        _ => Err("usage: cargo xtask up [--cells N] [--once] | test | bench | verify | fix \
+        _ => Err("usage: cargo xtask up [--cells N] [--once] | test | deploy | bench | verify | fix \
                       | campaign [fuzz [SECONDS] | sim [SEEDS] | partitions]"
             .to_owned()),
     };
@@ -66,17 +71,20 @@ fn test() -> Done {
     // The programs that the tests start, with the features that the tests are built with: built apart,
     // half of the dependencies would be compiled twice.
     cargo(&["build", "--release", "--locked", "--workspace", "--bins"])?;
+    deploy::check(tour::built()?)?;
     cargo(&["test", "--release", "--workspace", "--locked"])?;
     partitions()
 }
 
-/// Benches of single crates, which are started on their own: which of which. `peers` runs JavaScript.
+/// Benches of single crates, which are started on their own: which of which.
 const CRATE_BENCHES: [(&str, &str); 4] =
     [("journal", "journal"), (PEERS, "journal"), ("hashgraph", "consensus"), ("beacon", "consensus")];
 const PEERS: &str = "peers";
+/// Parts that run JavaScript.
+const WITH_JAVASCRIPT: [&str; 2] = [PEERS, "hosts"];
 
 fn prepare_bench(rest: &[String]) -> Done {
-    if rest.is_empty() || rest.iter().any(|part| part == PEERS) {
+    if rest.is_empty() || rest.iter().any(|part| WITH_JAVASCRIPT.contains(&part.as_str())) {
         machine::prepare_tests()
     } else {
         machine::prepare()

@@ -171,7 +171,7 @@ fn number(arguments: &[String], flag: &str) -> Result<Option<u64>, String> {
 }
 
 /// The program that was just built: it lies beside this one.
-fn built() -> Result<PathBuf, String> {
+pub(crate) fn built() -> Result<PathBuf, String> {
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     Ok(own.with_file_name("cell"))
 }

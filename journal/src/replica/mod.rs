@@ -27,7 +27,7 @@ pub use exchange::{Answer, Request, SLICE_BYTES_MAX, SLICE_ENTRIES_MAX, answer, 
 pub use mirror::{Failed, Mirror, Took};
 pub use slice::Slice;
 
-use crate::encryption::Seal;
+use crate::encryption::{EncryptionKey, Seal};
 use crate::error::{Error, Result};
 use crate::hash;
 use crate::key::PublicKey;
@@ -73,6 +73,28 @@ impl Replica {
         Self::create_on(Box::new(Disk::create(folder, Backend::default())?), key)
     }
 
+    /// [`Replica::create`] of an encrypted log, by whoever can read it: what is kept is what its writer has written, and it can be read here.
+    ///
+    /// # Errors
+    ///
+    /// As [`Replica::create`].
+    pub fn create_encrypted(folder: &Path, key: PublicKey, encryption_key: &EncryptionKey) -> Result<Self> {
+        let mut storage: Box<dyn Storage> = Box::new(Disk::create(folder, Backend::default())?);
+        let mut user_data = UserData::default();
+        encryption_key.cipher(&key).mark(&mut user_data);
+        Log::create(&mut *storage, key, user_data)?;
+        Self::open_loaded(storage, key, Some(encryption_key))
+    }
+
+    /// [`Replica::open`] by whoever can read the log, if it is encrypted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Replica::open`], and [`Error::WrongEncryptionKey`].
+    pub fn open_with(folder: &Path, key: PublicKey, encryption_key: Option<&EncryptionKey>) -> Result<Self> {
+        Self::open_loaded(Box::new(Disk::open(folder, Backend::default())?), key, encryption_key)
+    }
+
     /// Opens the replica of a folder; what was torn by a crash is dropped and missing again.
     ///
     /// # Errors
@@ -97,12 +119,20 @@ impl Replica {
     /// # Errors
     ///
     /// As [`Replica::open`].
-    pub fn open_on(mut storage: Box<dyn Storage>, key: PublicKey) -> Result<Self> {
+    pub fn open_on(storage: Box<dyn Storage>, key: PublicKey) -> Result<Self> {
+        Self::open_loaded(storage, key, None)
+    }
+
+    fn open_loaded(
+        mut storage: Box<dyn Storage>,
+        key: PublicKey,
+        encryption_key: Option<&EncryptionKey>,
+    ) -> Result<Self> {
         let loaded = recover::load(&mut *storage)?;
         if loaded.key != key {
             return Err(Error::WrongKey);
         }
-        let seal = Seal::of(&loaded.user_data, &loaded.key, None)?;
+        let seal = Seal::of(&loaded.user_data, &loaded.key, encryption_key)?;
         let (mut log, _) = Log::open(storage, loaded, seal)?;
         let missing = missing(&mut log)?;
         Ok(Self { log, missing })

@@ -1,0 +1,50 @@
+//! Calls of the other host, one at a time and many at once.
+
+use std::cell::Cell as Count;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use cell::node::World;
+use protocol::state::GetRequest;
+
+use crate::limits::median;
+
+/// Bytes of what is asked, and of what is answered.
+pub(super) const BODY_BYTES: usize = 512;
+/// More different questions than the bus of the other host remembers answers: nearly all go to its service.
+pub(super) const MANY: u64 = 8_192;
+
+/// A caller of State with so many different questions, in turns. The key that is asked for comes back, so that as many bytes go as come, and
+/// there is nothing under it.
+pub(super) fn echo(world: &World, questions: u64) -> impl AsyncFn() + Clone + use<> {
+    let (caller, next) = (world.bus.internal(), Rc::new(Count::new(0u64)));
+    async move || {
+        let number = next.get();
+        next.set((number + 1) % questions);
+        let key = format!("kv/{number:0>width$}", width = BODY_BYTES - "kv/".len());
+        let answer = caller.state().get(GetRequest { key, at: None }).await.expect("answered");
+        assert_eq!(answer.key.len(), BODY_BYTES, "another answer");
+    }
+}
+
+/// How long each call of one caller took.
+pub(super) async fn times(span: Duration, call: impl AsyncFn()) -> Vec<Duration> {
+    let (mut times, start) = (Vec::new(), Instant::now());
+    while start.elapsed() < span {
+        let asked = Instant::now();
+        call().await;
+        times.push(asked.elapsed());
+    }
+    times
+}
+
+/// The median of them.
+pub(super) async fn p50(span: Duration, call: impl AsyncFn()) -> Duration {
+    median(&mut times(span, call).await)
+}
+
+/// What 99 of 100 were below.
+pub(super) fn p99(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() * 99 / 100]
+}

@@ -1,0 +1,190 @@
+//! One cell over two hosts, beside Moleculer 0.15 with its TCP transporter.
+//!
+//! The host that leads runs in this process, so that 64 callers are 64 tasks and not 64 HTTP clients; State is held by another host, a
+//! process of its own, as `cell host join` makes it. Moleculer is two processes as well. All of them are on loopback and on the same cores,
+//! and are asked in turns. What a cell does by itself is on: every step of the bus on both hosts, and encryption between them. What
+//! Moleculer does not do by itself is off, and its TCP transporter cannot encrypt.
+
+mod calls;
+mod moleculer;
+mod stream;
+mod tls;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::Actor;
+use cell::bus::CallContext;
+use cell::node::World;
+use kit::Cell;
+use protocol::Service;
+use protocol::nucleus::{HostView, InviteHostRequest};
+use protocol::shared::Empty;
+use protocol::state::{GetRequest, RootRequest};
+
+use crate::bus::{Echo, Number, rate};
+use crate::in_process::{InProcess, operator};
+use crate::limits::median;
+use crate::table::{Table, per_second, time};
+use moleculer::{Moleculer, Work};
+
+/// Callers at once.
+const CALLERS: usize = 64;
+/// Measurements of each, in turns; the median counts. One more before them is a warm-up.
+const ROUNDS: usize = 5;
+/// How long each measurement takes.
+const SPAN: Duration = Duration::from_secs(1);
+/// Calls of one caller between two looks at the clock: within a process, and to another.
+const LOCAL_STEP: u64 = 100;
+const REMOTE_STEP: u64 = 1;
+/// The other host's name.
+const OTHER: &str = "other";
+/// How long State may take to move there.
+const MOVED_MAX: Duration = Duration::from_secs(20);
+
+pub(crate) fn measure() -> Table {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut table = Table::new("One cell over several hosts");
+    let mut moleculer = Moleculer::start();
+    actix_rt::System::new().block_on(async {
+        let node = InProcess::start(&dir.path().join("first")).await;
+        let world = Arc::clone(node.world());
+        for callers in [1, CALLERS] {
+            local(&mut table, &world, &mut moleculer, callers).await;
+        }
+        let mut other = join(&world, dir.path().join(OTHER)).await;
+        remote(&mut table, &world, &mut moleculer).await;
+        one_caller(&mut table, &world, &mut moleculer).await;
+        stream::measure(&mut table, &world).await;
+        node.stop().await;
+        other.kill();
+    });
+    table
+}
+
+/// Calls within one process, while all services are in it.
+async fn local(table: &mut Table, world: &World, moleculer: &mut Moleculer, callers: usize) {
+    let echo = Echo.start();
+    let send = async move || echo.send(Number(1)).await.expect("answered");
+    let root = |context: CallContext| {
+        let caller = world.bus.with(context);
+        async move || caller.state().root(RootRequest::default()).await.expect("answered")
+    };
+    let (asked, known) = (root(CallContext::internal().anew()), root(CallContext::internal()));
+    let mut rates = [const { Vec::new() }; 4];
+    for round in 0..=ROUNDS {
+        let measured = [
+            rate(callers, LOCAL_STEP, SPAN, send.clone()).await,
+            rate(callers, LOCAL_STEP, SPAN, asked.clone()).await,
+            rate(callers, LOCAL_STEP, SPAN, known.clone()).await,
+            moleculer.call(Work::Local, callers, SPAN).rate,
+        ];
+        if round > 0 {
+            rates.iter_mut().zip(measured).for_each(|(rates, rate)| rates.push(rate));
+        }
+    }
+    let [plain, asked, known, theirs] = rates.map(|mut rates| median(&mut rates));
+    let (what, floor) = match callers {
+        1 => ("call in process, 1 caller", "0.8 × (aim 1 ×)"),
+        _ => ("call in process, 64 callers", "2.5 × (aim 4 ×)"),
+    };
+    for (by, ours) in [("its service", asked), ("the bus's memory", known)] {
+        table.line(
+            &format!("{what}, answered by {by}"),
+            per_second(ours),
+            format!("Moleculer's local call: {}", per_second(theirs)),
+            format!("{:.2} ×", ours / theirs),
+            floor,
+        );
+    }
+    if callers == CALLERS {
+        table.line(
+            "the same by its service, beside a bare send",
+            per_second(asked),
+            format!("bare actix send: {}", per_second(plain)),
+            format!("1 : {:.2}", plain / asked),
+            "at most 1 : 2.5 (aim 1 : 1.5)",
+        );
+    }
+}
+
+/// Has another host become part of the cell and take State over.
+async fn join(world: &World, dir: PathBuf) -> Cell {
+    let caller = world.bus.with(operator());
+    let invited = caller.nucleus().invite_host(InviteHostRequest::default()).await;
+    let ticket = invited.expect("a ticket").ticket;
+    // It is this process that answers it.
+    let joined = actix_rt::task::spawn_blocking(move || {
+        let mut other = Cell::adopt(&dir);
+        let join = ["host", "join", &ticket, "--services", "state", "--name", OTHER];
+        other.ok(&[&join[..], &["--listen", "/ip4/127.0.0.1/tcp/0", "--http-port", "0"]].concat());
+        other.start();
+        other
+    });
+    let other = joined.await.expect("it joins and starts");
+    let deadline = Instant::now() + MOVED_MAX;
+    while !is_moved(world).await {
+        assert!(Instant::now() < deadline, "State never came to the other host");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    other
+}
+
+async fn is_moved(world: &World) -> bool {
+    let caller = world.bus.internal();
+    let hosts = caller.nucleus().hosts(Empty {}).await.expect("the hosts").items;
+    let holds =
+        |host: &HostView| host.host == OTHER && host.connected && host.services.contains(&Service::State);
+    let request = GetRequest { key: "kv/any".to_owned(), at: None };
+    hosts.iter().any(holds) && caller.state().get(request).await.is_ok()
+}
+
+/// Many callers of the other host.
+async fn remote(table: &mut Table, world: &World, moleculer: &mut Moleculer) {
+    let (asked, known) = (calls::echo(world, calls::MANY), calls::echo(world, 1));
+    let mut rates = [const { Vec::new() }; 3];
+    for round in 0..=ROUNDS {
+        let measured = [
+            rate(CALLERS, REMOTE_STEP, SPAN, asked.clone()).await,
+            rate(CALLERS, REMOTE_STEP, SPAN, known.clone()).await,
+            moleculer.call(Work::Remote, CALLERS, SPAN).rate,
+        ];
+        if round > 0 {
+            rates.iter_mut().zip(measured).for_each(|(rates, rate)| rates.push(rate));
+        }
+    }
+    let [asked, known, theirs] = rates.map(|mut rates| median(&mut rates));
+    for (by, ours, floor) in [("its service", asked, "2 × (aim 4 ×)"), ("the other bus's memory", known, "")]
+    {
+        table.line(
+            &format!("call of the other host, encrypted, 512 bytes each way, 64 callers, answered by {by}"),
+            per_second(ours),
+            format!("Moleculer over plain TCP: {}", per_second(theirs)),
+            format!("{:.2} ×", ours / theirs),
+            floor,
+        );
+    }
+}
+
+/// One caller of the other host.
+async fn one_caller(table: &mut Table, world: &World, moleculer: &mut Moleculer) {
+    let call = calls::echo(world, calls::MANY);
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let here = calls::p50(SPAN, call.clone()).await;
+        let there = moleculer.call(Work::Remote, 1, SPAN).p50.expect("of one caller it is known");
+        if round > 0 {
+            ours.push(here);
+            theirs.push(there);
+        }
+    }
+    let (ours, theirs) = (median(&mut ours), median(&mut theirs));
+    table.line(
+        "the same, one caller, answered by its service, p50",
+        time(ours),
+        format!("Moleculer over plain TCP: {}", time(theirs)),
+        format!("{:.2} × better", theirs.as_secs_f64() / ours.as_secs_f64()),
+        "1 × (aim 1.5 ×)",
+    );
+}

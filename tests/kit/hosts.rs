@@ -1,0 +1,142 @@
+//! Cells of several processes: the other hosts of a cell, each in a folder of its own beside it.
+//!
+//! Where the environment has [`ENVIRONMENT`], every cell that a test starts is split over so many hosts, with no word of that in the test.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+use serde_json::Value;
+
+use super::{Cell, free_ports, start_process, until};
+
+/// How many processes a cell has: 1 unless told, 2 or 6.
+pub const ENVIRONMENT: &str = "CELLULER_HOSTS";
+
+/// What each other host runs.
+fn split() -> Vec<&'static str> {
+    match std::env::var(ENVIRONMENT).as_deref() {
+        Err(_) | Ok("1") => Vec::new(),
+        Ok("2") => vec!["consensus,state"],
+        Ok("6") => vec!["identity", "message", "state", "consensus", "market"],
+        Ok(other) => panic!("{ENVIRONMENT} is 1, 2 or 6, not {other:?}"),
+    }
+}
+
+/// One more host of a cell, and its process while it runs.
+pub struct HostProcess {
+    dir: PathBuf,
+    child: Option<Child>,
+    environment: Vec<(&'static str, &'static str)>,
+    /// Where its HTTP listens, while it runs.
+    pub http: String,
+}
+
+impl HostProcess {
+    /// Joins a running cell by a ticket of it, to run these services, and is not started yet.
+    ///
+    /// # Panics
+    ///
+    /// If it is not let in.
+    pub fn join(cell: &Cell, dir: &Path, services: &str) -> Self {
+        let ticket = cell.ok(&["host", "invite"])["ticket"].as_str().expect("a ticket").to_owned();
+        let this = Self::adopt(dir);
+        let listen = format!("/ip4/127.0.0.1/tcp/{}", free_ports(1));
+        let join = ["host", "join", &ticket, "--services", services, "--listen", &listen, "--http-port", "0"];
+        this.as_cell().ok(&join);
+        this
+    }
+
+    /// One that has joined already.
+    pub fn adopt(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), child: None, environment: Vec::new(), http: String::new() }
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its process, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Its folder as a cell's: for commands on it.
+    pub fn as_cell(&self) -> Cell {
+        Cell::adopt(&self.dir)
+    }
+
+    /// Starts it and waits until it is ready: services come when the host that leads says so.
+    ///
+    /// # Panics
+    ///
+    /// If it is not ready in time.
+    pub fn start(&mut self) {
+        if self.child.is_none() {
+            let (child, ready) = start_process(&self.dir, &self.environment);
+            self.child = Some(child);
+            self.http = ready["http"].as_str().unwrap_or_default().to_owned();
+        }
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Asks it to stop, as a service manager would.
+    pub fn terminate(&self) {
+        if let Some(id) = self.id() {
+            let _ = Command::new("kill").args(["-TERM", &id.to_string()]).status();
+        }
+    }
+}
+
+impl Drop for HostProcess {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Where a service runs, and how it is.
+pub fn service(cell: &Cell, name: &str) -> (String, String) {
+    let services = cell.ok(&["services"]);
+    let items = services["items"].as_array().expect("a list").clone();
+    let found = items.into_iter().find(|item| item["service"] == name).expect("there are six");
+    let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+    (text("host"), text("health"))
+}
+
+/// Starts the other hosts that this run gives each cell, and waits until each has its services.
+pub(super) fn start_others(cell: &mut Cell) {
+    let split = split();
+    for (number, services) in split.iter().enumerate() {
+        let name = format!("host-{}", number + 1);
+        if cell.others.len() <= number {
+            let mut folder = cell.dir().as_os_str().to_owned();
+            folder.push(format!(".{name}"));
+            let folder = PathBuf::from(folder);
+            let mut host = match folder.join("host.json").is_file() {
+                true => HostProcess::adopt(&folder),
+                false => HostProcess::join(cell, &folder, services),
+            };
+            host.environment.clone_from(&cell.environment);
+            cell.others.push(host);
+        }
+        cell.others[number].environment.clone_from(&cell.environment);
+        cell.others[number].start();
+    }
+    let elsewhere = || split.iter().flat_map(|services| services.split(','));
+    until("every service runs on its host", || {
+        let services: Value = cell.ok(&["services"]);
+        let items = services["items"].as_array().expect("a list");
+        let there = |name: &str| {
+            let is_there = |item: &Value| item["host"] != "first" && item["health"] == "running";
+            items.iter().any(|item| item["service"] == name && is_there(item))
+        };
+        elsewhere().all(there)
+    });
+}
