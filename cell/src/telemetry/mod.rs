@@ -12,7 +12,7 @@
 //!   so many in a thousand are.
 //! - A trace begins with a request that showed a token, or with a message of a contact who may send it: a stranger fills nothing. Traces that
 //!   other cells begin are [`PEER_TRACES_PER_SECOND_MAX`] a second at most.
-//! - A call whose trace is not recorded pays for one comparison. A span costs a few hundred nanoseconds, and waits for nobody: what the
+//! - A call whose trace is not recorded pays for one comparison. A span costs about 0.2 µs, and waits for nobody: what the
 //!   collector does not take is dropped, and counted.
 //! - A span says what was done, when, for how long and with which code: no request, no answer, no key, no token's name.
 //!
