@@ -9,6 +9,8 @@ const RUNNING: &[&[&str]] = &[
     &["status"],
     &["doctor"],
     &["version"],
+    &["trace"],
+    &["trace", "--limit", "3"],
     &["peers"],
     &["peers", "list"],
     &["call", "state.root"],

@@ -7,6 +7,7 @@
 //! - `registry`: what each host says of itself, every second and when a service changes.
 //! - `copies`: the journals that are written on other hosts, copied and checked here. The lead has one of each.
 //! - `effects`: what services on other hosts ask of the world, brought to the lead.
+//! - `traces`: what the other hosts have recorded of traces.
 //! - `ticket`, `join`, `place`: how a host becomes one, and what it remembers.
 //!
 //! Rules:
@@ -31,6 +32,7 @@ mod place;
 mod registry;
 mod serve;
 mod ticket;
+mod traces;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -55,6 +57,7 @@ pub(crate) use effects::forward as forward_effects;
 pub use join::{JoinOptions, JoinReport, join};
 pub use lead::Lead;
 pub use place::{Joined, joined, key as host_key};
+pub(crate) use traces::{latest as latest_traces, spans as spans_of};
 
 /// How long a question between hosts may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);

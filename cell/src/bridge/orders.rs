@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use journal::EncryptionKey;
+use protocol::shared::page_limit;
 use protocol::{Hash, HostId, Problem, ProblemKind, Service, codec};
 
 use super::wire::{Ask, Granted, Reply};
@@ -37,6 +38,11 @@ async fn answer(bridge: &Arc<Bridge>, from: HostId, ask: Ask) -> Result<Reply, P
             }
             effects::take(bridge.lead()?.senders(), service, &effects)?;
             Ok(Reply::Done)
+        }
+        Ask::Spans { trace } => Ok(Reply::Spans { spans: bridge.host()?.bus.tracer().spans(&trace) }),
+        Ask::Traces { limit } => {
+            let limit = page_limit(Some(limit));
+            Ok(Reply::Traces { traces: bridge.host()?.bus.tracer().latest(limit) })
         }
         _ if !is_lead => Err(not_lead(&from)),
         Ask::Roster { roster } => {

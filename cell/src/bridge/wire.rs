@@ -2,6 +2,7 @@
 
 use minicbor::{Decode, Encode};
 use protocol::nucleus::{HostEntry, Roster};
+use protocol::trace::{SpanView, TraceSummary};
 use protocol::{CellId, Hash, Problem, Service};
 use zeroize::Zeroizing;
 
@@ -126,6 +127,18 @@ pub(super) enum Ask {
         #[n(2)]
         missed: bool,
     },
+    /// What was recorded of a trace. Asked of any host, by any host.
+    #[n(16)]
+    Spans {
+        #[cbor(n(0), with = "minicbor::bytes")]
+        trace: [u8; 16],
+    },
+    /// The latest traces. Asked of any host, by any host.
+    #[n(17)]
+    Traces {
+        #[n(0)]
+        limit: u32,
+    },
 }
 
 /// What is replied.
@@ -176,5 +189,17 @@ pub(super) enum Reply {
     Ends {
         #[n(0)]
         length: u64,
+    },
+    /// Spans of a trace.
+    #[n(16)]
+    Spans {
+        #[n(0)]
+        spans: Vec<SpanView>,
+    },
+    /// Traces, the newest first.
+    #[n(17)]
+    Traces {
+        #[n(0)]
+        traces: Vec<TraceSummary>,
     },
 }

@@ -3,7 +3,7 @@
 //! Callers name an action's type and get its typed answer; nobody builds an envelope. Every call goes
 //! through the same middleware, in one fixed order:
 //!
-//! 1. **trace**: a span, and the W3C trace context that travels with the call;
+//! 1. **trace**: a span, if the call's trace is recorded, which what it calls is part of (`telemetry`);
 //! 2. **access**: the caller's level against the action's;
 //! 3. **deadline**: a missed one is `bus.deadline` for a query, `bus.unknown_outcome` for a command;
 //! 4. **memory**: where an action is declared `cached`, its last answer while the view is the same;
@@ -21,11 +21,13 @@
 mod breaker;
 mod build;
 mod bulkhead;
+mod caller;
 mod context;
 mod memory;
 mod metrics;
 mod remote;
 mod route;
+mod spans;
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -34,7 +36,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use protocol::action::{Call, Kind, ServiceWords};
+use protocol::action::{Kind, ServiceWords};
 use protocol::{Action, Caller, MachineAction, Problem, ProblemKind, Service, Visitor};
 use serde_json::Value;
 use tracing::level_filters::LevelFilter;
@@ -44,10 +46,15 @@ use build::{Build, ByType, Handler, JsonHandle, Way, WireHandle};
 use bulkhead::{Heard, Keeper, Kept, Place};
 use remote::Whereabouts;
 use route::{Answered, busy, not_running};
+use spans::{span, span_kind, who};
 
+use crate::telemetry::Tracer;
+
+pub use crate::telemetry::TraceParent;
 pub use breaker::Breaker;
 pub use bulkhead::Reply;
-pub use context::{CallContext, DEADLINE_DEFAULT, TraceParent};
+pub use caller::BusCaller;
+pub use context::{CallContext, DEADLINE_DEFAULT};
 use context::{WAIT_MARGIN, WAIT_MS_MAX};
 pub use memory::ViewVersion;
 pub use metrics::{ActionMetrics, BUCKETS_US, Measured};
@@ -86,6 +93,7 @@ struct Inner {
     keeper: Keeper,
     breakers: [Breaker; 6],
     metrics: Vec<Arc<ActionMetrics>>,
+    tracer: Tracer,
 }
 
 /// The bus. Clones are handles to the same one; it may be used from any thread with a tokio runtime.
@@ -93,8 +101,13 @@ struct Inner {
 pub struct Bus(Arc<Inner>);
 
 impl Bus {
-    /// A bus with every declared action; fronts are added by [`Bus::front`], services by [`Bus::route`].
+    /// A bus with every declared action; fronts are added by [`Bus::front`], services by [`Bus::route`]. It traces nothing.
     pub fn new(limits: BusLimits) -> Self {
+        Self::traced(limits, Tracer::off())
+    }
+
+    /// The same, traced.
+    pub fn traced(limits: BusLimits, tracer: Tracer) -> Self {
         let mut build = Build::new(limits.in_flight_max);
         protocol::visit_actions(&mut build);
         let breaker = |_| Breaker::new(limits.breaker_failures_max, limits.breaker_pause);
@@ -109,6 +122,7 @@ impl Bus {
             bulkheads: build.bulkheads,
             breakers,
             metrics: build.metrics,
+            tracer,
         }))
     }
 
@@ -168,6 +182,14 @@ impl Bus {
         let handler = self.handler::<A>();
         let began = Instant::now();
         context.deadline.get_or_insert(began + context.patience);
+        let came_over = context.came_over;
+        let kind = || span_kind(came_over, self.is_elsewhere(handler));
+        let mut recording = self.0.tracer.follow(&mut context.trace, A::INFO.name, kind);
+        if let Some(recording) = &mut recording
+            && let Some(caller) = who(&context.caller)
+        {
+            recording.note("caller", caller);
+        }
         // Who does not look pays for one comparison.
         let traced = LevelFilter::current() >= LevelFilter::DEBUG;
         let span = if traced { span(A::INFO.name, &context) } else { Span::none() };
@@ -176,6 +198,9 @@ impl Bus {
         let result = if traced { call.instrument(span.clone()).await } else { call.await };
         handler.metrics.since(began).finish(&result);
         let code = result.as_ref().err().map(|problem| &*problem.code);
+        if let Some(recording) = recording {
+            recording.finish(code);
+        }
         tracing::debug!(parent: &span, code, "answered");
         result
     }
@@ -249,6 +274,19 @@ impl Bus {
     /// The metrics of every action, in the order of `protocol::actions`.
     pub fn metrics(&self) -> &[Arc<ActionMetrics>] {
         &self.0.metrics
+    }
+
+    /// What traces its calls.
+    pub fn tracer(&self) -> &Tracer {
+        &self.0.tracer
+    }
+
+    /// Whether an action is answered on another host.
+    fn is_elsewhere<A: Action>(&self, handler: &Handler<A>) -> bool {
+        match &handler.way {
+            Way::Machine { route, .. } => route.whereabouts.is_elsewhere(),
+            Way::Front(_) => self.0.fronts.is_elsewhere(),
+        }
     }
 
     /// Calls under way to a service.
@@ -405,15 +443,6 @@ fn wrong_answer(action: &str) -> Problem {
     Problem::new(ProblemKind::Fault, "bus.wrong_answer", cause)
 }
 
-/// The span of a call, under the trace that it came with.
-fn span(action: &'static str, context: &CallContext) -> Span {
-    let span = tracing::debug_span!("call", action, caller = %context.caller, trace = tracing::field::Empty);
-    if let Some(trace) = &context.trace {
-        span.record("trace", tracing::field::display(trace));
-    }
-    span
-}
-
 fn worth_a_retry(problem: &Problem) -> bool {
     ["bus.busy", "bus.not_running", "bus.not_here", "bus.host_unreachable"].contains(&&*problem.code)
 }
@@ -452,47 +481,4 @@ pub fn unknown_action(action: &str) -> Problem {
         .unwrap_or_default();
     Problem::new(ProblemKind::NotFound, "rpc.unknown_method", format!("there is no action {shown:?}"))
         .hint(format!("did you mean {nearest}? GET /openapi.json lists them all"))
-}
-
-/// The bus with a call context: what typed clients run over.
-#[derive(Clone)]
-pub struct BusCaller {
-    bus: Bus,
-    context: CallContext,
-}
-
-impl BusCaller {
-    /// The Nucleus actions.
-    pub fn nucleus(&self) -> protocol::nucleus::Client<'_, Self> {
-        protocol::nucleus::Client(self)
-    }
-    /// The Identity actions.
-    pub fn identity(&self) -> protocol::identity::Client<'_, Self> {
-        protocol::identity::Client(self)
-    }
-    /// The Message actions.
-    pub fn message(&self) -> protocol::messages::Client<'_, Self> {
-        protocol::messages::Client(self)
-    }
-    /// The State actions.
-    pub fn state(&self) -> protocol::state::Client<'_, Self> {
-        protocol::state::Client(self)
-    }
-    /// The Consensus actions.
-    pub fn consensus(&self) -> protocol::consensus::Client<'_, Self> {
-        protocol::consensus::Client(self)
-    }
-    /// The Market actions.
-    pub fn market(&self) -> protocol::market::Client<'_, Self> {
-        protocol::market::Client(self)
-    }
-}
-
-impl Call for BusCaller {
-    fn call<A: Action>(
-        &self,
-        request: A::Request,
-    ) -> impl Future<Output = Result<A::Answer, Problem>> + Send {
-        self.bus.call::<A>(self.context.clone(), request)
-    }
 }

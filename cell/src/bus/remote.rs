@@ -101,8 +101,14 @@ impl Whereabouts {
 ///
 /// `bus.unencodable`: a defect.
 pub(super) fn encode<T: Serialize>(value: &T, action: &str) -> Result<Vec<u8>, Problem> {
-    minicbor_serde::to_vec(value)
-        .map_err(|error| Problem::new(ProblemKind::Fault, "bus.unencodable", format!("{action}: {error}")))
+    let mut bytes = Vec::new();
+    let mut serializer = minicbor_serde::Serializer::new(&mut bytes);
+    // Else a null in JSON would come out as an empty list.
+    serializer.serialize_unit_as_null(true);
+    value
+        .serialize(&mut serializer)
+        .map_err(|error| Problem::new(ProblemKind::Fault, "bus.unencodable", format!("{action}: {error}")))?;
+    Ok(bytes)
 }
 
 /// Out of bytes.

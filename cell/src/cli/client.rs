@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use ureq::Agent;
 
 use super::Context;
+use crate::telemetry::TraceParent;
 
 /// The longest a call may take: longer than any wait the cell itself allows.
 const CALL_MAX: Duration = Duration::from_secs(75);
@@ -18,6 +19,7 @@ pub(super) struct Client {
     agent: Agent,
     url: String,
     token: String,
+    trace: Option<TraceParent>,
 }
 
 impl Client {
@@ -38,18 +40,21 @@ impl Client {
             .http_status_as_error(false)
             .proxy(None)
             .build();
-        Ok(Self { agent: config.into(), url, token })
+        Ok(Self { agent: config.into(), url, token, trace: context.trace })
     }
 
     /// Calls an action.
     pub(super) fn call(&self, action: &str, params: Value) -> Result<Value, Problem> {
         let request = json!({ "jsonrpc": "2.0", "id": 1, "method": action, "params": params });
-        let answer = self
+        let mut asked = self
             .agent
             .post(format!("{}/rpc", self.url))
             .header("authorization", format!("Bearer {}", self.token))
-            .header("content-type", "application/json")
-            .send(request.to_string());
+            .header("content-type", "application/json");
+        if let Some(trace) = &self.trace {
+            asked = asked.header("traceparent", trace.to_string());
+        }
+        let answer = asked.send(request.to_string());
         let mut answer = answer.map_err(|error| self.unreachable(&error.to_string()))?;
         let status = answer.status().as_u16();
         let text = answer

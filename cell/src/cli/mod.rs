@@ -20,10 +20,11 @@ mod online;
 mod output;
 mod run;
 mod testnet;
+mod trace;
 mod watch;
 
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -32,6 +33,7 @@ use protocol::{Problem, ProblemKind};
 use serde_json::Value;
 
 use crate::folder::Folder;
+use crate::telemetry::TraceParent;
 use args::{Args, Command};
 use output::{Format, Output};
 
@@ -43,6 +45,8 @@ struct Context {
     dir: PathBuf,
     passphrase_file: Option<PathBuf>,
     token_file: Option<PathBuf>,
+    /// The trace that its requests are to be in.
+    trace: Option<TraceParent>,
     output: Output,
 }
 
@@ -76,8 +80,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         dir: args.dir.unwrap_or_else(default_dir),
         passphrase_file: args.passphrase_file,
         token_file: args.token_file,
+        trace: args.trace.then(TraceParent::begin),
         output,
     };
+    if let Some(trace) = &context.trace {
+        let _ = writeln!(std::io::stderr(), "trace: {}", hex::encode(trace.trace_id));
+    }
     match dispatch(&context, args.command) {
         Ok(code) => code,
         Err(problem) => {
@@ -134,6 +142,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode, Problem> {
         Command::Services => hosts::services(context),
         Command::Service { command } => hosts::service(context, command),
         Command::Data { command } => data::run(context, command),
+        Command::Trace { id, limit } => trace::run(context, id.as_deref(), limit),
         Command::Config { command } => offline::config(context, command),
         Command::Completion { shell } => {
             let mut command = Args::command();

@@ -10,8 +10,10 @@ use protocol::receipt::{ReceiptHead, batch_root};
 use protocol::signing::{self, Signature, Signed};
 use protocol::{CellId, MessageId, Problem, ProblemKind, codec};
 
+use super::traces;
 use super::wire::{BATCH_MAX, Batch, BatchAnswer, Hello, VERSION};
 use crate::actor::now_ms;
+use crate::bus::CallContext;
 use crate::data;
 use crate::gossip;
 use crate::network::{Counters, Inbound, Lane};
@@ -98,7 +100,7 @@ type Taken = (Option<ReceiptHead>, Vec<Option<Problem>>);
 
 async fn try_take(world: &Arc<World>, from: CellId, bytes: &[u8]) -> Result<Taken, Problem> {
     let counters = world.network().counters();
-    let Batch { messages } =
+    let Batch { messages, traces: told } =
         codec::decode(bytes).inspect_err(|_| Counters::count(&counters.refused_malformed))?;
     if messages.len() > BATCH_MAX {
         return Err(Problem::new(
@@ -118,18 +120,22 @@ async fn try_take(world: &Arc<World>, from: CellId, bytes: &[u8]) -> Result<Take
         .zip(&forged)
         .filter_map(|(message, forged)| (!forged).then_some(message))
         .collect();
+    let told = traces::told(told, &ids);
     let genuine: Vec<MessageId> = messages.iter().map(|(id, _)| *id).collect();
     let admission = world.admission(&from).await?;
     // Signed beforehand, so that it is journaled together with the messages: one sync instead of two.
     let head = (!genuine.is_empty()).then(|| sign_receipt(world, from, &genuine));
+    let arrivals = traces::arrive(world.bus.tracer(), &messages, &told, &admission, from == world.cell);
+    let context = CallContext::internal().traced(arrivals.context());
     let request = ReceiveRequest { from, admission, messages, receipt: head.clone() };
-    let received = world.bus.internal().message().receive(request).await?;
+    let received = world.bus.with(context).message().receive(request).await?;
     let head = head.filter(|_| received.receipted);
     let mut received = received.outcomes.into_iter();
     let outcomes: Vec<Option<Problem>> = forged
         .iter()
         .map(|forged| if *forged { Some(bad_signature()) } else { received.next().flatten() })
         .collect();
+    arrivals.finish(&ids, &outcomes);
     for (forged, outcome) in forged.iter().zip(&outcomes) {
         match outcome {
             Some(_) if *forged => Counters::count(&counters.refused_forged),

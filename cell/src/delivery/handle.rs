@@ -12,6 +12,7 @@ use protocol::consensus::{SubmitRequest, TxStatus};
 use protocol::identity::{ChallengeRequest, OpenSessionRequest};
 use protocol::message::{AuthBody, FindBody, Message, MessageType, PostBody, ReplyBody};
 use protocol::messages::SettleRequest;
+use protocol::trace::SpanKind;
 use protocol::transaction::Transaction;
 use protocol::{Access, Caller, Hash, MessageId, Problem, ProblemKind};
 use serde_json::{Value, json};
@@ -28,19 +29,30 @@ const TX_WAIT_MS: u64 = 5_000;
 /// Carries out a message's request, replies, and settles it.
 pub async fn handle(world: &Arc<World>, message: Message) {
     let id = message.id();
-    let (reply, problem) = match carry_out(world, &message).await {
+    let tracer = world.bus.tracer();
+    let mut trace = tracer.received.forget(&id);
+    let mut span = tracer.follow(&mut trace, "handle", || SpanKind::Internal);
+    if let Some(span) = &mut span {
+        span.rename(format!("handle {}", message.kind));
+    }
+    let context = CallContext::internal().traced(trace);
+    let (reply, problem) = match carry_out(world, &context, &message).await {
         Ok(reply) => (reply, None),
         Err(problem) => (Some(Reply::of(&ReplyBody::Error(problem.clone()))), Some(problem)),
     };
     if let Some(reply) = reply {
         let reply =
             if message.kind == MessageType::Auth && problem.is_some() { failed(&problem) } else { reply };
-        if let Err(refused) = answer(world, &message, id, reply).await {
+        if let Err(refused) = answer(world, &context, &message, id, reply).await {
             tracing::debug!(%id, problem = %refused, "no reply was sent");
         }
     }
-    if let Err(refused) = world.bus.internal().message().settle(SettleRequest { id, problem }).await {
+    let code = problem.as_ref().map(|problem| problem.code.clone());
+    if let Err(refused) = world.bus.with(context).message().settle(SettleRequest { id, problem }).await {
         tracing::warn!(%id, problem = %refused, "a message was carried out but not settled; it comes again");
+    }
+    if let Some(span) = span {
+        span.finish(code.as_deref());
     }
 }
 
@@ -59,7 +71,13 @@ fn failed(problem: &Option<Problem>) -> Reply {
     Reply::of(&AuthBody::Failed { why: problem.as_ref().map(ToString::to_string).unwrap_or_default() })
 }
 
-async fn answer(world: &Arc<World>, asked: &Message, id: MessageId, reply: Reply) -> Result<(), Problem> {
+async fn answer(
+    world: &Arc<World>,
+    context: &CallContext,
+    asked: &Message,
+    id: MessageId,
+    reply: Reply,
+) -> Result<(), Problem> {
     let outgoing = Outgoing {
         to: asked.sender,
         kind: asked.kind,
@@ -69,11 +87,16 @@ async fn answer(world: &Arc<World>, asked: &Message, id: MessageId, reply: Reply
         ttl_ms: None,
         // The id in hex is as long as a request id may be.
         request_id: Some(id.to_string()),
+        trace: context.trace,
     };
     post(world, outgoing).await.map(|_| ())
 }
 
-async fn carry_out(world: &Arc<World>, message: &Message) -> Result<Option<Reply>, Problem> {
+async fn carry_out(
+    world: &Arc<World>,
+    context: &CallContext,
+    message: &Message,
+) -> Result<Option<Reply>, Problem> {
     let bytes = if message.sealed {
         let aad = identity::seal::message_aad(&message.sender, &message.receiver, message.kind);
         identity::seal::open(world.keyring.signing_key(), &aad, &message.body)?
@@ -82,21 +105,21 @@ async fn carry_out(world: &Arc<World>, message: &Message) -> Result<Option<Reply
     };
     match body::parse(message.kind, message.in_reply_to.is_some(), &bytes)? {
         Body::Chat(_) | Body::Reply(_) => Ok(None),
-        Body::Auth(step) => auth(world, message, step).await,
-        Body::Tx(transaction) => tx(world, *transaction).await.map(Some),
+        Body::Auth(step) => auth(world, context, message, step).await,
+        Body::Tx(transaction) => tx(world, context, *transaction).await.map(Some),
         Body::Post(_) if message.sealed => Err(Problem::new(
             ProblemKind::Invalid,
             "message.sealed_post",
             "a post is public: it cannot be sealed",
         )
         .hint("send it without sealing")),
-        Body::Post(post) => publish(world, message, *post).await.map(Some),
+        Body::Post(post) => publish(world, context, message, *post).await.map(Some),
         Body::Find(FindBody { datasets }) => {
             let found = find_datasets(world, datasets).await?;
             Ok(Some(Reply::of(&ReplyBody::Result(serde_json::to_value(found).unwrap_or_default()))))
         }
         Body::Query(query) => {
-            let page = world.bus.internal().message().posts(query).await?;
+            let page = world.bus.with(context.clone()).message().posts(query).await?;
             Ok(Some(Reply::of(&ReplyBody::Result(serde_json::to_value(page).unwrap_or_default()))))
         }
         Body::Exec(exec) => {
@@ -112,15 +135,20 @@ async fn carry_out(world: &Arc<World>, message: &Message) -> Result<Option<Reply
             } else {
                 Caller::Cell(message.sender)
             };
-            let context = CallContext::of(caller).within(EXEC_MAX);
+            let context = CallContext::of(caller).within(EXEC_MAX).traced(context.trace);
             let result = world.bus.call_json(context, &exec.action, exec.args).await?;
             Ok(Some(Reply::of(&ReplyBody::Result(result))))
         }
     }
 }
 
-async fn auth(world: &Arc<World>, message: &Message, step: AuthBody) -> Result<Option<Reply>, Problem> {
-    let bus = world.bus.internal();
+async fn auth(
+    world: &Arc<World>,
+    context: &CallContext,
+    message: &Message,
+    step: AuthBody,
+) -> Result<Option<Reply>, Problem> {
+    let bus = world.bus.with(context.clone());
     let cell = message.sender;
     match (step, message.in_reply_to) {
         (AuthBody::Request {}, None) => {
@@ -146,7 +174,12 @@ async fn auth(world: &Arc<World>, message: &Message, step: AuthBody) -> Result<O
 }
 
 /// A post; one that the network is to know is kept, and its registration goes into the order.
-async fn publish(world: &Arc<World>, message: &Message, post: PostBody) -> Result<Reply, Problem> {
+async fn publish(
+    world: &Arc<World>,
+    context: &CallContext,
+    message: &Message,
+    post: PostBody,
+) -> Result<Reply, Problem> {
     let data = post.data();
     let content_hash = Hash::of(&data);
     let mut told = json!({ "id": message.id(), "content_hash": content_hash });
@@ -162,7 +195,7 @@ async fn publish(world: &Arc<World>, message: &Message, post: PostBody) -> Resul
     }
     let store = world.data.clone();
     blocking(move || store.add(data.as_slice())).await??;
-    if let ReplyBody::Result(outcome) = tx_outcome(world, registration).await? {
+    if let ReplyBody::Result(outcome) = tx_outcome(world, context, registration).await? {
         told["registration"] = outcome;
     }
     Ok(Reply::of(&ReplyBody::Result(told)))
@@ -177,18 +210,22 @@ fn registers(transaction: &Transaction, hash: &Hash, size: usize) -> bool {
         && args["size"] == size
 }
 
-async fn tx(world: &Arc<World>, transaction: Transaction) -> Result<Reply, Problem> {
-    tx_outcome(world, transaction).await.map(|outcome| Reply::of(&outcome))
+async fn tx(world: &Arc<World>, context: &CallContext, transaction: Transaction) -> Result<Reply, Problem> {
+    tx_outcome(world, context, transaction).await.map(|outcome| Reply::of(&outcome))
 }
 
-async fn tx_outcome(world: &Arc<World>, transaction: Transaction) -> Result<ReplyBody, Problem> {
+async fn tx_outcome(
+    world: &Arc<World>,
+    context: &CallContext,
+    transaction: Transaction,
+) -> Result<ReplyBody, Problem> {
     let request = SubmitRequest {
         intent: None,
         transaction: Some(transaction),
         wait: Some(TxStatus::Finalised),
         wait_ms: Some(TX_WAIT_MS),
     };
-    let view = world.bus.internal().consensus().submit(request).await?;
+    let view = world.bus.with(context.clone()).consensus().submit(request).await?;
     Ok(ReplyBody::Result(json!({
         "id": view.id, "status": view.status, "block": view.block, "root": view.root, "problem": view.problem,
     })))

@@ -17,8 +17,8 @@ use protocol::shared::Empty;
 use protocol::{CellId, MessageId, Problem, ProblemKind, codec};
 use tokio::sync::Notify;
 
-use super::gate;
 use super::wire::{BATCH_MAX, Batch, BatchAnswer};
+use super::{gate, traces};
 use crate::actor::now_ms;
 use crate::network::Lane;
 use crate::node::World;
@@ -218,18 +218,23 @@ impl Outbox<'_> {
 }
 
 async fn batch(world: &Arc<World>, receiver: CellId, messages: Vec<Fresh>) -> Result<(), Problem> {
+    let (deliveries, traces) = traces::leave(world.bus.tracer(), &messages);
     let (ids, messages): (Vec<MessageId>, Vec<Message>) = messages.into_iter().unzip();
-    let bytes = codec::encode(&Batch { messages });
-    // A message to oneself goes the same way, without the network.
-    let answer = if receiver == world.cell {
-        gate::take(world, receiver, &bytes).await
-    } else {
-        codec::decode(&world.network().request(Lane::Cells, receiver, bytes).await?)?
-    };
-    match answer {
+    let bytes = codec::encode(&Batch { messages, traces });
+    let answer = carry_over(world, receiver, bytes).await;
+    deliveries.finish(&answer);
+    match answer? {
         BatchAnswer::Refused { problem } => Err(problem),
         BatchAnswer::Taken { receipt, outcomes } => record(world, receiver, &ids, receipt, outcomes).await,
     }
+}
+
+async fn carry_over(world: &Arc<World>, receiver: CellId, bytes: Vec<u8>) -> Result<BatchAnswer, Problem> {
+    // A message to oneself goes the same way, without the network.
+    if receiver == world.cell {
+        return Ok(gate::take(world, receiver, &bytes).await);
+    }
+    codec::decode(&world.network().request(Lane::Cells, receiver, bytes).await?)
 }
 
 async fn record(

@@ -6,11 +6,13 @@
 //! - [`Gate`]: takes batches of other cells. Signatures are checked here; the Message service decides;
 //!   the receipt goes out when it is durable, in one sync with the messages it is for.
 //! - [`handle`]: carries out what an incoming message asks for.
+//! - `traces`: the trace of a message goes with it.
 //! - [`Waiters`]: callers that wait for a receipt or a reply.
 
 mod gate;
 mod handle;
 mod links;
+mod traces;
 mod waiters;
 mod wire;
 

@@ -56,9 +56,9 @@ pub(super) async fn submit(
         (Some(intent), None) => {
             // One nonce at a time: the next is known when this transaction is taken in.
             let _turn = world.nonces.lock().await;
-            admit(world, sign(world, &intent).await?).await?
+            admit(world, context, sign(world, context, &intent).await?).await?
         }
-        (None, Some(transaction)) => admit(world, transaction).await?,
+        (None, Some(transaction)) => admit(world, context, transaction).await?,
         _ => {
             return Err(Problem::new(
                 ProblemKind::Invalid,
@@ -89,7 +89,7 @@ async fn submit_all(
     let mut grown = world.feed.changes();
     let behind = if transactions.len() > CHECK_AT_ONCE {
         // Checking what there is no room for is work for nothing, when there is the most of it. What is known takes room here as well.
-        let waiting = world.bus.internal().consensus().status(Empty {}).await?.pending;
+        let waiting = world.bus.with(context.inner()).consensus().status(Empty {}).await?.pending;
         let room = usize::try_from(WAITING_MAX.saturating_sub(waiting)).unwrap_or(usize::MAX);
         transactions.split_off(room.min(transactions.len()))
     } else {
@@ -112,7 +112,7 @@ async fn submit_all(
         Vec::new().into_iter()
     } else {
         let request = AdmitAllRequest { transactions: checked };
-        world.bus.internal().consensus().admit_all(request).await?.items.into_iter()
+        world.bus.with(context.inner()).consensus().admit_all(request).await?.items.into_iter()
     };
     let mut items: Vec<Submitted> = ids
         .into_iter()
@@ -186,21 +186,31 @@ pub async fn evict(world: &Arc<World>, proof: &ForkProof) -> Result<(), Problem>
     let intent =
         Intent { module: "members".to_owned(), call: "accuse".to_owned(), args, ..Intent::default() };
     let _turn = world.nonces.lock().await;
-    admit(world, sign(world, &intent).await?).await.map(|_| ())
+    let context = CallContext::internal();
+    admit(world, &context, sign(world, &context, &intent).await?).await.map(|_| ())
 }
 
 /// Signs an intent for this network, with the next nonce unless it names one.
-pub(super) async fn sign(world: &Arc<World>, intent: &Intent) -> Result<Transaction, Problem> {
-    let next = world.bus.internal().consensus().next_nonce(NextNonceRequest { cell: world.cell }).await?;
+pub(super) async fn sign(
+    world: &Arc<World>,
+    context: &CallContext,
+    intent: &Intent,
+) -> Result<Transaction, Problem> {
+    let request = NextNonceRequest { cell: world.cell };
+    let next = world.bus.with(context.inner()).consensus().next_nonce(request).await?;
     Ok(Transaction::sign(world.keyring.signing_key(), world.genesis.hash(), intent, next.nonce))
 }
 
-async fn admit(world: &Arc<World>, transaction: Transaction) -> Result<TxView, Problem> {
+async fn admit(
+    world: &Arc<World>,
+    context: &CallContext,
+    transaction: Transaction,
+) -> Result<TxView, Problem> {
     if !transaction.signature_holds() {
         return Err(bad_signature());
     }
     can_execute(world, &transaction)?;
-    world.bus.internal().consensus().admit(AdmitRequest { transaction }).await
+    world.bus.with(context.inner()).consensus().admit(AdmitRequest { transaction }).await
 }
 
 /// Whether this cell could execute what it votes for. Others' votes are theirs: whether their build has it only they know.
@@ -219,6 +229,7 @@ fn bad_signature() -> Problem {
         .hint("sign the transaction with the key of its sender: cell tx sign")
 }
 
+/// Looks again whenever a journal has grown. Outside of the trace: so many looks would leave nothing else in its ring.
 async fn await_status(
     world: &Arc<World>,
     mut view: TxView,

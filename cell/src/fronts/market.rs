@@ -14,26 +14,36 @@ use crate::bus::CallContext;
 use crate::node::World;
 
 pub(super) fn install(world: &Arc<World>) {
-    front::<GetBalance, _, _>(world, |world, _, request| async move { balance(&world, request).await });
+    front::<GetBalance, _, _>(world, |world, context, request| async move {
+        balance(&world, &context, request).await
+    });
     front::<Transfer, _, _>(world, |world, context, request| async move {
         transfer(&world, &context, request).await
     });
-    front::<GetSupply, _, _>(world, |world, _, _| async move {
-        amount(&world, "prana/supply".to_owned()).await.map(|(supply, _)| Supply { supply })
+    front::<GetSupply, _, _>(world, |world, context, _| async move {
+        amount(&world, &context, "prana/supply".to_owned()).await.map(|(supply, _)| Supply { supply })
     });
 }
 
-async fn balance(world: &Arc<World>, request: BalanceRequest) -> Result<Balance, Problem> {
+async fn balance(
+    world: &Arc<World>,
+    context: &CallContext,
+    request: BalanceRequest,
+) -> Result<Balance, Problem> {
     let cell = match request.who {
         Some(who) => world.resolve(&who).await?,
         None => world.cell,
     };
-    let (balance, index) = amount(world, format!("prana/{cell}")).await?;
+    let (balance, index) = amount(world, context, format!("prana/{cell}")).await?;
     Ok(Balance { cell, balance, index })
 }
 
-async fn amount(world: &Arc<World>, key: String) -> Result<(Amount, Option<BlockIndex>), Problem> {
-    let found = world.bus.internal().state().get(GetRequest { key, at: None }).await?;
+async fn amount(
+    world: &Arc<World>,
+    context: &CallContext,
+    key: String,
+) -> Result<(Amount, Option<BlockIndex>), Problem> {
+    let found = world.bus.with(context.inner()).state().get(GetRequest { key, at: None }).await?;
     let amount = market::prana::read(found.value.map(String::into_bytes))
         .map_err(|fault| Problem::new(ProblemKind::Fault, "market.fault", fault.to_string()))?;
     Ok((amount, found.index))

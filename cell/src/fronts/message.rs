@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{front, not_draining};
 use crate::actor::now_ms;
-use crate::bus::CallContext;
+use crate::bus::{CallContext, TraceParent};
 use crate::delivery::Waiter;
 use crate::node::World;
 
@@ -29,7 +29,7 @@ pub(super) fn install(world: &Arc<World>) {
         world,
         |world, context, request| async move { send(&world, &context, request).await },
     );
-    front::<Get, _, _>(world, |world, _, request| async move { get(&world, request).await });
+    front::<Get, _, _>(world, |world, context, request| async move { get(&world, &context, request).await });
 }
 
 /// A message before it is signed.
@@ -41,6 +41,8 @@ pub(crate) struct Outgoing {
     pub(crate) in_reply_to: Option<MessageId>,
     pub(crate) ttl_ms: Option<u64>,
     pub(crate) request_id: Option<String>,
+    /// In which trace it is sent, if in one.
+    pub(crate) trace: Option<TraceParent>,
 }
 
 async fn send(
@@ -50,13 +52,13 @@ async fn send(
 ) -> Result<SendAnswer, Problem> {
     not_draining(world)?;
     let to = world.resolve(&request.to).await?;
-    let contact = known(world, &to).await?;
+    let contact = known(world, context, &to).await?;
     let body = match request.kind {
         MessageType::Tx if request.in_reply_to.is_none() => {
-            sign_intent(world, &to, contact.as_deref(), request.body).await?
+            sign_intent(world, context, &to, contact.as_deref(), request.body).await?
         }
         MessageType::Post if request.body["register"] == true => {
-            register(world, &to, contact.as_deref(), request.body).await?
+            register(world, context, &to, contact.as_deref(), request.body).await?
         }
         _ => request.body,
     };
@@ -68,6 +70,7 @@ async fn send(
         in_reply_to: request.in_reply_to,
         ttl_ms: request.ttl_ms,
         request_id: request.request_id,
+        trace: context.trace,
     };
     let deadline = context.wait_until(request.wait_ms.unwrap_or(WAIT_MS)).into();
     if request.wait == Wait::Queued {
@@ -75,28 +78,33 @@ async fn send(
     }
     let (id, message) = sign(world, &outgoing).await?;
     let waiter = world.waiters.register(id);
-    let answer = enqueue(world, id, message, outgoing.request_id).await?;
+    let answer = enqueue(world, id, message, outgoing.request_id, outgoing.trace).await?;
     if answer.id == id && answer.status == Status::Queued {
         // Whatever comes rings the bell: there is nothing to look up before it does.
         return match tokio::time::timeout_at(deadline, waiter.news()).await {
-            Ok(()) => await_news(world, answer, request.wait, &waiter, deadline).await,
+            Ok(()) => await_news(world, context, answer, request.wait, &waiter, deadline).await,
             Err(_) => Ok(answer),
         };
     }
     // The request id stands for an earlier message.
     let waiter = world.waiters.register(answer.id);
-    await_news(world, answer, request.wait, &waiter, deadline).await
+    await_news(world, context, answer, request.wait, &waiter, deadline).await
 }
 
 /// A receiver has to be a contact, this cell itself, or a cell that has introduced itself.
-async fn known(world: &Arc<World>, to: &CellId) -> Result<Option<Arc<Contact>>, Problem> {
+async fn known(
+    world: &Arc<World>,
+    context: &CallContext,
+    to: &CellId,
+) -> Result<Option<Arc<Contact>>, Problem> {
     if *to == world.cell {
         return Ok(None);
     }
     match world.contact(to).await {
         Ok(contact) => Ok(Some(contact)),
         Err(problem) if problem.kind == ProblemKind::NotFound => {
-            let shared = world.bus.internal().message().shared(SharedRequest { with: *to }).await?;
+            let shared =
+                world.bus.with(context.inner()).message().shared(SharedRequest { with: *to }).await?;
             if shared.count > 0 {
                 return Ok(None);
             }
@@ -114,6 +122,7 @@ async fn known(world: &Arc<World>, to: &CellId) -> Result<Option<Arc<Contact>>, 
 /// Signs what a TX asks for, for the receiver's network.
 async fn sign_intent(
     world: &Arc<World>,
+    context: &CallContext,
     to: &CellId,
     contact: Option<&Contact>,
     body: Value,
@@ -126,13 +135,14 @@ async fn sign_intent(
         return Ok(body);
     }
     let intent: Intent = serde_json::from_value(body).map_err(|error| bad(error.to_string()))?;
-    let transaction = sign_for(world, genesis_of(world, to, contact)?, &intent).await?;
+    let transaction = sign_for(world, context, genesis_of(world, to, contact)?, &intent).await?;
     serde_json::to_value(TxBody::Signed { transaction }).map_err(|error| bad(error.to_string()))
 }
 
 /// Keeps what is to be posted, and signs what registers it on the receiver's network as a data set of this cell's.
 async fn register(
     world: &Arc<World>,
+    context: &CallContext,
     to: &CellId,
     contact: Option<&Contact>,
     body: Value,
@@ -152,7 +162,7 @@ async fn register(
     let store = world.data.clone();
     crate::node::blocking(move || store.add(data.as_slice())).await??;
     post.register = false;
-    post.registration = Some(sign_for(world, genesis, &intent).await?);
+    post.registration = Some(sign_for(world, context, genesis, &intent).await?);
     serde_json::to_value(post).map_err(bad)
 }
 
@@ -172,9 +182,14 @@ fn genesis_of(world: &World, to: &CellId, contact: Option<&Contact>) -> Result<G
 
 /// On this cell's own network the next nonce is known; on another's the time serves: nonces only have
 /// to rise.
-async fn sign_for(world: &Arc<World>, genesis: GenesisHash, intent: &Intent) -> Result<Transaction, Problem> {
+async fn sign_for(
+    world: &Arc<World>,
+    context: &CallContext,
+    genesis: GenesisHash,
+    intent: &Intent,
+) -> Result<Transaction, Problem> {
     if genesis == world.genesis.hash() {
-        return super::consensus::sign(world, intent).await;
+        return super::consensus::sign(world, context, intent).await;
     }
     let nonce = world.rising_nonce(now_ms());
     Ok(Transaction::sign(world.keyring.signing_key(), genesis, intent, nonce))
@@ -183,7 +198,7 @@ async fn sign_for(world: &Arc<World>, genesis: GenesisHash, intent: &Intent) -> 
 /// Signs a message and puts it into the outbox; answers when it is durable.
 pub(crate) async fn post(world: &Arc<World>, outgoing: Outgoing) -> Result<SendAnswer, Problem> {
     let (id, message) = sign(world, &outgoing).await?;
-    enqueue(world, id, message, outgoing.request_id).await
+    enqueue(world, id, message, outgoing.request_id, outgoing.trace).await
 }
 
 async fn enqueue(
@@ -191,8 +206,17 @@ async fn enqueue(
     id: MessageId,
     message: Message,
     request_id: Option<String>,
+    trace: Option<TraceParent>,
 ) -> Result<SendAnswer, Problem> {
-    world.bus.internal().message().enqueue(EnqueueRequest { id, message, request_id }).await
+    // Before it is durable: its delivery begins with that.
+    world.bus.tracer().sent.remember(id, trace);
+    let context = CallContext::internal().traced(trace);
+    let request = EnqueueRequest { id, message, request_id };
+    let answer = world.bus.with(context).message().enqueue(request).await;
+    if !answer.as_ref().is_ok_and(|answer| answer.id == id) {
+        world.bus.tracer().sent.forget(&id);
+    }
+    answer
 }
 
 async fn sign(world: &Arc<World>, outgoing: &Outgoing) -> Result<(MessageId, Message), Problem> {
@@ -235,6 +259,7 @@ async fn sign(world: &Arc<World>, outgoing: &Outgoing) -> Result<(MessageId, Mes
 /// Waits for the receipt, or the reply.
 async fn await_news(
     world: &Arc<World>,
+    context: &CallContext,
     mut answer: SendAnswer,
     wait: Wait,
     waiter: &Waiter,
@@ -246,7 +271,7 @@ async fn await_news(
             answer.status = Status::Delivered;
             return Ok(answer);
         }
-        let view = world.bus.internal().message().lookup(MessageRef { id: answer.id }).await?;
+        let view = world.bus.with(context.inner()).message().lookup(MessageRef { id: answer.id }).await?;
         // A message to oneself is shown as it was received.
         let status = if view.direction == Direction::In { Status::Delivered } else { view.status };
         answer.status = status;
@@ -260,7 +285,7 @@ async fn await_news(
             (Wait::Delivered, _) => return Ok(answer),
             (Wait::Answered, _) => {
                 if let Some(id) = replied {
-                    answer.reply = get(world, MessageRef { id }).await?.body;
+                    answer.reply = get(world, context, MessageRef { id }).await?.body;
                     return Ok(answer);
                 }
             }
@@ -271,8 +296,8 @@ async fn await_news(
     }
 }
 
-async fn get(world: &Arc<World>, request: MessageRef) -> Result<MessageView, Problem> {
-    let mut view = *world.bus.internal().message().lookup(request).await?;
+async fn get(world: &Arc<World>, context: &CallContext, request: MessageRef) -> Result<MessageView, Problem> {
+    let mut view = *world.bus.with(context.inner()).message().lookup(request).await?;
     if let Some(sealed) = &view.sealed
         && view.receiver == world.cell
         && let Ok(sealed) = hex::decode(sealed)

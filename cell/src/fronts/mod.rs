@@ -6,6 +6,7 @@ mod market;
 mod message;
 mod nucleus;
 mod state;
+mod trace;
 
 pub use consensus::evict;
 
@@ -28,6 +29,7 @@ pub fn install(world: &Arc<World>) {
     state::install(world);
     consensus::install(world);
     market::install(world);
+    trace::install(world);
 }
 
 /// A front of `A`: an async function of the world, the call and the request.

@@ -12,6 +12,7 @@ use protocol::nucleus::AuthoriseRequest;
 use protocol::{Access, Caller, Hash, Problem, ProblemKind};
 
 use super::Web;
+use super::trace::TRACEPARENT;
 use crate::bus::{CallContext, TraceParent};
 
 /// Callers whose rate is remembered; beyond this idle ones are forgotten.
@@ -77,7 +78,9 @@ pub(super) async fn caller(web: &Web, request: &HttpRequest) -> Result<CallConte
     Limiter::check(&web.limiter.callers, &who.to_string())?;
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     let mut context = CallContext::of(who);
-    context.trace = header("traceparent").and_then(TraceParent::parse);
+    // More than one says nothing, as the recommendation has it.
+    let said = request.headers().get_all(TRACEPARENT).count();
+    context.trace = header(TRACEPARENT).filter(|_| said == 1).and_then(TraceParent::parse);
     if let Some(deadline_ms) = header("x-deadline-ms").and_then(|text| text.parse::<u64>().ok()) {
         context = context.within(std::time::Duration::from_millis(deadline_ms.clamp(1, DEADLINE_MS_MAX)));
     }

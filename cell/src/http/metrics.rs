@@ -60,6 +60,20 @@ impl Collector for Collected {
                 gauge.encode(family.encode_family(&[("service", service.name())])?)?;
             }
         }
+        let spans = host.bus.tracer().counters();
+        let counter = prometheus_client::metrics::MetricType::Counter;
+        let mut family = encoder.encode_descriptor(
+            "trace_spans",
+            "Spans of traces, by what became of them",
+            None,
+            counter,
+        )?;
+        for (outcome, counter) in
+            [("recorded", &spans.recorded), ("exported", &spans.exported), ("dropped", &spans.dropped)]
+        {
+            ConstCounter::new(counter.load(Ordering::Relaxed))
+                .encode(family.encode_family(&[("outcome", outcome)])?)?;
+        }
         // What faces other cells is on the host that leads.
         let Some(world) = &self.0.world else { return Ok(()) };
         let counters = world.network().counters();

@@ -17,6 +17,7 @@ mod problem;
 mod rest;
 mod rpc;
 mod socket;
+mod trace;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

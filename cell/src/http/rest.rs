@@ -1,12 +1,15 @@
 //! REST at `/api/v1/SERVICE/VERB`: every action by POST with its request as JSON; queries by GET too,
 //! with their fields in the query string.
 
+use std::time::Instant;
+
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use protocol::action::Kind;
 use protocol::{Access, ActionInfo, Problem, ProblemKind};
 use serde_json::{Map, Value};
 
+use super::trace::Root;
 use super::{Web, auth, problem, rpc};
 use crate::bus::unknown_action;
 
@@ -16,9 +19,15 @@ pub(super) async fn post(
     path: Path<(String, String)>,
     payload: Payload,
 ) -> HttpResponse {
+    let began = Instant::now();
+    let mut context = match auth::caller(&web, &request).await {
+        Ok(context) => context,
+        Err(problem) => return problem::respond(&problem),
+    };
+    let mut root = Root::enter(&web, &mut context, "POST", began);
     let body = async {
-        let context = auth::caller(&web, &request).await?;
         let info = find(&path)?;
+        root.calls(info.name);
         let bytes = rpc::read(payload, web.host.settings.http.body_bytes_max).await?;
         let params = if bytes.is_empty() {
             Value::Null
@@ -27,13 +36,20 @@ pub(super) async fn post(
         };
         rpc::call_action(&web, &context, info.name, params).await
     };
-    respond(body.await)
+    let result = body.await;
+    respond(root, &result)
 }
 
 pub(super) async fn get(web: Data<Web>, request: HttpRequest, path: Path<(String, String)>) -> HttpResponse {
+    let began = Instant::now();
+    let mut context = match auth::caller(&web, &request).await {
+        Ok(context) => context,
+        Err(problem) => return problem::respond(&problem),
+    };
+    let mut root = Root::enter(&web, &mut context, "GET", began);
     let body = async {
-        let context = auth::caller(&web, &request).await?;
         let info = find(&path)?;
+        root.calls(info.name);
         if info.kind != Kind::Query {
             let cause = format!("{} changes something: it is called by POST", info.name);
             return Err(
@@ -42,13 +58,17 @@ pub(super) async fn get(web: Data<Web>, request: HttpRequest, path: Path<(String
         }
         rpc::call_action(&web, &context, info.name, query(info, request.query_string())).await
     };
-    respond(body.await)
+    let result = body.await;
+    respond(root, &result)
 }
 
-fn respond(result: Result<Value, Problem>) -> HttpResponse {
+fn respond(root: Root<'_>, result: &Result<Value, Problem>) -> HttpResponse {
     match result {
-        Ok(value) => HttpResponse::Ok().content_type("application/json").body(value.to_string()),
-        Err(problem) => problem::respond(&problem),
+        Ok(value) => {
+            let answer = HttpResponse::Ok().content_type("application/json").body(value.to_string());
+            root.respond(None, answer)
+        }
+        Err(problem) => root.respond(Some(&*problem.code), problem::respond(problem)),
     }
 }
 

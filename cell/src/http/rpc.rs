@@ -1,11 +1,14 @@
 //! JSON-RPC 2.0 at `/rpc`: method = action name, params = its request. Batches and notifications too.
 
+use std::time::Instant;
+
 use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::StreamExt;
 use protocol::{Problem, ProblemKind};
 use serde_json::{Value, json};
 
+use super::trace::Root;
 use super::{Web, auth, problem};
 use crate::bus::{CallContext, unknown_action};
 
@@ -13,18 +16,27 @@ use crate::bus::{CallContext, unknown_action};
 const BATCH_MAX: usize = 100;
 
 pub(super) async fn handle(web: Data<Web>, request: HttpRequest, payload: Payload) -> HttpResponse {
-    let context = match auth::caller(&web, &request).await {
+    let began = Instant::now();
+    let mut context = match auth::caller(&web, &request).await {
         Ok(context) => context,
         Err(problem) => return problem::respond(&problem),
     };
+    let mut root = Root::enter(&web, &mut context, "POST /rpc", began);
     let bytes = match read(payload, web.host.settings.http.body_bytes_max).await {
         Ok(bytes) => bytes,
-        Err(problem) => return problem::respond(&problem),
+        Err(problem) => return root.respond(Some(&*problem.code), problem::respond(&problem)),
     };
-    match answer(&web, &context, &bytes).await {
+    let answer = answer(&web, &context, &mut root, &bytes).await;
+    let response = match &answer {
         Some(answer) => HttpResponse::Ok().content_type("application/json").body(answer.to_string()),
         None => HttpResponse::NoContent().finish(),
-    }
+    };
+    root.respond(answer.as_ref().and_then(code_of), response)
+}
+
+/// The code of the refusal of a call, if it was refused.
+pub(super) fn code_of(answer: &Value) -> Option<&str> {
+    answer.get("error")?.get("data")?.get("code")?.as_str()
 }
 
 /// Reads a body of at most so many bytes.
@@ -49,7 +61,12 @@ pub(super) async fn read(mut payload: Payload, bytes_max: usize) -> Result<Bytes
 }
 
 /// Answers a call or a batch; none for notifications alone.
-pub(super) async fn answer(web: &Web, context: &CallContext, bytes: &[u8]) -> Option<Value> {
+pub(super) async fn answer(
+    web: &Web,
+    context: &CallContext,
+    root: &mut Root<'_>,
+    bytes: &[u8],
+) -> Option<Value> {
     match serde_json::from_slice::<Value>(bytes) {
         Err(error) => Some(failure(Value::Null, &problem::malformed(&error))),
         Ok(Value::Array(calls)) if calls.is_empty() || calls.len() > BATCH_MAX => {
@@ -65,7 +82,12 @@ pub(super) async fn answer(web: &Web, context: &CallContext, bytes: &[u8]) -> Op
             }
             (!answers.is_empty()).then_some(Value::Array(answers))
         }
-        Ok(call) => one(web, context, call).await,
+        Ok(call) => {
+            if let Some(method) = call.get("method").and_then(Value::as_str) {
+                root.calls(method);
+            }
+            one(web, context, call).await
+        }
     }
 }
 

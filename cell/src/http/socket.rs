@@ -1,6 +1,6 @@
 //! WebSocket at `/ws`: JSON-RPC calls, and events pushed after `subscribe {names, since}`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use super::events::{Filter, Place, follow, start};
+use super::trace::Root;
 use super::{Web, auth, problem, rpc};
 use crate::bus::CallContext;
 
@@ -87,7 +88,13 @@ async fn serve(
                 events.take().inspect(|events| events.abort());
                 Some(json!({ "jsonrpc": "2.0", "id": call["id"], "result": {} }))
             }
-            _ => rpc::answer(&web, &context, text.as_bytes()).await,
+            _ => {
+                let mut context = context.clone();
+                let mut root = Root::enter(&web, &mut context, "ws", Instant::now());
+                let answer = rpc::answer(&web, &context, &mut root, text.as_bytes()).await;
+                root.finish(answer.as_ref().and_then(rpc::code_of));
+                answer
+            }
         };
         if let Some(answer) = answer
             && session.text(answer.to_string()).await.is_err()

@@ -16,6 +16,7 @@ use crate::bus::{Bus, BusLimits};
 use crate::feed::Feed;
 use crate::folder::Folder;
 use crate::settings::Settings;
+use crate::telemetry::{Place, Tracer};
 
 /// One service as the supervisor sees it.
 #[derive(Debug, Default)]
@@ -111,9 +112,11 @@ impl Host {
         edge: tokio::runtime::Handle,
     ) -> Self {
         let limits = BusLimits { in_flight_max: settings.service.in_flight_max, ..BusLimits::default() };
+        let place = Place { cell, name: settings.cell.name.clone(), host: name.clone() };
+        let tracer = Tracer::new(place, &settings.trace);
         Self {
             name,
-            bus: Bus::new(limits),
+            bus: Bus::traced(limits, tracer),
             feed: Feed::default(),
             cell,
             genesis,

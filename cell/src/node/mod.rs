@@ -46,6 +46,8 @@ pub use world::World;
 
 /// How long a graceful stop waits for requests under way.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How long the collector of traces may take to get the last of them.
+const TRACES_MAX: Duration = Duration::from_secs(2);
 /// How often expired messages are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -174,6 +176,8 @@ impl Node {
         if let Some(bridge) = self.host.bridge() {
             bridge.stop().await;
         }
+        let bus = self.host.bus.clone();
+        let _ = blocking(move || bus.tracer().flush(TRACES_MAX)).await;
         let store = self.store.clone();
         if let Ok(Err(problem)) = blocking(move || store.flush()).await {
             tracing::warn!(%problem, "the views were not flushed; the next start folds more");

@@ -56,6 +56,15 @@ const DOCS: &[(&str, &str)] = &[
     ("store.memory_mib", "Memory for cached view blocks."),
     ("log.filter", "What is logged; RUST_LOG goes before it."),
     ("log.format", "text or json."),
+    (
+        "trace.sample_per_1000",
+        "Of a thousand requests so many are traced, besides those whose caller traces them.",
+    ),
+    ("trace.spans_max", "Spans kept in memory, the latest; 0 records nothing."),
+    (
+        "trace.otlp",
+        "A collector that spans are sent to by OTLP over HTTP, as in http://127.0.0.1:4318; none while it is empty.",
+    ),
 ];
 
 /// A `cell.toml` of these settings, with a comment for each key.

@@ -55,6 +55,8 @@ pub struct Settings {
     pub store: Store,
     /// Logs.
     pub log: Log,
+    /// Traces.
+    pub trace: Trace,
 }
 
 /// `[cell]`
@@ -212,6 +214,18 @@ pub struct Log {
     pub format: String,
 }
 
+/// `[trace]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Trace {
+    /// Of a thousand requests so many are traced, besides those whose caller traces them.
+    pub sample_per_1000: u32,
+    /// Spans kept in memory; 0 records nothing.
+    pub spans_max: usize,
+    /// The collector that spans are sent to by OTLP over HTTP: its URL without a path. None while it is empty.
+    pub otlp: String,
+}
+
 impl Default for Data {
     fn default() -> Self {
         Self { bytes_max: 10 * 1024 * 1024 * 1024 }
@@ -293,6 +307,12 @@ impl Default for Store {
 impl Default for Log {
     fn default() -> Self {
         Self { filter: "info,libp2p=warn,actix_server=warn".to_owned(), format: "text".to_owned() }
+    }
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self { sample_per_1000: 10, spans_max: 4_096, otlp: String::new() }
     }
 }
 
@@ -464,6 +484,12 @@ fn check(settings: &Settings, path: &Path) -> Result<(), Problem> {
         "identity.trust_half_life_days is at least 1"
     } else if !["text", "json"].contains(&settings.log.format.as_str()) {
         "log.format is text or json"
+    } else if settings.trace.sample_per_1000 > 1_000 {
+        "trace.sample_per_1000 is at most 1000"
+    } else if settings.trace.spans_max > 100_000 {
+        "trace.spans_max is at most 100000"
+    } else if !(settings.trace.otlp.is_empty() || settings.trace.otlp.starts_with("http://")) {
+        "trace.otlp is empty, or begins with http:// (a collector beside the cell speaks TLS for it)"
     } else {
         return Ok(());
     };
@@ -510,6 +536,7 @@ mod tests {
             "[http]\nworkers = 0\n",
             "not toml",
             "[log]\nformat = \"xml\"\n",
+            "[trace]\notlp = \"https://example.org\"\n",
         ] {
             assert_eq!(load_text(text).expect_err(text).code, "config.bad_value", "{text}");
         }

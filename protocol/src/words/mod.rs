@@ -17,3 +17,4 @@ pub mod message;
 pub mod nucleus;
 pub mod shared;
 pub mod state;
+pub mod trace;

@@ -3,6 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use super::shared::{Empty, ListRequest, Page};
+use super::trace::{TraceRef, TraceSummary, TraceView, TracesRequest};
 use crate::action::Access;
 use crate::id::{CellId, GenesisHash, Hash, HostId};
 use crate::problem::Problem;
@@ -565,6 +566,10 @@ crate::actions! {
         Unfollow unfollow(UnfollowRequest) -> CopyView, Command, Admin;
         /// The journals of other cells that are followed, and how far their copies are.
         Followed followed(Empty) -> Page<CopyView>, Query, Read;
+        /// A trace: its spans on all hosts of the cell that answer in time.
+        Trace trace(TraceRef) -> TraceView, Query, Read;
+        /// The latest traces that were recorded, newest first.
+        Traces traces(TracesRequest) -> Page<TraceSummary>, Query, Read;
         /// Stops taking new work, finishes what was taken, keeps answering queries.
         Drain drain(Empty) -> Empty, Command, Admin;
         /// Drains, then stops the cell.

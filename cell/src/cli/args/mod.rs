@@ -34,6 +34,9 @@ pub(super) struct Args {
     /// A file with a bearer token (or CELL_TOKEN); DIR/admin.token unless told
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
+    /// Trace what the command asks of the cell; the trace's id goes to standard error, cell trace ID shows it
+    #[arg(long, global = true)]
+    pub(super) trace: bool,
     #[command(subcommand)]
     pub(super) command: Command,
 }
@@ -165,6 +168,17 @@ pub(super) enum Command {
     Service {
         #[command(subcommand)]
         command: Service,
+    },
+    /// One trace as a tree, over all hosts of the cell; without an ID the latest traces
+    #[command(
+        after_help = "Example: cell message send --to bob --type QUERY --wait answered --trace; cell trace ID"
+    )]
+    Trace {
+        /// Its id: 32 hex digits
+        id: Option<String>,
+        /// List so many at most
+        #[arg(long, value_name = "N", conflicts_with = "id")]
+        limit: Option<u32>,
     },
     /// Bearer tokens for HTTP
     Token {
