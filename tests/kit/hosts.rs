@@ -116,8 +116,15 @@ pub fn service(cell: &Cell, name: &str) -> (String, String) {
 /// Starts the other hosts that this run gives each cell, and waits until each has its services.
 pub(super) fn start_others(cell: &mut Cell) {
     let split = split();
+    // A cell that was made again from a backup begins alone.
+    let known = cell.ok(&["hosts"]).to_string();
     for (number, services) in split.iter().enumerate() {
         let name = format!("host-{}", number + 1);
+        let full = format!("{}.{name}", cell.dir().file_name().unwrap_or_default().to_string_lossy());
+        if !known.contains(&format!("\"{full}\"")) {
+            cell.others.truncate(number);
+            let _ = std::fs::remove_dir_all(cell.dir().with_file_name(&full));
+        }
         if cell.others.len() <= number {
             let mut folder = cell.dir().as_os_str().to_owned();
             folder.push(format!(".{name}"));

@@ -158,10 +158,12 @@ async fn keep_open(bridge: Weak<Bridge>, link: Weak<Link>) {
         match bridge.network().open(&as_peer(link.key)).await {
             Ok(stream) => {
                 drop(bridge);
+                let name = link.name.clone();
                 let weak = Arc::downgrade(&link);
                 drop(link);
                 let ended = run(&weak, stream).await;
-                tracing::debug!(?ended, "a stream to another host has ended");
+                let why = ended.err().map(|error| error.to_string());
+                tracing::warn!(host = name, why, "the stream to another host has ended; it is opened again");
                 pause = REOPEN_PAUSE_MIN;
             }
             Err(_) => {

@@ -117,6 +117,9 @@ async fn readiness(world: &Arc<World>, services: &[ServiceStatus]) -> Readiness 
     if let Some(problem) = world.stuck().filter(|problem| problem.code == "consensus.upgrade_required") {
         return Readiness::Suspended { why: problem.to_string() };
     }
+    if !world.knows_members() {
+        return Readiness::Starting;
+    }
     let members = world.members();
     let has_others = members.set().all().iter().any(|member| member.cell != world.cell);
     if has_others && world.network().connected() == 0 {

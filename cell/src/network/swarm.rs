@@ -381,6 +381,7 @@ impl EventLoop {
                 result: Err(ping::Failure::Timeout),
                 ..
             })) => {
+                tracing::info!(%connection, "a connection is ended: nothing came back in time");
                 self.swarm.close_connection(connection);
             }
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {

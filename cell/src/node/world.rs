@@ -78,6 +78,8 @@ pub struct World {
     stuck: Mutex<Option<Problem>>,
     gossip: RwLock<Option<gossip::Handle>>,
     members: RwLock<Arc<gossip::Members>>,
+    /// Whether those are the ones that this cell's journal names, and no more the genesis's.
+    knows_members: AtomicBool,
     is_stalled: AtomicBool,
     taking: Mutex<Option<(u64, u64, u64)>>,
     target: Mutex<Option<u64>>,
@@ -116,6 +118,7 @@ impl World {
             recent: Mutex::default(),
             stuck: Mutex::default(),
             gossip: RwLock::default(),
+            knows_members: AtomicBool::new(false),
             is_stalled: AtomicBool::new(false),
             taking: Mutex::default(),
             target: Mutex::default(),
@@ -156,7 +159,13 @@ impl World {
         Arc::clone(&self.members.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether it is known who they are: Consensus may run on another host, and be asked for it after the start.
+    pub fn knows_members(&self) -> bool {
+        self.knows_members.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn set_members(&self, members: Arc<gossip::Members>) {
+        self.knows_members.store(true, Ordering::Relaxed);
         *self.members.write().unwrap_or_else(PoisonError::into_inner) = members;
     }
 

@@ -10,6 +10,7 @@
 //! - `campaign`: the crash test with many more kills. `campaign fuzz [SECONDS]`: the fuzz targets of the
 //!   journal, guided by coverage, each for so long (300 unless told); needs cargo-fuzz and a nightly toolchain.
 //!   `campaign partitions`: the last part of `test` alone, seven cells in network namespaces; needs root.
+//!   `campaign hosts`: the end-to-end suites with every cell split over two processes, and over six.
 //!   `campaign sim [SEEDS]`: more seeds of the simulated network (1000 unless told).
 //!
 //! Everything is built with the one profile `release`: see Cargo.toml.
@@ -42,11 +43,15 @@ fn main() -> ExitCode {
             Some("partitions") => machine::prepare_tests()
                 .and_then(|()| cargo(&["build", "--release", "--locked", "--workspace", "--bins"]))
                 .and_then(|()| partitions()),
+            Some("hosts") => machine::prepare_tests()
+                .and_then(|()| cargo(&["build", "--release", "--locked", "--workspace", "--bins"]))
+                .and_then(|()| split("2", &SUITES))
+                .and_then(|()| split("6", &SUITES)),
             Some("sim") => simulate(rest.get(1).map_or("1000", String::as_str)),
             _ => machine::prepare().and_then(|()| campaign()),
         },
         _ => Err("usage: cargo xtask up [--cells N] [--once] | test | deploy | bench | verify | fix \
-                      | campaign [fuzz [SECONDS] | sim [SEEDS] | partitions]"
+                      | campaign [fuzz [SECONDS] | sim [SEEDS] | partitions | hosts]"
             .to_owned()),
     };
     match done {
@@ -73,7 +78,24 @@ fn test() -> Done {
     cargo(&["build", "--release", "--locked", "--workspace", "--bins"])?;
     deploy::check(tour::built()?)?;
     cargo(&["test", "--release", "--workspace", "--locked"])?;
+    split("2", &SUITES)?;
+    split("6", &SUITES[..SUITES_ON_SIX])?;
     partitions()
+}
+
+/// The suites that run as they are with cells of several processes. The first ones on six in every `test`; all of them in `campaign hosts`.
+const SUITES: [&str; 11] =
+    ["cells", "network", "data", "follow", "http", "cli", "fees", "bad_days", "restore", "crash", "members"];
+const SUITES_ON_SIX: usize = 5;
+
+/// Runs suites with every cell split over so many processes.
+fn split(hosts: &str, suites: &[&str]) -> Done {
+    println!("xtask: {suites:?}, with every cell split over {hosts} processes");
+    let suites = suites.iter().flat_map(|suite| ["--test", *suite]);
+    run(Command::new("cargo")
+        .args(["test", "--release", "--locked", "--workspace"])
+        .args(suites)
+        .env("CELLULER_HOSTS", hosts))
 }
 
 /// Benches of single crates, which are started on their own: which of which.
@@ -103,6 +125,8 @@ fn bench(rest: &[String]) -> Done {
     if rest.is_empty() && !whole {
         return Ok(());
     }
+    // Parts start the program itself.
+    cargo(&["build", "--release", "--locked", "--workspace", "--bins"])?;
     let mut command = Command::new("cargo");
     command.args(["run", "--release", "--locked", "-p", "bench", "--"]).args(rest);
     run(&mut command)

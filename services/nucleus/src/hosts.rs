@@ -3,7 +3,7 @@
 //! The first host, on which the cell was made, needs no invitation. A grant names a host; its epoch rises when
 //! it goes to another one.
 
-use machine::{Context, Fault, Read, answer, commit, refuse};
+use machine::{Context, Fault, Read, Write, answer, commit, refuse};
 use protocol::Service;
 use protocol::nucleus::{
     AdmitHostRequest, Answer, GrantAnswer, GrantRequest, GrantView, HostEntry, Invitation, InvitationRequest,
@@ -11,7 +11,7 @@ use protocol::nucleus::{
 };
 
 use crate::record::Record;
-use crate::tables::{GRANTS, HOSTS, INVITATIONS, REMOVED};
+use crate::tables::{GRANTS, GrantRow, HOSTS, INVITATIONS, REMOVED};
 use crate::{Decided, NAME_BYTES_MAX, Refusal, is_name};
 
 /// The name of the host that the cell was made on.
@@ -112,6 +112,20 @@ fn not_a_host(view: &dyn Read, host: &HostEntry) -> Result<Option<Refusal>, Faul
     }
     let was_removed = REMOVED.get(view, &host.key)?.is_some();
     Ok(was_removed.then_some(Refusal::HostRevoked))
+}
+
+/// The other hosts go, and what they wrote is the first host's to write.
+pub(crate) fn begin_alone(view: &mut dyn Write) -> Result<(), Fault> {
+    let Roster { hosts, grants } = roster(view)?;
+    for host in hosts.into_iter().filter(|host| host.name != FIRST_HOST) {
+        HOSTS.delete(view, &host.name);
+        REMOVED.put(view, &host.key, &host.name);
+    }
+    for grant in grants.into_iter().filter(|grant| grant.host != FIRST_HOST) {
+        let row = GrantRow { host: FIRST_HOST.to_owned(), epoch: grant.epoch + 1 };
+        GRANTS.put(view, &(grant.service as u8), &row);
+    }
+    Ok(())
 }
 
 /// What a host was invited for was done once: from then on services are moved by hand.

@@ -7,6 +7,7 @@
 //! - A token's secret is shown once; only its BLAKE3 hash is journaled.
 //! - The last admin token that never expires cannot be revoked: nobody may lock themselves out.
 //! - An invitation admits one host, before it expires; only the hash of its secret is journaled. A key that was removed is admitted no more.
+//! - A life that begins with a restore begins on one host: those of the life before have its journals, and join anew if they are to.
 //! - A journal is granted to a host of the cell alone, and a host that holds one cannot be removed.
 
 mod hosts;
@@ -138,6 +139,7 @@ impl Machine for NucleusMachine {
                 if let Some(manifest) = MANIFEST.get(view, &())? {
                     MANIFEST.put(view, &(), &Manifest { journals: journals.clone(), ..manifest });
                 }
+                hosts::begin_alone(view)?;
             }
             Record::Granted { service, host, epoch } => {
                 GRANTS.put(view, &(*service as u8), &GrantRow { host: host.clone(), epoch: *epoch });

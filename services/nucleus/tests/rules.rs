@@ -227,3 +227,21 @@ fn a_removed_host_is_never_admitted_again_and_a_writer_is_not_removed() {
     let (live, replayed) = bench.replay();
     assert_eq!(live, replayed);
 }
+
+/// Its journals are others than those that the hosts of the life before have.
+#[test]
+fn a_restored_cell_begins_on_one_host() {
+    let mut bench = bench();
+    let invitation = InvitationRequest { secret_hash: Hash::of(b"1"), ttl_s: 60 };
+    bench.ask(Request::Invite(invitation)).expect("invites");
+    let admission = AdmitHostRequest { secret_hash: Hash::of(b"1"), host: host("b", 2) };
+    bench.ask(Request::AdmitHost(admission)).expect("admits");
+    bench.ask(Request::Grant(GrantRequest { service: Service::State, host: "b".into() })).expect("grants");
+    let restored = RestoredRequest { generation: 1, journals: vec![], heads: vec![] };
+    bench.ask(Request::Restored(restored)).expect("begins anew");
+    let Ok(Answer::GetRoster(roster)) = bench.ask(Request::GetRoster(Empty {})) else { panic!("a roster") };
+    assert!(roster.hosts.is_empty());
+    assert_eq!((roster.grants[0].host.as_str(), roster.grants[0].epoch), ("first", 2));
+    let (live, replayed) = bench.replay();
+    assert_eq!(live, replayed);
+}
