@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::AsyncReadExt;
@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use protocol::action::Kind;
 use protocol::nucleus::HostEntry;
 use protocol::{HostId, Problem, ProblemKind};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::frames::{self, BODY_BYTES_MAX, Down, Outgoing, Reader, Up};
 use super::{Bridge, as_peer};
@@ -22,6 +22,8 @@ use crate::network::ByteStream;
 const REOPEN_PAUSE_MIN: Duration = Duration::from_millis(10);
 /// The longest pause.
 const REOPEN_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// How long a call waits for the stream to a host that is connected.
+const OPENING_MAX: Duration = Duration::from_secs(1);
 
 struct Pending {
     kind: Kind,
@@ -36,7 +38,8 @@ pub(super) struct Link {
     last_number: AtomicU64,
     under_way: Mutex<HashMap<u64, Pending>>,
     /// While a stream is open.
-    outbox: RwLock<Option<mpsc::Sender<Outgoing>>>,
+    outbox: watch::Sender<Option<mpsc::Sender<Outgoing>>>,
+    bridge: Weak<Bridge>,
 }
 
 impl Link {
@@ -47,7 +50,8 @@ impl Link {
             name: entry.name.clone(),
             last_number: AtomicU64::new(0),
             under_way: Mutex::default(),
-            outbox: RwLock::default(),
+            outbox: watch::Sender::default(),
+            bridge: Arc::downgrade(bridge),
         });
         if let Ok(host) = bridge.host() {
             host.edge.spawn(keep_open(Arc::downgrade(bridge), Arc::downgrade(&this)));
@@ -60,11 +64,27 @@ impl Link {
     }
 
     fn set_outbox(&self, outbox: Option<mpsc::Sender<Outgoing>>) {
-        *self.outbox.write().unwrap_or_else(PoisonError::into_inner) = outbox;
+        self.outbox.send_replace(outbox);
     }
 
-    fn outbox(&self) -> Option<mpsc::Sender<Outgoing>> {
-        self.outbox.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Whether calls can go.
+    pub(super) fn is_open(&self) -> bool {
+        self.outbox.borrow().is_some()
+    }
+
+    /// The stream; awaited for a moment where the host is connected, and so about to be greeted.
+    async fn opened(&self) -> Result<mpsc::Sender<Outgoing>, Problem> {
+        if let Some(outbox) = self.outbox.borrow().clone() {
+            return Ok(outbox);
+        }
+        let is_near = |bridge: Arc<Bridge>| bridge.network().peer(&as_peer(self.key)).connected;
+        if !self.bridge.upgrade().is_some_and(is_near) {
+            return Err(self.unreachable());
+        }
+        let mut changes = self.outbox.subscribe();
+        let opened = tokio::time::timeout(OPENING_MAX, changes.wait_for(Option::is_some));
+        let opened = opened.await.ok().and_then(|opened| opened.ok().and_then(|outbox| outbox.clone()));
+        opened.ok_or_else(|| self.unreachable())
     }
 
     fn unreachable(&self) -> Problem {
@@ -95,7 +115,7 @@ impl Link {
             let cause = format!("a request of {} bytes is over the bound", call.body.len());
             return Err(Problem::new(ProblemKind::TooLarge, "bus.too_large", cause));
         }
-        let outbox = self.outbox().ok_or_else(|| self.unreachable())?;
+        let outbox = self.opened().await?;
         let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
         let (reply, answer) = oneshot::channel();
         let RemoteCall { action, kind, caller, cause, trace, patience, body } = call;
@@ -162,9 +182,22 @@ async fn keep_open(bridge: Weak<Bridge>, link: Weak<Link>) {
                 let weak = Arc::downgrade(&link);
                 drop(link);
                 let ended = run(&weak, stream).await;
-                let why = ended.err().map(|error| error.to_string());
-                tracing::warn!(host = name, why, "the stream to another host has ended; it is opened again");
-                pause = REOPEN_PAUSE_MIN;
+                match ended {
+                    // It has not heard of this host yet, or not any more.
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                        tracing::debug!(host = name, "another host does not take calls of this one");
+                        pause = (pause * 2).min(REOPEN_PAUSE_MAX);
+                    }
+                    ended => {
+                        let why = ended.err().map(|error| error.to_string());
+                        tracing::warn!(
+                            host = name,
+                            why,
+                            "the stream to another host has ended; it is opened again"
+                        );
+                        pause = REOPEN_PAUSE_MIN;
+                    }
+                }
             }
             Err(_) => {
                 drop((bridge, link));

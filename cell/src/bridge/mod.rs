@@ -204,6 +204,11 @@ impl Bridge {
         Arc::clone(links.entry(entry.key).or_insert_with(|| Link::open(self, entry)))
     }
 
+    /// Whether a host can be called now.
+    fn can_call(&self, key: &HostId) -> bool {
+        self.links().get(key).is_some_and(|link| link.is_open())
+    }
+
     /// Takes over who the hosts are and what each may write: removed ones are hung up on, calls go where services are now.
     async fn learn(self: &Arc<Self>, roster: Roster) {
         let gone: Vec<HostId> = {

@@ -108,7 +108,11 @@ pub(super) fn hear(bridge: &Bridge, key: HostId, status: Status) {
     }
     for line in &status.services {
         if bridge.holder(line.service).is_some_and(|holder| holder == entry.name) {
-            let health = HEALTHS.get(usize::from(line.health)).copied().unwrap_or(Health::Faulted);
+            let health = match HEALTHS.get(usize::from(line.health)).copied().unwrap_or(Health::Faulted) {
+                // It runs there, and cannot be asked from here yet.
+                Health::Running if !bridge.can_call(&key) => Health::Starting,
+                health => health,
+            };
             host.service(line.service).told(&ServiceStatus {
                 service: line.service,
                 health,
