@@ -102,7 +102,7 @@ pub async fn join(options: JoinOptions, runtime: &tokio::runtime::Handle) -> Res
     folder::put_together(&dir, |draft| {
         let unwritable = |error: std::io::Error| folder::unwritable(draft, &error);
         fs::create_dir_all(draft.join("journals")).map_err(unwritable)?;
-        keys::write_new(&draft.join("host.key"), hex::encode(&*seed).as_bytes()).map_err(unwritable)?;
+        keys::write_new(&draft.join("host.key"), hex::encode(*seed).as_bytes()).map_err(unwritable)?;
         keys::write_new(&draft.join("admin.token"), token.as_bytes()).map_err(unwritable)?;
         fs::write(draft.join("genesis.json"), &genesis).map_err(unwritable)?;
         fs::write(draft.join(settings::FILE), settings::documented_toml(&settings)).map_err(unwritable)?;

@@ -61,7 +61,7 @@ pub fn key(dir: &Path) -> Result<Zeroizing<[u8; 32]>, Problem> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let seed = keys::new_seed()?;
-            let text = Zeroizing::new(hex::encode(&*seed));
+            let text = Zeroizing::new(hex::encode(*seed));
             keys::write_new(&path, text.as_bytes()).map_err(|error| unusable(error.to_string()))?;
             Ok(seed)
         }

@@ -80,7 +80,8 @@ pub(super) fn arrive<'a>(
     for (id, parent) in traces {
         let Some((_, message)) = messages.iter().find(|(genuine, _)| genuine == id) else { continue };
         let is_let_in = admission.may.contains(&message.kind) || message.in_reply_to.is_some();
-        if !is_own && !(admission.contact && is_let_in && tracer.has_room_for_a_peers()) {
+        let is_a_friends = admission.contact && is_let_in;
+        if !is_own && (!is_a_friends || !tracer.has_room_for_a_peers()) {
             continue;
         }
         let mut trace = Some(*parent);
