@@ -84,7 +84,9 @@ impl Lead {
             return Ok(Arc::clone(bridge));
         }
         let seed = place::key(host.folder.path())?;
-        let roster = host.bus.internal().nucleus().roster(Empty {}).await?;
+        let mut roster = host.bus.internal().nucleus().roster(Empty {}).await?;
+        // This host as it was: in a restored folder it has another key now.
+        roster.hosts.retain(|host| host.name != FIRST_HOST);
         let lead = Some(Arc::clone(self));
         let bridge = Bridge::start(host, Start { seed, roster, led_by: None, lead }).await?;
         let me = HostEntry {
@@ -200,7 +202,7 @@ impl Lead {
         let moved = self.hand_over(bridge, service, &from, &to).await;
         if let Err(problem) = &moved
             && let Some(before) = before
-            && bridge.holder(service).is_some_and(|holder| holder == from.name)
+            && self.still_holds(&host, &before).await
         {
             tracing::warn!(%service, %problem, "a service stays where it was");
             if let Err(problem) = self.start_at(bridge, &from, &before).await {
@@ -212,6 +214,12 @@ impl Lead {
         learnt?;
         tracing::info!(%service, from = from.name, to = to.name, "a service has moved");
         Ok(host.service(service).status(service, &to.name))
+    }
+
+    /// Whether a grant is the one that Nucleus has: what failed may have been the answer alone.
+    async fn still_holds(&self, host: &Host, grant: &GrantView) -> bool {
+        let roster = host.bus.internal().nucleus().roster(Empty {}).await;
+        roster.is_ok_and(|roster| roster.grants.contains(grant))
     }
 
     /// From the stop to the start elsewhere.

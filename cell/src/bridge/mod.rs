@@ -4,7 +4,7 @@
 //! - `frames`, `link`, `serve`: calls. Each host keeps one stream open to each other host and asks on it; many calls are under way at once, and
 //!   a large body goes in pieces between the others.
 //! - `wire`: what hosts ask of each other besides calls; `orders` answers it; `lead` asks it.
-//! - `registry`: what each host says of itself, every second and when a service changes.
+//! - `registry`: what each host says of itself, several times a second.
 //! - `copies`: the journals that are written on other hosts, copied and checked here. The lead has one of each.
 //! - `effects`: what services on other hosts ask of the world, brought to the lead.
 //! - `traces`: what the other hosts have recorded of traces.
@@ -16,9 +16,9 @@
 //! - A journal is written by the one host that Nucleus granted it to. The keys of a journal go to that host alone, and stay in its memory.
 //! - A call goes to the process that the stream was opened to. When that ends, what was under way has failed, or its outcome is not known; it
 //!   is never given to another process.
-//! - Effects come in order; when a stream has broken, the service is asked for all that it owes.
+//! - Effects come in order, each batch until the lead has it; a lead that begins another life has the service asked for all that it owes.
 //!
-//! Bounds: hosts (Nucleus), calls under way (the bus's bulkheads, and `CALLS_MAX` a host), bytes of a body (`BODY_BYTES_MAX`), copies (one a
+//! Bounds: hosts (Nucleus), calls under way (the bus's bulkheads, and `CALLS_MAX` a stream), bytes of a body (`BODY_BYTES_MAX`), copies (one a
 //! service), effects of one request (`effects::BATCH_MAX`).
 
 mod copies;

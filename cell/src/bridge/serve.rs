@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
 use super::Bridge;
-use super::frames::{self, Down, Outgoing, Reader, Up};
+use super::frames::{self, BODY_BYTES_MAX, Down, Outgoing, Reader, Up};
 use crate::bus::{Bus, CallContext, TraceParent};
 use crate::network::ByteStream;
 
@@ -79,6 +79,9 @@ async fn read(
                 let mut entries = under_way.lock().unwrap_or_else(PoisonError::into_inner);
                 let call = tokio::spawn(async move {
                     let outgoing = match bus.call_wire(context, &action, body).await {
+                        Ok(body) if body.len() > BODY_BYTES_MAX => {
+                            Outgoing::one(&Up::Refused { number, problem: too_large(&action, body.len()) })
+                        }
                         Ok(body) => Outgoing::with_body(
                             body,
                             |bytes| Up::Piece { number, bytes },
@@ -95,6 +98,11 @@ async fn read(
         }
     }
     Ok(())
+}
+
+fn too_large(action: &str, bytes: usize) -> Problem {
+    let cause = format!("the answer to {action} has {bytes} bytes, {BODY_BYTES_MAX} cross at most");
+    Problem::new(ProblemKind::TooLarge, "bus.too_large", cause).hint("ask for less of it, or a smaller page")
 }
 
 fn busy() -> Problem {

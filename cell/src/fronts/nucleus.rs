@@ -10,9 +10,10 @@ use protocol::nucleus::{
 };
 use protocol::shared::{Empty, Page};
 use protocol::state::RootRequest;
-use protocol::{Problem, Service};
+use protocol::{Problem, ProblemKind, Service};
 
 use super::front;
+use crate::bridge::Lead;
 use crate::node::World;
 
 pub(super) fn install(world: &Arc<World>) {
@@ -26,10 +27,12 @@ pub(super) fn install(world: &Arc<World>) {
         world.lead.invite(&world.host, ttl_s).await
     });
     front::<RemoveHost, _, _>(world, |world, _, HostName { host }| async move {
-        world.lead.remove(&world.lead.open(&world.host).await?, &host).await
+        let bridge = world.lead.open(&world.host).await?;
+        to_its_end(&world, move |lead| async move { lead.remove(&bridge, &host).await }).await
     });
     front::<MoveService, _, _>(world, |world, _, MoveServiceRequest { service, host }| async move {
-        world.lead.move_service(&world.lead.open(&world.host).await?, service, &host).await
+        let bridge = world.lead.open(&world.host).await?;
+        to_its_end(&world, move |lead| async move { lead.move_service(&bridge, service, &host).await }).await
     });
     front::<Follow, _, _>(world, |world, _, FollowRequest { who, journal, key }| async move {
         let cell = world.resolve(&who).await?;
@@ -51,6 +54,19 @@ pub(super) fn install(world: &Arc<World>) {
         world.stop.send_replace(true);
         Ok(Empty {})
     });
+}
+
+/// A move goes on when nobody waits for it any more: half of one would leave a service nowhere.
+async fn to_its_end<T, F, Fut>(world: &World, work: F) -> Result<T, Problem>
+where
+    T: Send + 'static,
+    F: FnOnce(Arc<Lead>) -> Fut,
+    Fut: Future<Output = Result<T, Problem>> + Send + 'static,
+{
+    let task = world.edge.spawn(work(Arc::clone(&world.lead)));
+    task.await.unwrap_or_else(|error| {
+        Err(Problem::new(ProblemKind::Fault, "node.panicked", format!("a task ended early: {error}")))
+    })
 }
 
 fn services(world: &World) -> Vec<ServiceStatus> {
