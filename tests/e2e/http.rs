@@ -213,7 +213,7 @@ fn a_caller_over_its_rate_is_told_so() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mut cell = Cell::init(dir.path(), "solo");
     cell.ok(&["config", "set", "http.requests_per_second_max", "5"]);
-    cell.start();
+    cell.start_first();
     let statuses: Vec<u16> = (0..30).map(|_| cell.get("/metrics").0).collect();
     assert!(statuses.contains(&200) && statuses.contains(&429), "{statuses:?}");
 }
