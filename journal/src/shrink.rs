@@ -4,6 +4,9 @@
 //! wrongly. A truncation raises the fork, so a tree of the same length can be told from the one before.
 //! A cleared range keeps its tree nodes: all other entries can be read and proven, and a replica that
 //! has the bytes can give them back.
+//!
+//! A fork can rise alone, without an entry going: whoever has seen it refuses what the writer of the fork
+//! before appends.
 
 use crate::error::{Error, Result};
 use crate::hash;
@@ -12,6 +15,7 @@ use crate::key::KeyPair;
 use crate::log::Log;
 use crate::oplog::{BitfieldUpdate, OplogEntry, Upgrade};
 use crate::recover::{State, bytes_below};
+use crate::replica::missing;
 use crate::storage::File;
 use crate::tree::{self, Node};
 
@@ -30,6 +34,21 @@ impl Journal {
             return Ok(());
         }
         self.log.guarded(|log| cut_to(log, &self.key_pair, length))
+    }
+
+    /// Goes on where a copy ends, when the writer that it was copied from is not known to have stopped: the fork rises by one, and with it
+    /// go the entries from the first one on that had not come yet. Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::append`].
+    pub fn take_over(&mut self) -> Result<()> {
+        let key_pair = &self.key_pair;
+        self.log.guarded(|log| {
+            log.checkpoint_if_due()?;
+            let end = missing(log)?.iter().next().map_or(log.reader.length(), |gap| gap.start);
+            cut_to(log, key_pair, end)
+        })
     }
 
     /// Frees the bytes of the entries from `from` up to `to` (excluded); what the tree knows of them
@@ -60,9 +79,10 @@ fn cut_to(log: &mut Log, key_pair: &KeyPair, length: u64) -> Result<()> {
     next.signature =
         (length > 0).then(|| key_pair.sign(&hash::signable(&next.tree_hash(), next.length, next.fork)));
     let upgrade = Upgrade { fork: next.fork, ancestors: length, length, signature: next.signature };
-    let gone = BitfieldUpdate { drop: true, start: length, length: state.length - length };
+    let gone = state.length - length;
+    let gone = (gone > 0).then_some(BitfieldUpdate { drop: true, start: length, length: gone });
     log.hints.push([state.fork, next.fork, length]);
-    let entry = OplogEntry { upgrade: Some(upgrade), bitfield: Some(gone), ..OplogEntry::default() };
+    let entry = OplogEntry { upgrade: Some(upgrade), bitfield: gone, ..OplogEntry::default() };
     log.commit(None, &entry, next)?;
     log.write_shrunk()
 }

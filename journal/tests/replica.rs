@@ -301,6 +301,63 @@ fn a_newer_fork_replaces_what_differs_and_keeps_the_rest() {
     }
 }
 
+/// A takeover: the fork rises and no entry goes. Whoever has seen it takes nothing of the writer of the fork before; what that one wrote
+/// alone is dropped where it has come to.
+#[test]
+fn a_fork_that_rose_alone_fences_the_writer_before() {
+    for length in [0, 1, 7, 1_024, 2_100] {
+        let (mut old, memory) = (written(0..length), Memory::default());
+        let mut taken_over = written(0..length);
+        taken_over.take_over().expect("forks");
+        assert_eq!((taken_over.length(), taken_over.fork()), (length, 1));
+        taken_over.verify(&mut |_, _| {}).expect("holds");
+        old.append(&["late"]).expect("appends on its own disk");
+        let mut of_the_old = empty(&memory);
+        run(&mut of_the_old, &Sources::from([("old", &old.reader())]), &mut honest);
+        assert_eq!(of_the_old.reader().length(), length + 1);
+        taken_over.append(&["new", "newer"]).expect("appends");
+        // Seen both ways round: the newer fork stands.
+        let (before, after) = (old.reader(), taken_over.reader());
+        for mirror in [&mut of_the_old, &mut empty(&Memory::default())] {
+            mirror.leave(&"old");
+            run(mirror, &Sources::from([("new", &after)]), &mut honest);
+            run(mirror, &Sources::from([("old", &before), ("new", &after)]), &mut honest);
+            assert_same(&mirror.reader(), &after);
+        }
+    }
+}
+
+/// What a copy knows of and has not is what its writer has told nobody about.
+#[test]
+fn a_copy_with_gaps_is_taken_over_up_to_the_first_one() {
+    for gap in [0, 1, 1_000, 1_023, 2_099] {
+        let (journal, memory) = (written(0..2_100), Memory::default());
+        let mut mirror = empty(&memory);
+        let source = journal.reader();
+        run(&mut mirror, &Sources::from([("a", &source)]), &mut |_, request, bytes| match request {
+            Request::Entries { first, end, .. } if (*first..*end).contains(&gap) => {
+                encode(&Answer::Absent { end: *end })
+            }
+            _ => bytes,
+        });
+        let first = mirror.replica().missing().iter().next().expect("a gap").start;
+        assert!(first <= gap);
+        drop(mirror);
+        let disk = Box::new(memory.clone());
+        let (mut journal, _) = Journal::open_on(disk, pair(), first).expect("opens");
+        journal.take_over().expect("takes over");
+        assert_eq!((journal.length(), journal.fork()), (first, 1));
+        assert_eq!(journal.append(&["goes on"]).expect("appends"), first);
+        journal.verify(&mut |_, _| {}).expect("holds");
+        let (again, _) = {
+            drop(journal);
+            Journal::open_on(Box::new(memory.clone()), pair(), first + 1).expect("opens")
+        };
+        let entries = (0..first).all(|index| again.get(index).expect("reads") == entry(index));
+        assert!(entries && again.get(first).expect("reads") == b"goes on");
+    }
+}
+
 #[test]
 fn a_writer_that_signs_two_histories_is_found_out() {
     let (one, mut other) = (written(0..50), written(0..20));

@@ -44,6 +44,17 @@ impl<E> EffectSender<E> {
     }
 }
 
+impl<E> EffectSender<E> {
+    /// Hands effects over, in order, if there is room for all of them; says whether there was.
+    pub fn send_all(&self, effects: Vec<(EffectId, E)>) -> bool {
+        let Ok(places) = self.sender.try_reserve_many(effects.len()) else { return false };
+        for (place, effect) in places.zip(effects) {
+            place.send(effect);
+        }
+        true
+    }
+}
+
 impl<E> Effects<E> {
     /// The next effects, at least one and at most `max`; `None` when the actor is gone for good.
     pub async fn next(&mut self, max: usize) -> Option<Vec<(EffectId, E)>> {

@@ -1,31 +1,50 @@
 //! The right to write a journal. Without one no writer can be made.
 
 use protocol::Service;
-use protocol::nucleus::GrantAnswer;
+use protocol::nucleus::GrantView;
 
 /// A grant of one service's journal, under a fencing epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
     service: Service,
     epoch: u64,
+    leased: bool,
+    replicated: bool,
+    takeover: bool,
 }
 
 impl Grant {
-    /// What Nucleus granted.
-    pub fn by_nucleus(answer: &GrantAnswer) -> Self {
-        Self { service: answer.service, epoch: answer.epoch }
+    /// What Nucleus granted to the host that leads.
+    pub fn by_nucleus(grant: &GrantView) -> Self {
+        let &GrantView { service, epoch, takeover, .. } = grant;
+        Self { service, epoch, leased: false, replicated: false, takeover }
     }
 
     /// What the host that leads says that Nucleus granted, to a host that runs a service for it.
-    pub(crate) const fn by_lead(service: Service, epoch: u64) -> Self {
-        Self { service, epoch }
+    pub(crate) const fn by_lead(service: Service, epoch: u64, replicated: bool, takeover: bool) -> Self {
+        Self { service, epoch, leased: true, replicated, takeover }
     }
 
     /// Nucleus's own journal: nobody stands above it to grant it. With one host the folder's lock
     /// makes its writer single; among several hosts its log is the committed log of the consensus
     /// library (DESIGN §9, rule 8).
     pub const fn of_nucleus() -> Self {
-        Self { service: Service::Nucleus, epoch: 1 }
+        Self { service: Service::Nucleus, epoch: 1, leased: false, replicated: false, takeover: false }
+    }
+
+    /// Whether it holds only as long as the host that leads says so.
+    pub const fn is_leased(&self) -> bool {
+        self.leased
+    }
+
+    /// Whether nothing is released before a replica has it too.
+    pub const fn is_replicated(&self) -> bool {
+        self.replicated
+    }
+
+    /// Whether the writer before is not known to have stopped.
+    pub const fn is_takeover(&self) -> bool {
+        self.takeover
     }
 
     /// Whose journal.

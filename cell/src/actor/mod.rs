@@ -15,6 +15,8 @@
 //! - Nothing leaves before its records are durable: an answer that was decided on a batch (a refusal
 //!   or a query included) waits for that batch.
 //! - The store never holds what the journal does not (DESIGN §9, rule 1).
+//! - On a host that runs a service for another one nothing is written when the lease has lapsed, and where a
+//!   replica is in the path nothing is released that it has not (see [`Lease`]).
 //! - After a failed append the overlays are discarded, everybody who waited is told, nothing is
 //!   written any more and what is durable stays readable. The supervisor opens the journal anew.
 //! - Journal and store are written on the service's writer thread; no file I/O blocks the arbiter,
@@ -22,6 +24,7 @@
 
 mod effects;
 mod grant;
+mod lease;
 mod recover;
 mod writer;
 
@@ -42,6 +45,9 @@ use crate::store::{Cached, Keyspace};
 
 pub use effects::{EffectSender, Effects, effect_queue};
 pub use grant::Grant;
+pub use lease::Lease;
+pub(crate) use lease::lapsed;
+pub(crate) use recover::fold_copy;
 pub use recover::{JournalPlace, MarkTable, Opened, apply_entry, copy_source, journal_problem, open_service};
 pub use writer::{Gauges, Writer};
 
@@ -176,6 +182,9 @@ where
         caller: Caller,
         cause: Option<&EffectId>,
     ) -> Result<machine::DecisionOf<M>, Fault> {
+        if !self.version.lease().may_answer() {
+            return Ok(Decision::Refuse(lapsed(Self::SERVICE)));
+        }
         // A query journals nothing, so nothing it answers may hang on chance.
         let entropy = if kind == Kind::Command { self.entropy.next() } else { [0; 32] };
         let context = DecideContext { now_ms: now_ms(), entropy, caller };
@@ -264,7 +273,8 @@ where
     /// The writer is done with a batch: journal synced and store written, or failed.
     fn committed(&mut self, result: Result<(), Problem>, ctx: &mut Context<Self>) {
         if let Err(problem) = result {
-            return self.fail(problem, None);
+            self.fail(problem, None);
+            return self.stop_if_done(ctx);
         }
         if let Some(Syncing { overlay, late }) = self.syncing.take() {
             self.store.absorb(&overlay);

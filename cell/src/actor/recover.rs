@@ -16,6 +16,7 @@ use protocol::action::ServiceWords;
 use protocol::{Problem, ProblemKind, Service, codec};
 
 use super::grant::Grant;
+use super::lease::Lease;
 use super::writer::{Gauges, Writer};
 use crate::feed::{Feed, Source};
 use crate::keys::JournalKeys;
@@ -91,6 +92,8 @@ pub struct JournalPlace {
     pub keys: JournalKeys,
     /// Entries that somebody else has seen.
     pub witnessed: u64,
+    /// Until when it may be written.
+    pub lease: Lease,
 }
 
 /// Opens a service's journal and brings its view up to it. Blocks on files.
@@ -107,12 +110,12 @@ pub fn open_service<M: Machine>(
     feed: &Feed,
 ) -> Result<Opened<M>, Problem> {
     let service = M::Words::SERVICE;
-    let JournalPlace { folder, backend, keys, witnessed: by_others } = place;
+    let JournalPlace { folder, backend, keys, witnessed: by_others, lease } = place;
     let (key_pair, encryption_key, generation) = (keys.key_pair(), keys.encryption_key(), keys.generation);
     let position = keyspace.position().map_err(|fault| super::fault_problem(service, &fault))?;
     let witnessed = position.filter(|position| position.key == *key_pair.public().as_bytes());
     let witnessed = witnessed.map_or(0, |position| position.length).max(by_others);
-    let (journal, recovery) = backend
+    let (mut journal, recovery) = backend
         .open(&folder)
         .and_then(|storage| Journal::open_with(storage, key_pair, witnessed, Some(&encryption_key)))
         .map_err(|error| journal_problem(service, &error))?;
@@ -120,30 +123,64 @@ pub fn open_service<M: Machine>(
         tracing::warn!(%service, torn_bytes = recovery.torn_bytes, dropped_batches = recovery.dropped_batches,
             "tail_unproven: the journal's end was torn by a crash; what nobody acknowledged was cut");
     }
-    fold(&machine, service, &journal, &keyspace, position)
+    let problem = |error| journal_problem(service, &error);
+    if grant.is_takeover() && last_epoch::<M>(&journal).map_err(problem)? < grant.epoch() {
+        journal.take_over().map_err(problem)?;
+        tracing::warn!(%service, fork = journal.fork(), length = journal.length(), epoch = grant.epoch(),
+            "the journal was taken over: what its writer before appends now is refused everywhere");
+    }
+    fold(&machine, service, &journal.reader(), journal.length(), &keyspace, position)
         .map_err(|fault| super::fault_problem(service, &fault))?;
     let length = journal.length();
     feed.attach(
         service,
         Arc::new(JournalSource::<M> {
             reader: journal.reader(),
-            have: None,
+            told: Told::Of(lease.clone()),
             machine: std::marker::PhantomData,
         }),
     );
-    let writer = Writer::start::<M>(&grant, journal, keyspace.clone(), gauges, feed.clone())?;
+    lease.begin(&grant);
+    let writer = Writer::start::<M>((grant, lease), journal, keyspace.clone(), gauges, feed.clone())?;
     Ok(Opened { machine, keyspace, writer, grant, generation, length })
 }
 
-/// Brings a view up to its journal.
+/// The epoch of a journal's last entry; 0 where it has none, or a copy that has not got it.
+fn last_epoch<M: Machine>(journal: &Journal) -> Result<u64, Error> {
+    let Some(last) = journal.length().checked_sub(1) else { return Ok(0) };
+    match journal.get(last) {
+        Ok(bytes) => Entry::<M::Record>::decode(&bytes)
+            .map(|entry| entry.epoch)
+            .map_err(|_| Error::Corrupt("the last entry does not read".to_owned())),
+        Err(Error::Absent { .. }) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// Brings the view of a copy up to as many of its first entries as are here, so that whoever takes the journal over has little to fold.
+/// Blocks on files.
+///
+/// # Errors
+///
+/// A [`Fault`] when an entry or the view cannot be read, or the view not written.
+pub(crate) fn fold_copy<M: Machine>(
+    machine: &M,
+    reader: &journal::Reader,
+    have: u64,
+    keyspace: &Keyspace,
+) -> Result<(), Fault> {
+    fold(machine, M::Words::SERVICE, reader, have, keyspace, keyspace.position()?)
+}
+
+/// Brings a view up to a length of its journal.
 fn fold<M: Machine>(
     machine: &M,
     service: Service,
-    journal: &Journal,
+    reader: &journal::Reader,
+    length: u64,
     keyspace: &Keyspace,
     position: Option<Position>,
 ) -> Result<(), Fault> {
-    let reader = journal.reader();
     let unreadable = |error: Error| Fault(error.to_string());
     let here = |length: u64| -> Result<Position, Fault> {
         let tree_hash = reader.tree_hash_at(length).map_err(unreadable)?;
@@ -156,7 +193,11 @@ fn fold<M: Machine>(
         })
     };
     let from = match position {
-        Some(position) if position.length <= reader.length() && here(position.length)? == position => {
+        // The tree's hash says all of the entries, whichever fork they were written in.
+        Some(position)
+            if position.length <= length
+                && Position { fork: position.fork, ..here(position.length)? } == position =>
+        {
             position.length
         }
         Some(position) if position.layout != M::LAYOUT => {
@@ -174,7 +215,7 @@ fn fold<M: Machine>(
     let started = Instant::now();
     let mut overlay = Overlay::default();
     let mut epoch = 0;
-    for (index, bytes) in (from..).zip(reader.range(from, u64::MAX)) {
+    for (index, bytes) in (from..).zip(reader.range(from, length)) {
         let entry = Entry::<M::Record>::decode(&bytes.map_err(unreadable)?)?;
         if entry.epoch < epoch {
             return Err(Fault(format!(
@@ -189,7 +230,6 @@ fn fold<M: Machine>(
             keyspace.write(&std::mem::take(&mut overlay), &here(index + 1)?)?;
         }
     }
-    let length = reader.length();
     if length > from || position.is_none() {
         keyspace.write(&overlay, &here(length)?)?;
         tracing::debug!(%service, from, length, elapsed = ?started.elapsed(), "view brought up to its journal");
@@ -261,21 +301,30 @@ pub fn journal_problem(service: Service, error: &Error) -> Problem {
 
 /// A copy of a journal as a source of events: of as many of its first entries as are said to be here.
 pub fn copy_source<M: Machine>(reader: journal::Reader, have: Arc<AtomicU64>) -> Arc<dyn Source> {
-    Arc::new(JournalSource::<M> { reader, have: Some(have), machine: std::marker::PhantomData })
+    Arc::new(JournalSource::<M> { reader, told: Told::Counted(have), machine: std::marker::PhantomData })
+}
+
+/// How many of a journal's entries may be told of.
+enum Told {
+    /// Those that nothing waits for.
+    Of(Lease),
+    /// The first ones that are here, where it is a copy.
+    Counted(Arc<AtomicU64>),
 }
 
 /// A journal as a source of events.
 struct JournalSource<M> {
     reader: journal::Reader,
-    /// How many of its first entries are here, where it is a copy.
-    have: Option<Arc<AtomicU64>>,
+    told: Told,
     machine: std::marker::PhantomData<fn() -> M>,
 }
 
 impl<M: Machine> Source for JournalSource<M> {
     fn length(&self) -> u64 {
-        let have = self.have.as_ref().map(|have| have.load(Ordering::Acquire));
-        have.unwrap_or_else(|| self.reader.length())
+        match &self.told {
+            Told::Of(lease) => lease.told_of(self.reader.length()),
+            Told::Counted(have) => have.load(Ordering::Acquire),
+        }
     }
 
     fn events(&self, from: u64, limit: u64) -> Result<Vec<protocol::Event>, Problem> {

@@ -12,7 +12,7 @@ use journal::storage::{File, ReadStorage, Storage};
 use journal::{Journal, KeyPair, Memory};
 use machine::{Read, Write};
 use protocol::identity::{AddContact, AddContactRequest, Contact, RemoveContact, Resolve, Who, Words};
-use protocol::nucleus::GrantAnswer;
+use protocol::nucleus::GrantView;
 use protocol::{Action, CellId, Problem, Service};
 use tokio::sync::mpsc;
 
@@ -91,6 +91,18 @@ struct Running {
 /// A call under way, and what comes of it.
 type Asked<T> = tokio::task::JoinHandle<Result<T, Problem>>;
 
+/// A grant of this host alone.
+fn granted(epoch: u64) -> Grant {
+    let host = "first".to_owned();
+    Grant::by_nucleus(&GrantView {
+        service: Service::Identity,
+        host,
+        epoch,
+        replicated: false,
+        takeover: false,
+    })
+}
+
 impl Running {
     fn start() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
@@ -98,11 +110,13 @@ impl Running {
         let disk = Held::new();
         let journal =
             Journal::create_on(Box::new(disk.clone()), KeyPair::from_seed(&[1; 32])).expect("creates");
-        let grant = Grant::by_nucleus(&GrantAnswer { service: Service::Identity, epoch: 1 });
+        let (grant, lease) = (granted(1), Lease::default());
+        lease.begin(&grant);
         let keyspace = store.keyspace(Service::Identity);
         let gauges = Arc::new(Gauges::default());
         let feed = crate::feed::Feed::default();
-        let writer = Writer::start::<IdentityMachine>(&grant, journal, keyspace.clone(), gauges, feed);
+        let writer =
+            Writer::start::<IdentityMachine>((grant, lease), journal, keyspace.clone(), gauges, feed);
         let machine = IdentityMachine { cell: CellId::from_bytes([1; 32]), settings: Settings::default() };
         let opened =
             Opened { machine, keyspace, writer: writer.expect("starts"), grant, generation: 0, length: 0 };
@@ -268,8 +282,9 @@ async fn opened(store: &Store, folder: &std::path::Path) -> crate::store::Keyspa
             generation: 0,
         },
         witnessed: 0,
+        lease: Lease::default(),
     };
-    let grant = Grant::by_nucleus(&GrantAnswer { service: Service::Identity, epoch: 1 });
+    let grant = granted(1);
     let machine = IdentityMachine { cell: CellId::from_bytes([1; 32]), settings: Settings::default() };
     let (keyspace, feed) = (store.keyspace(Service::Identity), crate::feed::Feed::default());
     let opened = open_service(machine, place, keyspace, grant, Arc::default(), &feed);

@@ -1,4 +1,4 @@
-//! The writer thread of one journal: append, sync, release, then the store.
+//! The writer thread of one journal: append, sync, wait for a replica where there is one in the path, release, then the store.
 //!
 //! One thread a journal, because an append blocks on the disk. It takes one batch at a time: the
 //! actor fills the next one meanwhile.
@@ -13,6 +13,7 @@ use protocol::{Problem, ProblemKind};
 use tokio::sync::oneshot;
 
 use crate::actor::grant::Grant;
+use crate::actor::lease::Lease;
 use crate::feed::Feed;
 use crate::store::{Keyspace, Position};
 
@@ -70,18 +71,18 @@ impl Writer {
     /// `journal.no_grant` when the grant is for another service, `service.no_thread` when the system
     /// gives no thread.
     pub fn start<M: Machine>(
-        grant: &Grant,
+        right: (Grant, Lease),
         journal: Journal,
         keyspace: Keyspace,
         gauges: Arc<Gauges>,
         feed: Feed,
     ) -> Result<Self, Problem> {
         let service = M::Words::SERVICE;
-        if grant.service() != service {
+        if right.0.service() != service {
             return Err(Problem::new(
                 ProblemKind::Denied,
                 "journal.no_grant",
-                format!("the grant is for {}, not for {service}", grant.service()),
+                format!("the grant is for {}, not for {service}", right.0.service()),
             ));
         }
         gauges.show(journal.reader());
@@ -89,7 +90,7 @@ impl Writer {
         let (orders, inbox) = mpsc::sync_channel(2);
         std::thread::Builder::new()
             .name(format!("journal-{service}"))
-            .spawn(move || run::<M>(&inbox, journal, keyspace, &gauges, &feed))
+            .spawn(move || run::<M>(&inbox, &right, journal, keyspace, &gauges, &feed))
             .map_err(|error| Problem::new(ProblemKind::Fault, "service.no_thread", error.to_string()))?;
         Ok(Self { orders })
     }
@@ -130,6 +131,7 @@ fn gone() -> Problem {
 
 fn run<M: Machine>(
     inbox: &mpsc::Receiver<Order>,
+    (grant, lease): &(Grant, Lease),
     mut journal: Journal,
     keyspace: Keyspace,
     gauges: &Gauges,
@@ -138,7 +140,13 @@ fn run<M: Machine>(
     while let Ok(order) = inbox.recv() {
         match order {
             Order::Write(job) => {
-                let appended = append(&mut journal, &job.entries);
+                let appended = lease.wait_to_write(grant).and_then(|()| append(&mut journal, &job.entries));
+                if appended.is_ok() {
+                    // Whoever copies the journal is to have it before anybody is answered.
+                    measure(gauges, &journal);
+                    feed.grew();
+                }
+                let appended = appended.and_then(|()| lease.wait_for_replica(grant, journal.length()));
                 if appended.is_err() {
                     // The journal is closed before anybody learns of a fault, so that it can be opened anew.
                     drop(journal);
@@ -146,7 +154,6 @@ fn run<M: Machine>(
                     let _ = job.done.send(appended);
                     return;
                 }
-                measure(gauges, &journal);
                 gauges.batches.fetch_add(1, Ordering::Relaxed);
                 (job.release)(&appended);
                 feed.grew();

@@ -2,18 +2,24 @@
 //!
 //! A copy lies where the journal itself would: when its service comes here, it is opened for writing. Every byte is checked against what the
 //! journal's key has signed, whichever host it came from (`journal::replica`).
+//!
+//! Where a journal is granted so that nothing leaves its service before the lead has it, the copy here is a standby: its writer is told how far
+//! it is ([`tell_writer`]), and the view is kept up with it, so that a takeover has little to fold.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use protocol::nucleus::CopyState;
 use protocol::{Hash, HostId, Problem, ProblemKind, Service, codec};
+use tokio::task::JoinHandle;
 
+use super::wire::{Head, Said};
 use super::{Bridge, as_peer};
 use crate::actor::copy_source;
 use crate::feed::Source;
-use crate::network::Network;
+use crate::network::{Lane, Network};
 use crate::node::Host;
 use crate::replication::{self, About, Follower, Orders, Place, Seal};
 
@@ -22,10 +28,19 @@ const GROWTH_PAUSE: Duration = Duration::from_millis(1);
 /// How long a stop waits for a follower.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
+/// The shortest time between two folds of a standby's view.
+const FOLD_PAUSE: Duration = Duration::from_millis(250);
+
 /// The copies that this host keeps.
 pub(super) struct Copies {
     host: Weak<Host>,
-    followers: Mutex<BTreeMap<Service, Follower>>,
+    kept: Mutex<BTreeMap<Service, Kept>>,
+}
+
+/// One copy, and who keeps its view up.
+struct Kept {
+    follower: Follower,
+    view: JoinHandle<()>,
 }
 
 /// How far a copy is.
@@ -33,19 +48,28 @@ pub(super) struct Copies {
 pub(super) struct Progress {
     /// Entries that are here, from the first on.
     pub(super) have: u64,
+    /// Its fork.
+    pub(super) fork: u64,
     /// Entries that the journal is known to have.
     pub(super) length: u64,
     /// Whether it has all that its sources have, one at least.
     pub(super) is_settled: bool,
 }
 
+impl Progress {
+    /// Whether it has every entry of a journal that ends so.
+    pub(super) fn reaches(&self, head: Head) -> bool {
+        self.fork == head.fork && self.have >= head.length
+    }
+}
+
 impl Copies {
     pub(super) fn new(host: Weak<Host>) -> Self {
-        Self { host, followers: Mutex::default() }
+        Self { host, kept: Mutex::default() }
     }
 
-    fn followers(&self) -> MutexGuard<'_, BTreeMap<Service, Follower>> {
-        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<Service, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Copies a journal from whoever has it, from now on; shows it as this cell's.
@@ -58,8 +82,8 @@ impl Copies {
         seal: Option<Seal>,
     ) {
         let Some(host) = self.host.upgrade() else { return };
-        let mut followers = self.followers();
-        if followers.contains_key(&service) {
+        let mut kept = self.kept();
+        if kept.contains_key(&service) {
             return;
         }
         let orders = Orders {
@@ -72,29 +96,86 @@ impl Copies {
         };
         let follower = Follower::start(orders, &host.edge);
         host.edge.spawn(show(Arc::downgrade(&host), service, &follower));
-        followers.insert(service, follower);
+        let view = host.edge.spawn(keep_view(Arc::downgrade(&host), service, &follower));
+        kept.insert(service, Kept { follower, view });
     }
 
     /// How far a copy is; none if the journal is not copied.
     pub(super) fn progress(&self, service: Service) -> Option<Progress> {
-        let followers = self.followers();
-        let follower = followers.get(&service)?;
+        let kept = self.kept();
+        let follower = &kept.get(&service)?.follower;
         let view = follower.view();
         let is_settled = view.state == CopyState::Following;
-        Some(Progress { have: follower.have(), length: view.length, is_settled })
+        Some(Progress { have: follower.have(), fork: view.fork, length: view.length, is_settled })
     }
 
-    /// Copies a journal no longer; its files are closed when it returns.
-    pub(super) async fn stop(&self, service: Service) {
-        let follower = self.followers().remove(&service);
-        if let Some(follower) = follower {
-            follower.stop(STOP_MAX).await;
+    /// Copies a journal no longer; its files are closed when it returns well.
+    ///
+    /// # Errors
+    ///
+    /// `bridge.still_copying`: it goes on ending.
+    pub(super) async fn stop(&self, service: Service) -> Result<(), Problem> {
+        let Some(mut kept) = self.kept().remove(&service) else { return Ok(()) };
+        if !kept.follower.stop(STOP_MAX).await
+            || tokio::time::timeout(STOP_MAX, &mut kept.view).await.is_err()
+        {
+            self.kept().insert(service, kept);
+            let cause = format!("the copy of {service} has not been closed yet");
+            return Err(
+                Problem::new(ProblemKind::Busy, "bridge.still_copying", cause).hint("try again in a moment")
+            );
         }
+        Ok(())
     }
 
     pub(super) async fn stop_all(&self) {
         for service in Service::ALL {
-            self.stop(service).await;
+            if let Err(problem) = self.stop(service).await {
+                tracing::warn!(%problem, "the process ends before it");
+            }
+        }
+    }
+}
+
+/// Tells the writer of a journal how far the copy here is, where it waits for that.
+pub(super) fn tell_writer(bridge: &Bridge, service: Service) {
+    let Some(grant) = bridge.grant(service).filter(|grant| grant.replicated && bridge.leads()) else {
+        return;
+    };
+    let Some(writer) = bridge.entry_named(&grant.host).filter(|writer| writer.key != bridge.key) else {
+        return;
+    };
+    let Some(progress) = bridge.copies.progress(service) else { return };
+    let Progress { have, fork, .. } = progress;
+    let have = Said::Have { service, epoch: grant.epoch, fork, length: have };
+    bridge.network().push(Lane::Hosts, &as_peer(writer.key), codec::encode(&have));
+}
+
+/// Keeps the view of a standby up with its copy.
+fn keep_view(
+    host: Weak<Host>,
+    service: Service,
+    follower: &Follower,
+) -> impl Future<Output = ()> + Send + 'static + use<> {
+    let (mut changes, have, slot) = (follower.changes(), follower.have_counter(), follower.slot());
+    async move {
+        while changes.changed().await.is_ok() {
+            {
+                let Some(host) = host.upgrade() else { return };
+                let is_standby =
+                    |bridge: &Arc<Bridge>| bridge.grant(service).is_some_and(|grant| grant.replicated);
+                let reader = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                if let Some(reader) = reader.filter(|_| host.bridge().is_some_and(is_standby)) {
+                    let have = have.load(Ordering::Acquire);
+                    let fold = move || host.control().fold_copy(&host, service, &reader, have);
+                    if let Ok(Err(fault)) = crate::node::blocking(fold).await {
+                        // Whoever takes the journal over builds it anew.
+                        tracing::warn!(%service, %fault, "the view of a standby is not kept up");
+                        return;
+                    }
+                }
+            }
+            tokio::time::sleep(FOLD_PAUSE).await;
         }
     }
 }
@@ -118,6 +199,9 @@ fn show(
                     host.feed.attach(service, source_of(service, reader, Arc::clone(&have)));
                 }
                 host.feed.grew();
+                if let Some(bridge) = host.bridge() {
+                    tell_writer(bridge, service);
+                }
             }
             if changes.changed().await.is_err() {
                 return;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use machine::EffectId;
 use minicbor::{Decode, Encode};
-use protocol::{Problem, Service, codec};
+use protocol::{Problem, ProblemKind, Service, codec};
 
 use super::wire::{Ask, WireEffect};
 use crate::actor::Effects;
@@ -13,6 +13,8 @@ use crate::node::{Host, Queues, Senders};
 
 /// Effects of one request.
 const BATCH_MAX: usize = 256;
+/// Bytes of one request: more go in several. One effect may have more alone.
+const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// The pause before what the lead did not take is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -27,15 +29,24 @@ pub(crate) fn forward(host: &Arc<Host>, queues: Queues) {
 async fn carry<E: Encode<()>>(host: Weak<Host>, service: Service, mut effects: Effects<E>) {
     while let Some(batch) = effects.next(BATCH_MAX).await {
         let encode = |(id, effect): (EffectId, E)| WireEffect { id, effect: codec::encode(&effect) };
-        let ask = Ask::Effects { service, effects: batch.into_iter().map(encode).collect(), missed: false };
-        loop {
-            let Some(host) = host.upgrade() else { return };
-            match bring(&host, &ask).await {
-                Ok(()) => break,
-                Err(problem) => tracing::debug!(%service, %problem, "effects wait for the host that leads"),
+        for effects in cut(batch.into_iter().map(encode)) {
+            let ask = Ask::Effects { service, effects };
+            loop {
+                let Some(host) = host.upgrade() else { return };
+                match bring(&host, &ask).await {
+                    Ok(()) => break,
+                    Err(problem) if is_final(&problem) => {
+                        // Whoever writes the journal now is asked for all that it owes.
+                        tracing::warn!(%service, %problem, "effects are not taken from this host any more");
+                        break;
+                    }
+                    Err(problem) => {
+                        tracing::debug!(%service, %problem, "effects wait for the host that leads");
+                    }
+                }
+                drop(host);
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
-            drop(host);
-            tokio::time::sleep(RETRY_PAUSE).await;
         }
         if effects.take_missed()
             && let Some(host) = host.upgrade()
@@ -45,24 +56,69 @@ async fn carry<E: Encode<()>>(host: Weak<Host>, service: Service, mut effects: E
     }
 }
 
+/// Requests of so many effects that their bytes stay within the bound.
+fn cut(effects: impl Iterator<Item = WireEffect>) -> Vec<Vec<WireEffect>> {
+    let (mut requests, mut bytes) = (Vec::<Vec<WireEffect>>::new(), 0);
+    for effect in effects {
+        bytes += effect.effect.len();
+        match requests.last_mut().filter(|_| bytes <= BATCH_BYTES_MAX) {
+            Some(last) => last.push(effect),
+            None => {
+                bytes = effect.effect.len();
+                requests.push(vec![effect]);
+            }
+        }
+    }
+    requests
+}
+
+/// Whether it is of no use to ask again: another host writes the journal, or the lead does not know the words.
+fn is_final(problem: &Problem) -> bool {
+    matches!(problem.kind, ProblemKind::Denied | ProblemKind::Invalid)
+}
+
 async fn bring(host: &Host, ask: &Ask) -> Result<(), Problem> {
     let bridge = host.bridge().ok_or_else(super::stopping)?;
     let lead = bridge.known().lead.ok_or_else(super::stopping)?;
     bridge.ask(lead, ask).await.map(|_| ())
 }
 
-/// Takes what a service on another host asks for.
+/// Takes what a service on another host asks for: all of it, or nothing while there is no room.
 pub(super) fn take(senders: &Senders, service: Service, effects: &[WireEffect]) -> Result<(), Problem> {
-    match service {
-        Service::Identity => senders.identity.send(decode(effects)?),
-        Service::Consensus => senders.consensus.send(decode(effects)?),
-        Service::Message => senders.message.send(decode(effects)?),
-        Service::Nucleus | Service::State | Service::Market => {}
-    }
-    Ok(())
+    let is_taken = match service {
+        Service::Identity => senders.identity.send_all(decode(effects)?),
+        Service::Consensus => senders.consensus.send_all(decode(effects)?),
+        Service::Message => senders.message.send_all(decode(effects)?),
+        Service::Nucleus | Service::State | Service::Market => true,
+    };
+    is_taken.then_some(()).ok_or_else(|| {
+        let cause = format!("the effects of {service} wait for room");
+        Problem::new(ProblemKind::Busy, "bridge.effects_wait", cause)
+            .hint("they are brought again by themselves")
+    })
 }
 
 fn decode<E: for<'b> Decode<'b, ()>>(effects: &[WireEffect]) -> Result<Vec<(EffectId, E)>, Problem> {
     let one = |effect: &WireEffect| Ok((effect.id, codec::decode(&effect.effect)?));
     effects.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(bytes: usize, index: u64) -> WireEffect {
+        let id = EffectId { service: Service::Message, generation: 0, index, ordinal: 0 };
+        WireEffect { id, effect: vec![0; bytes] }
+    }
+
+    #[test]
+    fn effects_are_cut_by_bytes_and_stay_in_order() {
+        let sizes = [10, BATCH_BYTES_MAX, 20, 30, BATCH_BYTES_MAX - 50, 1, 3 * BATCH_BYTES_MAX, 5];
+        let requests = cut(sizes.iter().zip(0..).map(|(bytes, index)| of(*bytes, index)));
+        let lengths: Vec<usize> = requests.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [1, 1, 3, 1, 1, 1]);
+        let order: Vec<u64> = requests.iter().flatten().map(|effect| effect.id.index).collect();
+        assert_eq!(order, (0..8).collect::<Vec<_>>());
+    }
 }

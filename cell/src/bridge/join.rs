@@ -11,7 +11,7 @@ use protocol::{CellId, Problem, ProblemKind, Service, codec};
 
 use super::place::{self, Joined};
 use super::ticket::Ticket;
-use super::wire::{Ask, Reply};
+use super::wire::{Ask, Reply, Secret, Token};
 use super::{ASK_TIMEOUT, as_peer, network_settings};
 use crate::folder;
 use crate::keys;
@@ -90,10 +90,17 @@ pub async fn join(options: JoinOptions, runtime: &tokio::runtime::Handle) -> Res
     };
     let joined = ask_to_join(&network, &ticket, entry).await;
     network.stop().await;
-    let Reply::Joined { cell, genesis, settings, lead, token } = joined? else {
+    let Reply::Joined { cell, genesis, settings, lead, token: Token(token) } = joined? else {
         return Err(unreachable("it answered what was not asked"));
     };
-    let mut settings: Settings = serde_json::from_str(&settings).unwrap_or_default();
+    let mut settings: Settings = serde_json::from_str(&settings).map_err(|error| {
+        Problem::new(
+            ProblemKind::Invalid,
+            "bridge.garbled",
+            format!("the cell's settings do not read: {error}"),
+        )
+        .hint("hosts of one cell run versions that fit: cell hosts shows them")
+    })?;
     settings.http.port = options.http_port;
     settings.bridge.listen = options.listen;
     // Other cells are faced by the host that leads.
@@ -123,7 +130,7 @@ async fn ask_to_join(network: &Network, ticket: &Ticket, entry: HostEntry) -> Re
         };
         let _ = tokio::time::timeout(left.min(Duration::from_millis(100)), changes.changed()).await;
     }
-    let ask = codec::encode(&Ask::Join { secret: ticket.secret, host: entry });
+    let ask = codec::encode(&Ask::Join { secret: Secret(ticket.secret), host: entry });
     let asked = tokio::time::timeout(ASK_TIMEOUT, network.request(Lane::Hosts, peer, ask));
     let bytes = asked.await.map_err(|_| unreachable("it did not answer in time"))??;
     match codec::decode::<Reply>(&bytes)? {

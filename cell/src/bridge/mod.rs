@@ -3,7 +3,9 @@
 //! - The host that **leads** runs Nucleus and what faces other cells: network, gossip, deliveries, fronts. The others run services for it.
 //! - `frames`, `link`, `serve`: calls. Each host keeps one stream open to each other host and asks on it; many calls are under way at once, and
 //!   a large body goes in pieces between the others.
-//! - `wire`: what hosts ask of each other besides calls; `orders` answers it; `lead` asks it.
+//! - `wire`: what hosts ask of each other besides calls; `orders` answers it; `lead`, `moves` and `keeper` ask it.
+//! - `leases`: until when each host may write what was granted to it; `keeper`: has every service run that was granted, and takes over what
+//!   lost hosts ran.
 //! - `registry`: what each host says of itself, several times a second.
 //! - `copies`: the journals that are written on other hosts, copied and checked here. The lead has one of each.
 //! - `effects`: what services on other hosts ask of the world, brought to the lead.
@@ -25,8 +27,11 @@ mod copies;
 mod effects;
 mod frames;
 mod join;
+mod keeper;
 mod lead;
+mod leases;
 mod link;
+mod moves;
 mod orders;
 mod place;
 mod registry;
@@ -35,12 +40,12 @@ mod ticket;
 mod traces;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use protocol::nucleus::{HostEntry, HostView, Roster};
+use protocol::nucleus::{GrantView, HostEntry, HostView, Roster};
 use protocol::{CellId, HostId, Problem, ProblemKind, Service, codec};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -50,8 +55,8 @@ use crate::network::{ByteStream, Inbound, Lane, Network, NetworkSettings};
 use crate::node::Host;
 use copies::Copies;
 use link::Link;
-use registry::{Registry, Status};
-use wire::{Ask, Hello, Reply};
+use registry::Registry;
+use wire::{Ask, Head, Hello, Reply, Said};
 
 pub(crate) use effects::forward as forward_effects;
 pub use join::{JoinOptions, JoinReport, join};
@@ -84,10 +89,22 @@ pub struct Bridge {
     network: OnceLock<Network>,
     known: RwLock<Known>,
     links: Mutex<BTreeMap<HostId, Arc<Link>>>,
+    /// The services that are on their way. Held by whoever points the bus at where services are.
+    moving: Mutex<BTreeSet<Service>>,
     registry: Registry,
     copies: Copies,
     lead: OnceLock<Arc<Lead>>,
     stopping: watch::Sender<bool>,
+}
+
+/// A service on its way. Calls go where it is when this is dropped.
+struct Moving(Arc<Bridge>, Service);
+
+impl Drop for Moving {
+    fn drop(&mut self) {
+        self.0.moving.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+        self.0.place_all();
+    }
 }
 
 /// What a bridge begins with.
@@ -123,6 +140,7 @@ impl Bridge {
             network: OnceLock::new(),
             known: RwLock::new(Known { roster: start.roster, lead }),
             links: Mutex::default(),
+            moving: Mutex::default(),
             registry: Registry::default(),
             copies: Copies::new(Arc::downgrade(host)),
             lead: OnceLock::new(),
@@ -148,6 +166,10 @@ impl Bridge {
         this.place_all();
         this.meet().await;
         host.edge.spawn(registry::tell(Arc::clone(&this)));
+        match this.leads() {
+            true => host.edge.spawn(keeper::run(Arc::clone(&this))),
+            false => host.edge.spawn(leases::keep(Arc::clone(&this))),
+        };
         Ok(this)
     }
 
@@ -209,33 +231,50 @@ impl Bridge {
         self.links().get(key).is_some_and(|link| link.is_open())
     }
 
-    /// Takes over who the hosts are and what each may write: removed ones are hung up on, calls go where services are now.
+    /// Remembers who the hosts are and what each may write; says what it knew before, unless that is as new.
+    fn know(&self, roster: Roster) -> Option<Roster> {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        // What is told by several ways may come in any order.
+        (known.roster.number <= roster.number).then(|| std::mem::replace(&mut known.roster, roster))
+    }
+
+    /// Takes over who the hosts are and what each may write: removed ones are hung up on, calls go where services are now, and what is
+    /// another host's to write stops here.
     async fn learn(self: &Arc<Self>, roster: Roster) {
-        let gone: Vec<HostId> = {
-            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-            let before = std::mem::replace(&mut known.roster, roster);
-            let stays = |key: &HostId| known.roster.hosts.iter().any(|host| host.key == *key);
-            before.hosts.iter().map(|host| host.key).filter(|key| !stays(key)).collect()
-        };
-        for key in gone {
+        let stays: Vec<HostId> = roster.hosts.iter().map(|host| host.key).collect();
+        let Some(before) = self.know(roster) else { return };
+        for key in before.hosts.iter().map(|host| host.key).filter(|key| !stays.contains(key)) {
             self.links().remove(&key);
             self.registry.forget(&key);
             self.network().forget(as_peer(key)).await;
         }
         self.place_all();
+        leases::stop_what_is_not_mine(self);
         self.meet().await;
+    }
+
+    /// Has calls of a service wait until it is where it goes, or stays.
+    fn begin_move(self: &Arc<Self>, service: Service) -> Moving {
+        let mut moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        moving.insert(service);
+        if let Ok(host) = self.host() {
+            host.bus.place(service, ServicePlace::Moving);
+        }
+        Moving(Arc::clone(self), service)
     }
 
     /// Points the bus at where each service is.
     fn place_all(self: &Arc<Self>) {
         let Ok(host) = self.host() else { return };
+        // What is known is read while nobody else places: the last one knows the most.
+        let moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.known();
         let there = |key: &HostId| {
             let entry = known.roster.hosts.iter().find(|host| host.key == *key)?;
             Some(ServicePlace::There(self.link(entry)))
         };
         for grant in &known.roster.grants {
-            if grant.service == Service::Nucleus {
+            if grant.service == Service::Nucleus || moving.contains(&grant.service) {
                 continue;
             }
             let holder = known.roster.hosts.iter().find(|host| host.name == grant.host);
@@ -260,10 +299,15 @@ impl Bridge {
         }
     }
 
+    /// Who may write a service's journal, and on which terms.
+    pub fn grant(&self, service: Service) -> Option<GrantView> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.roster.grants.iter().find(|grant| grant.service == service).cloned()
+    }
+
     /// The name of the host that may write a service's journal.
     pub fn holder(&self, service: Service) -> Option<String> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.roster.grants.iter().find(|grant| grant.service == service).map(|grant| grant.host.clone())
+        self.grant(service).map(|grant| grant.host)
     }
 
     /// All hosts as this one knows them.
@@ -294,6 +338,13 @@ impl Bridge {
         match codec::decode::<Reply>(&bytes)? {
             Reply::Refused { problem } => Err(problem),
             reply => Ok(reply),
+        }
+    }
+
+    /// Runs something beside what is under way.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Ok(host) = self.host() {
+            host.edge.spawn(work);
         }
     }
 
@@ -353,8 +404,13 @@ impl Inbound for Gate {
         let bridge = self.0.upgrade();
         Box::pin(async move {
             let Some(bridge) = bridge.filter(|bridge| bridge.is_admitted(&as_host(from))) else { return };
-            if let Ok(status) = codec::decode::<Status>(&bytes) {
-                registry::hear(&bridge, as_host(from), status);
+            match codec::decode::<Said>(&bytes) {
+                Ok(Said::Status(status)) => registry::hear(&bridge, as_host(from), status),
+                Ok(Said::Have { service, epoch, fork, length }) => {
+                    leases::replicated(&bridge, as_host(from), service, epoch, Head { fork, length });
+                }
+                // Of a later version.
+                Err(_) => {}
             }
         })
     }

@@ -1,14 +1,19 @@
 //! Answers what hosts ask of each other besides calls.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use journal::EncryptionKey;
 use protocol::shared::page_limit;
 use protocol::{Hash, HostId, Problem, ProblemKind, Service, codec};
 
-use super::wire::{Ask, Granted, Reply};
-use super::{Bridge, effects};
+use super::wire::{Ask, Granted, Head, Reply, Secret};
+use super::{Bridge, effects, leases};
 use crate::replication::Seal;
+
+/// How long the start of a service waits for its lease.
+const LEASE_MAX: Duration = Duration::from_secs(2);
 
 /// Answers a question.
 pub(super) async fn serve(bridge: &Arc<Bridge>, from: HostId, bytes: &[u8]) -> Reply {
@@ -24,14 +29,14 @@ async fn answer(bridge: &Arc<Bridge>, from: HostId, ask: Ask) -> Result<Reply, P
         if host.key != from {
             return Err(not_admitted(&from));
         }
-        return bridge.lead()?.admit(bridge, &secret, host).await;
+        return bridge.lead()?.admit(bridge, &secret.0, host).await;
     }
     if !bridge.is_admitted(&from) {
         return Err(not_admitted(&from));
     }
     let is_lead = bridge.known().lead == Some(from);
     match ask {
-        Ask::Effects { service, effects, .. } => {
+        Ask::Effects { service, effects } => {
             let holder = bridge.entry(&from).map(|host| host.name);
             if holder.is_none() || bridge.holder(service) != holder {
                 return Err(not_the_writer(service));
@@ -39,6 +44,7 @@ async fn answer(bridge: &Arc<Bridge>, from: HostId, ask: Ask) -> Result<Reply, P
             effects::take(bridge.lead()?.senders(), service, &effects)?;
             Ok(Reply::Done)
         }
+        Ask::Renew => bridge.lead()?.leases().renew(from, bridge.known().roster),
         Ask::Spans { trace } => Ok(Reply::Spans { spans: bridge.host()?.bus.tracer().spans(&trace) }),
         Ask::Traces { limit } => {
             let limit = page_limit(Some(limit));
@@ -52,50 +58,58 @@ async fn answer(bridge: &Arc<Bridge>, from: HostId, ask: Ask) -> Result<Reply, P
         Ask::Copy { service, key, encryption } => Ok(copy(bridge, service, key, encryption)),
         Ask::Start { granted } => start(bridge, granted).await,
         Ask::Stop { service } => {
-            let length = stop(bridge, service).await?;
-            Ok(Reply::Ends { length })
+            let Head { fork, length } = stop(bridge, service).await?;
+            Ok(Reply::Ends { length, fork })
         }
         Ask::Join { .. } => Err(not_admitted(&from)),
     }
 }
 
 /// Copies a journal that is to come here, and says how far that is.
-fn copy(bridge: &Bridge, service: Service, key: Hash, encryption: Option<[u8; 32]>) -> Reply {
-    let seal = encryption.map(|key| Seal { key: EncryptionKey::from_bytes(&key), is_used: true });
+fn copy(bridge: &Bridge, service: Service, key: Hash, encryption: Option<Secret>) -> Reply {
+    let seal = encryption.map(|key| Seal { key: EncryptionKey::from_bytes(&key.0), is_used: true });
     bridge.copies.follow(bridge.network(), bridge.key, service, key, seal);
     let progress = bridge.copies.progress(service);
     Reply::Copied {
         have: progress.map_or(0, |progress| progress.have),
         length: progress.map_or(0, |progress| progress.length),
         is_settled: progress.is_some_and(|progress| progress.is_settled),
+        fork: progress.map_or(0, |progress| progress.fork),
     }
 }
 
 /// Starts a service that was granted to this host. One that runs gives all that it owes: the lead may be another process than it was.
-async fn start(bridge: &Bridge, granted: Granted) -> Result<Reply, Problem> {
+async fn start(bridge: &Arc<Bridge>, granted: Granted) -> Result<Reply, Problem> {
     let host = bridge.host()?;
+    if host.draining.load(Ordering::Relaxed) {
+        return Err(super::stopping());
+    }
     let service = granted.service;
     if let Some(progress) = bridge.copies.progress(service) {
-        if progress.have < granted.length {
+        if !progress.reaches(Head { fork: granted.fork, length: granted.length }) {
             let cause = format!("{} of {} entries of {service} are here", progress.have, granted.length);
             return Err(
                 Problem::new(ProblemKind::Busy, "bridge.copying", cause).hint("it is tried again by itself")
             );
         }
-        bridge.copies.stop(service).await;
+        bridge.copies.stop(service).await?;
     }
     if !host.control().start(granted.appointment()).await? {
         host.control().owe(service).await;
+    }
+    // It is of use once its lease is known here; where that takes long, it comes by itself.
+    if let Ok(Err(problem)) = tokio::time::timeout(LEASE_MAX, leases::renew(bridge)).await {
+        tracing::debug!(%service, %problem, "the lease of a service that has just started is not known yet");
     }
     Ok(Reply::Done)
 }
 
 /// Stops a service, and says where its journal ends.
-pub(super) async fn stop(bridge: &Bridge, service: Service) -> Result<u64, Problem> {
+pub(super) async fn stop(bridge: &Bridge, service: Service) -> Result<Head, Problem> {
     let host = bridge.host()?;
-    host.control().stop(service).await;
-    let reader = host.service(service).gauges.reader();
-    Ok(reader.map_or(0, |reader| reader.length()))
+    host.control().stop(service).await?;
+    let (fork, length) = host.service(service).gauges.reader().map_or((0, 0), |reader| reader.head());
+    Ok(Head { fork, length })
 }
 
 /// The refusal of a key that nobody admitted.

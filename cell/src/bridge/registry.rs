@@ -11,8 +11,8 @@ use minicbor::{Decode, Encode};
 use protocol::nucleus::{Health, HostView, ServiceStatus};
 use protocol::{HostId, Service, codec};
 
-use super::wire::Hello;
-use super::{Bridge, as_peer};
+use super::wire::{Hello, Said};
+use super::{Bridge, as_peer, copies};
 use crate::network::Lane;
 use crate::node::Host;
 
@@ -38,8 +38,6 @@ pub(super) struct Line {
     #[n(5)]
     restarts: u32,
 }
-
-const HEALTHS: [Health; 4] = [Health::Starting, Health::Running, Health::Faulted, Health::Stopped];
 
 /// What a host says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -92,6 +90,22 @@ impl Registry {
     pub(super) fn forget(&self, key: &HostId) {
         self.seen().remove(key);
     }
+
+    /// Under which epoch a host runs a service, as it last said; 0 where it does not. None while it has said nothing in this life.
+    pub(super) fn runs(&self, key: &HostId, service: Service) -> Option<u64> {
+        let seen = self.seen();
+        let status = seen.get(key)?.status.as_ref()?;
+        let stopped = Health::Stopped as u8;
+        let line = status.services.iter().find(|line| line.service == service && line.health != stopped);
+        Some(line.map_or(0, |line| line.epoch))
+    }
+
+    /// How many entries a host last said that a journal has.
+    pub(super) fn entries(&self, key: &HostId, service: Service) -> Option<u64> {
+        let seen = self.seen();
+        let status = seen.get(key)?.status.as_ref()?;
+        status.services.iter().find(|line| line.service == service).map(|line| line.entries)
+    }
 }
 
 /// A host tells how it is.
@@ -108,7 +122,7 @@ pub(super) fn hear(bridge: &Bridge, key: HostId, status: Status) {
     }
     for line in &status.services {
         if bridge.holder(line.service).is_some_and(|holder| holder == entry.name) {
-            let health = match HEALTHS.get(usize::from(line.health)).copied().unwrap_or(Health::Faulted) {
+            let health = match Health::of(line.health) {
                 // It runs there, and cannot be asked from here yet.
                 Health::Running if !bridge.can_call(&key) => Health::Starting,
                 health => health,
@@ -122,6 +136,7 @@ pub(super) fn hear(bridge: &Bridge, key: HostId, status: Status) {
                 restarts: line.restarts,
                 depends_on: Vec::new(),
                 host: entry.name.clone(),
+                standby: None,
             });
         }
     }
@@ -136,13 +151,15 @@ pub(super) async fn tell(bridge: Arc<Bridge>) {
         {
             let Some(bridge) = weak.upgrade() else { return };
             let Ok(host) = bridge.host() else { return };
-            let bytes = codec::encode(&status(&bridge, &host));
+            let bytes = codec::encode(&Said::Status(status(&bridge, &host)));
             for peer in bridge.network().connected_peers() {
                 if bridge.is_admitted(&super::as_host(peer)) {
                     bridge.network().push(Lane::Hosts, &peer, bytes.clone());
                 }
             }
             notice_silence(&bridge, &host);
+            // Again: a word that found no room, or no connection, was lost.
+            Service::ALL.into_iter().for_each(|service| copies::tell_writer(&bridge, service));
         }
         tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => return,

@@ -1,11 +1,12 @@
 //! What hosts of one cell say to each other, besides calls. CBOR.
 
 use minicbor::{Decode, Encode};
-use protocol::nucleus::{HostEntry, Roster};
+use protocol::nucleus::{GrantView, HostEntry, Roster};
 use protocol::trace::{SpanView, TraceSummary};
 use protocol::{CellId, Hash, Problem, Service};
 use zeroize::Zeroizing;
 
+use super::registry::Status;
 use crate::actor::Grant;
 use crate::keys::JournalKeys;
 use crate::node::Appointment;
@@ -43,6 +44,25 @@ pub(super) struct Granted {
     /// The entries that the journal has at least.
     #[n(5)]
     pub(super) length: u64,
+    /// The fork that they are of.
+    #[n(6)]
+    #[cbor(default)]
+    pub(super) fork: u64,
+    /// Whether nothing may be released that the replica of the host that leads has not.
+    #[n(7)]
+    #[cbor(default)]
+    replicated: bool,
+    /// Whether the writer before is not known to have stopped.
+    #[n(8)]
+    #[cbor(default)]
+    takeover: bool,
+}
+
+/// How far a journal is, or a copy of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) fork: u64,
+    pub(super) length: u64,
 }
 
 impl std::fmt::Debug for Granted {
@@ -52,9 +72,12 @@ impl std::fmt::Debug for Granted {
 }
 
 impl Granted {
-    pub(super) fn new(service: Service, epoch: u64, keys: &JournalKeys, length: u64) -> Self {
+    pub(super) fn new(grant: &GrantView, keys: &JournalKeys, head: Head) -> Self {
         let JournalKeys { seed, encryption, generation } = keys;
-        Self { service, epoch, seed: **seed, encryption: **encryption, generation: *generation, length }
+        let &GrantView { service, epoch, replicated, takeover, .. } = grant;
+        let Head { fork, length } = head;
+        let (seed, encryption, generation) = (**seed, **encryption, *generation);
+        Self { service, epoch, seed, encryption, generation, length, fork, replicated, takeover }
     }
 
     pub(super) fn appointment(&self) -> Appointment {
@@ -63,8 +86,52 @@ impl Granted {
             encryption: Zeroizing::new(self.encryption),
             generation: self.generation,
         };
-        Appointment { grant: Grant::by_lead(self.service, self.epoch), keys, witnessed: self.length }
+        let grant = Grant::by_lead(self.service, self.epoch, self.replicated, self.takeover);
+        Appointment { grant, keys, witnessed: self.length }
     }
+}
+
+/// Bytes that are not shown.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub(super) struct Secret(#[cbor(n(0), with = "minicbor::bytes")] pub(super) [u8; 32]);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("secret")
+    }
+}
+
+/// A token that is not shown.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub(super) struct Token(#[n(0)] pub(super) String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("token")
+    }
+}
+
+/// What is said without being asked, and not answered.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) enum Said {
+    /// How a host is.
+    #[n(0)]
+    Status(#[n(0)] Status),
+    /// How far the replica of the host that leads is: to whoever writes the journal.
+    #[n(1)]
+    Have {
+        #[n(0)]
+        service: Service,
+        /// Of the grant that it is written under.
+        #[n(1)]
+        epoch: u64,
+        #[n(2)]
+        fork: u64,
+        #[n(3)]
+        length: u64,
+    },
 }
 
 /// An effect, and its id, in bytes.
@@ -82,8 +149,8 @@ pub(super) enum Ask {
     /// To become a host, by a ticket's secret. Asked of the lead, by anybody.
     #[n(0)]
     Join {
-        #[cbor(n(0), with = "minicbor::bytes")]
-        secret: [u8; 32],
+        #[n(0)]
+        secret: Secret,
         #[n(1)]
         host: HostEntry,
     },
@@ -101,8 +168,8 @@ pub(super) enum Ask {
         #[n(1)]
         key: Hash,
         /// What it is encrypted with, if it is.
-        #[cbor(n(2), with = "minicbor::bytes")]
-        encryption: Option<[u8; 32]>,
+        #[n(2)]
+        encryption: Option<Secret>,
     },
     /// The lead has a service run.
     #[n(3)]
@@ -123,10 +190,10 @@ pub(super) enum Ask {
         service: Service,
         #[n(1)]
         effects: Vec<WireEffect>,
-        /// Whether some are missing before these.
-        #[n(2)]
-        missed: bool,
     },
+    /// Whether what was granted still is. Asked of the lead, again and again.
+    #[n(6)]
+    Renew,
     /// What was recorded of a trace. Asked of any host, by any host.
     #[n(16)]
     Spans {
@@ -169,7 +236,7 @@ pub(super) enum Reply {
         lead: HostEntry,
         /// A token that may read, for the host's own command line.
         #[n(4)]
-        token: String,
+        token: Token,
     },
     /// How far a copy is.
     #[n(3)]
@@ -183,12 +250,31 @@ pub(super) enum Reply {
         /// Whether it has all that its sources have, one at least.
         #[n(2)]
         is_settled: bool,
+        /// Its fork.
+        #[n(3)]
+        #[cbor(default)]
+        fork: u64,
     },
     /// Where a journal ends.
     #[n(4)]
     Ends {
         #[n(0)]
         length: u64,
+        /// Its fork.
+        #[n(1)]
+        #[cbor(default)]
+        fork: u64,
+    },
+    /// Who may write what, for so long from when it was asked.
+    #[n(5)]
+    Renewed {
+        #[n(0)]
+        roster: Roster,
+        /// Services of which nothing is promised: they are being taken over.
+        #[n(1)]
+        except: Vec<Service>,
+        #[n(2)]
+        lease_ms: u64,
     },
     /// Spans of a trace.
     #[n(16)]

@@ -71,6 +71,12 @@ impl Breaker {
         }
     }
 
+    /// Closes the circuit: the service is another one than that which failed.
+    pub fn forget(&self) {
+        self.failures.store(0, Ordering::Relaxed);
+        self.open_until_ms.store(0, Ordering::Relaxed);
+    }
+
     fn failed(&self) {
         if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= self.failures_max {
             self.open_until_ms.store(self.now_ms() + self.pause_ms(), Ordering::Relaxed);

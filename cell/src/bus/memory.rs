@@ -15,17 +15,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use protocol::Action;
 use quick_cache::sync::Cache;
 
+use crate::actor::Lease;
+
 /// Answers kept for each action.
 const ANSWERS_MAX: usize = 128;
 
-/// The version of a service's view: another one after every change.
+/// The version of a service's view: another one after every change. And whether answers may be given from it.
 #[derive(Clone, Debug, Default)]
-pub struct ViewVersion(Arc<AtomicU64>);
+pub struct ViewVersion(Arc<AtomicU64>, Lease);
 
 impl ViewVersion {
     /// The view is about to be another one.
     pub fn changes(&self) {
         self.0.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Until when the service's grant may be used on this host.
+    pub fn lease(&self) -> &Lease {
+        &self.1
     }
 
     pub(super) fn now(&self) -> u64 {

@@ -48,6 +48,7 @@ use remote::Whereabouts;
 use route::{Answered, busy, not_running};
 use spans::{span, span_kind, who};
 
+use crate::actor::Lease;
 use crate::telemetry::Tracer;
 
 pub use crate::telemetry::TraceParent;
@@ -249,8 +250,9 @@ impl Bus {
         self.0.fronts.set(place);
     }
 
-    /// Says where a service is.
+    /// Says where a service is. What failed where it was says nothing about there.
     pub fn place(&self, service: Service, place: ServicePlace) {
+        self.0.breakers[service.index()].forget();
         match service {
             Service::Nucleus => self.route::<protocol::nucleus::Words>().place(place),
             Service::Identity => self.route::<protocol::identity::Words>().place(place),
@@ -259,6 +261,19 @@ impl Bus {
             Service::Consensus => self.route::<protocol::consensus::Words>().place(place),
             Service::Market => self.route::<protocol::market::Words>().place(place),
         }
+    }
+
+    /// Until when a service's grant may be used on this host.
+    pub(crate) fn lease(&self, service: Service) -> Lease {
+        let view = match service {
+            Service::Nucleus => self.route::<protocol::nucleus::Words>().view().clone(),
+            Service::Identity => self.route::<protocol::identity::Words>().view().clone(),
+            Service::Message => self.route::<protocol::messages::Words>().view().clone(),
+            Service::State => self.route::<protocol::state::Words>().view().clone(),
+            Service::Consensus => self.route::<protocol::consensus::Words>().view().clone(),
+            Service::Market => self.route::<protocol::market::Words>().view().clone(),
+        };
+        view.lease().clone()
     }
 
     /// A caller with a context of its own: the typed clients of `protocol` run over it.
@@ -327,6 +342,9 @@ impl Bus {
                 let memory = handler.memory.as_ref().filter(|_| context.cause.is_none() && !context.anew);
                 let version = route.view().now();
                 if let Some(answer) = memory.and_then(|memory| memory.recall(version, &request)) {
+                    if !route.view().lease().may_answer() {
+                        return Err(crate::actor::lapsed(service));
+                    }
                     handler.metrics.given_again();
                     return Ok(answer);
                 }

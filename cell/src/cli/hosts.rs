@@ -18,8 +18,9 @@ pub(super) fn run(context: &Context, command: Host) -> Result<ExitCode, Problem>
             context.output.value(&ticket)
         }
         Host::Join(asked) => join(context, asked),
-        Host::Remove { name } => {
-            context.output.value(&call(context, "nucleus.remove_host", json!({ "host": name }))?)
+        Host::Remove { name, force } => {
+            let asked = json!({ "host": name, "force": force });
+            context.output.value(&call(context, "nucleus.remove_host", asked)?)
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use protocol::nucleus::{
-    CellStatus, Drain, Follow, FollowRequest, Followed, Health, HostName, HostView, Hosts, InviteHost,
+    CellStatus, Drain, Follow, FollowRequest, Followed, Health, HostView, Hosts, InviteHost,
     InviteHostRequest, MoveService, MoveServiceRequest, Readiness, RemoveHost, ServiceStatus, Services,
     Shutdown, Status, Unfollow, UnfollowRequest,
 };
@@ -26,9 +26,9 @@ pub(super) fn install(world: &Arc<World>) {
     front::<InviteHost, _, _>(world, |world, _, InviteHostRequest { ttl_s }| async move {
         world.lead.invite(&world.host, ttl_s).await
     });
-    front::<RemoveHost, _, _>(world, |world, _, HostName { host }| async move {
+    front::<RemoveHost, _, _>(world, |world, _, asked| async move {
         let bridge = world.lead.open(&world.host).await?;
-        to_its_end(&world, move |lead| async move { lead.remove(&bridge, &host).await }).await
+        to_its_end(&world, move |lead| async move { lead.remove(&bridge, asked).await }).await
     });
     front::<MoveService, _, _>(world, |world, _, MoveServiceRequest { service, host }| async move {
         let bridge = world.lead.open(&world.host).await?;
@@ -71,9 +71,12 @@ where
 
 fn services(world: &World) -> Vec<ServiceStatus> {
     let bridge = world.bridge();
-    let host_of =
-        |service| bridge.and_then(|bridge| bridge.holder(service)).unwrap_or_else(|| world.host.name.clone());
-    let status = |service| world.service(service).status(service, &host_of(service));
+    let status = |service| {
+        let grant = bridge.and_then(|bridge| bridge.grant(service));
+        let host = grant.as_ref().map_or(&world.host.name, |grant| &grant.host);
+        let standby = grant.as_ref().filter(|grant| grant.replicated).map(|_| world.host.name.clone());
+        ServiceStatus { standby, ..world.service(service).status(service, host) }
+    };
     Service::ALL.into_iter().map(status).collect()
 }
 

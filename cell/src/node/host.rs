@@ -43,9 +43,7 @@ impl ServiceState {
 
     /// How it is.
     pub fn health(&self) -> Health {
-        let all = [Health::Starting, Health::Running, Health::Faulted, Health::Stopped];
-        let number = self.health.load(Ordering::Relaxed);
-        all.into_iter().find(|health| *health as u8 == number).unwrap_or(Health::Faulted)
+        Health::of(self.health.load(Ordering::Relaxed))
     }
 
     /// Takes over what the host that runs it says.
@@ -68,6 +66,7 @@ impl ServiceState {
             epoch: self.epoch.load(Ordering::Relaxed),
             restarts: self.restarts.load(Ordering::Relaxed),
             depends_on: service.depends_on().to_vec(),
+            standby: None,
         }
     }
 }
@@ -141,6 +140,11 @@ impl Host {
     /// Where HTTP listens; empty until it does.
     pub fn http(&self) -> String {
         self.http.get().cloned().unwrap_or_default()
+    }
+
+    /// Whether all that it starts with has been started, and it does not end yet.
+    pub(crate) fn is_started(&self) -> bool {
+        self.http.get().is_some() && !self.draining.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_http(&self, url: String) {

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use machine::{AnswerOf, Machine, RequestOf};
 use protocol::nucleus::Health;
-use protocol::{Problem, Service};
-use tokio::sync::{mpsc, oneshot};
+use protocol::{Problem, ProblemKind, Service};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::Host;
 use crate::actor::{EffectSender, FaultReport, Grant, JournalPlace, Owe, ServiceActor, Stop, open_service};
@@ -61,7 +61,8 @@ where
         state.set_health(Health::Starting);
         state.set_epoch(grant.epoch());
         let backend = host.settings.journal.backend;
-        let journal = JournalPlace { folder, backend, keys, witnessed };
+        let lease = host.bus.lease(service);
+        let journal = JournalPlace { folder, backend, keys, witnessed, lease };
         let (machine, gauges, feed) = (self.machine.clone(), Arc::clone(&state.gauges), host.feed.clone());
         let opened =
             super::blocking(move || open_service(machine, journal, keyspace, grant, gauges, &feed)).await??;
@@ -88,6 +89,8 @@ struct Running {
     start: Start,
     handles: Handles,
     restarts: VecDeque<Instant>,
+    /// Held while it is started anew or stopped; tells it from a later one of the same service.
+    turn: Rc<Mutex<()>>,
 }
 
 /// The services that run in this process, in start order.
@@ -116,8 +119,10 @@ impl Supervisor {
             let launch = Rc::clone(&launch);
             Box::pin(async move { launch.launch().await })
         });
-        let handles = start().await?;
-        self.running.borrow_mut().push(Running { service, start, handles, restarts: VecDeque::new() });
+        let handles =
+            start().await.inspect_err(|_| self.host.service(service).set_health(Health::Stopped))?;
+        let (restarts, turn) = (VecDeque::new(), Rc::default());
+        self.running.borrow_mut().push(Running { service, start, handles, restarts, turn });
         Ok(())
     }
 
@@ -144,34 +149,49 @@ impl Supervisor {
         }
     }
 
-    /// Stops one service, which finishes what it has taken in.
-    pub(super) async fn stop_one(&self, service: Service, patience: Duration) {
-        let place = self.running.borrow().iter().position(|running| running.service == service);
-        let Some(place) = place else { return };
-        let running = self.running.borrow_mut().remove(place);
-        let (done, stopped) = oneshot::channel();
-        if running.handles.stop.try_send(Stop { done }).is_ok()
-            && tokio::time::timeout(patience, stopped).await.is_err()
-        {
+    /// Stops one service, which finishes what it has taken in. It runs no more, and its files are closed, when this returns well.
+    ///
+    /// # Errors
+    ///
+    /// `service.still_stopping`: it goes on stopping.
+    pub(super) async fn stop_one(&self, service: Service, patience: Duration) -> Result<(), Problem> {
+        let find = |running: &Running| (Rc::clone(&running.turn), running.handles.clone());
+        let is_it = |running: &&Running| running.service == service;
+        let Some((turn, _)) = self.running.borrow().iter().find(is_it).map(find) else { return Ok(()) };
+        let stopped = tokio::time::timeout(patience, async {
+            // A restart that is under way comes to its end first.
+            let _turn = turn.lock().await;
+            let Some((_, handles)) = self.running.borrow().iter().find(is_it).map(find) else { return };
+            let (done, stopped) = oneshot::channel();
+            handles.stop.do_send(Stop { done });
+            // Who is gone without an answer has stopped as well.
+            let _ = stopped.await;
+            self.running.borrow_mut().retain(|running| !Rc::ptr_eq(&running.turn, &turn));
+        });
+        if stopped.await.is_err() {
             tracing::warn!(%service, "did not stop in time; what it acknowledged is durable");
+            return Err(still_stopping(service));
         }
+        self.host.bus.lease(service).fence();
         self.host.service(service).set_health(Health::Stopped);
+        Ok(())
     }
 
-    /// Stops the services in reverse start order; each finishes what it has taken in.
-    pub(super) async fn stop(&self, patience: Duration) {
-        let services: Vec<Service> =
-            self.running.borrow().iter().rev().map(|running| running.service).collect();
-        for service in services {
-            self.stop_one(service, patience).await;
-        }
+    /// The services that run, the last one started first.
+    pub(super) fn services(&self) -> Vec<Service> {
+        self.running.borrow().iter().rev().map(|running| running.service).collect()
     }
+}
+
+fn still_stopping(service: Service) -> Problem {
+    let cause = format!("the {service} service has not finished what it took in");
+    Problem::new(ProblemKind::Busy, "service.still_stopping", cause).hint("try again in a moment")
 }
 
 async fn restart(running: &Rc<RefCell<Vec<Running>>>, host: &Arc<Host>, service: Service, problem: &Problem) {
     let settings = &host.settings.service;
     let window = Duration::from_secs(settings.restart_window_s);
-    let (start, count) = {
+    let (start, count, turn) = {
         let mut running = running.borrow_mut();
         let Some(this) = running.iter_mut().find(|running| running.service == service) else { return };
         while this.restarts.front().is_some_and(|at| at.elapsed() > window) {
@@ -182,17 +202,27 @@ async fn restart(running: &Rc<RefCell<Vec<Running>>>, host: &Arc<Host>, service:
             return;
         }
         this.restarts.push_back(Instant::now());
-        (Rc::clone(&this.start), this.restarts.len() as u32)
+        (Rc::clone(&this.start), this.restarts.len() as u32, Rc::clone(&this.turn))
     };
     tokio::time::sleep(RESTART_PAUSE * 2u32.saturating_pow(count - 1)).await;
-    host.service(service).count_restart();
-    match start().await {
-        Ok(handles) => {
-            tracing::warn!(%service, %problem, "restarted after a fault");
-            if let Some(this) = running.borrow_mut().iter_mut().find(|running| running.service == service) {
-                this.handles = handles;
-            }
+    let started = {
+        let _turn = turn.lock().await;
+        // It may have been stopped meanwhile, and have gone to another host.
+        if !running.borrow().iter().any(|running| Rc::ptr_eq(&running.turn, &turn)) {
+            return;
         }
+        host.service(service).count_restart();
+        let started = start().await;
+        if let Ok(handles) = &started
+            && let Some(this) =
+                running.borrow_mut().iter_mut().find(|running| Rc::ptr_eq(&running.turn, &turn))
+        {
+            this.handles = handles.clone();
+        }
+        started
+    };
+    match started {
+        Ok(_) => tracing::warn!(%service, %problem, "restarted after a fault"),
         Err(again) => {
             tracing::error!(%service, problem = %again, "could not be restarted");
             host.service(service).set_health(Health::Faulted);

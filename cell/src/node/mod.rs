@@ -107,7 +107,8 @@ impl Node {
         let (senders, queues) = effect_queues();
         let services = Services::new(&host, store.clone(), senders.clone(), DRAIN_MAX);
         let world = keyring.map(|keyring| {
-            let lead = Lead::new(keyring.clone(), senders);
+            let lease = Duration::from_millis(host.settings.bridge.lease_ms);
+            let lead = Lead::new(keyring.clone(), senders, lease);
             Arc::new(World::new(Arc::clone(&host), keyring, lead))
         });
         let started = match &world {
@@ -260,7 +261,9 @@ async fn start_services(world: &Arc<World>, services: &Services) -> Result<(), P
     for service in Service::ALL.into_iter().skip(1) {
         let holder = roster.grants.iter().find(|grant| grant.service == service);
         if holder.is_none_or(|holder| holder.host == FIRST_HOST) {
-            let asked = GrantRequest { service, host: FIRST_HOST.to_owned() };
+            // What was taken over stays so: the grant is given again as it is.
+            let takeover = false;
+            let asked = GrantRequest { service, host: FIRST_HOST.to_owned(), replicated: false, takeover };
             let grant = nucleus.nucleus().grant(asked).await?;
             services.start(appoint(Grant::by_nucleus(&grant))).await?;
         }
@@ -276,7 +279,7 @@ async fn start_joined(
 ) -> Result<Server, Problem> {
     let seed = bridge::host_key(host.folder.path())?;
     let lead = joined.map(|joined| joined.lead);
-    let roster = Roster { hosts: lead.iter().cloned().collect(), grants: Vec::new() };
+    let roster = Roster { hosts: lead.iter().cloned().collect(), grants: Vec::new(), number: 0 };
     let bridge = Bridge::start(host, bridge::Start { seed, roster, led_by: lead, lead: None }).await?;
     host.set_bridge(bridge);
     bridge::forward_effects(host, queues);

@@ -10,7 +10,7 @@ use protocol::identity::{AddContactRequest, Request};
 use protocol::shared::Empty;
 use protocol::{Problem, ProblemKind, Service};
 
-use crate::actor::{Gauges, Grant, JournalPlace, open_service};
+use crate::actor::{Gauges, Grant, JournalPlace, Lease, open_service};
 use crate::feed::Feed;
 use crate::folder::{self, Folder};
 use crate::keys::{self, Keyring};
@@ -113,13 +113,14 @@ fn fold<M: Machine>(
     (folder, store, keyring): (&Folder, &Store, &Keyring),
 ) -> Result<u64, Problem> {
     let service = M::Words::SERVICE;
-    // A fold writes no entry: the grant is never used.
-    let grant = Grant::by_nucleus(&protocol::nucleus::GrantAnswer { service, epoch: 0 });
+    // A fold writes no entry: the lease of this grant has lapsed from the start.
+    let grant = Grant::by_lead(service, 0, false, false);
     let journal = JournalPlace {
         folder: folder.journal(service),
         backend: Backend::default(),
         keys: keyring.journal_keys(service),
         witnessed: 0,
+        lease: Lease::default(),
     };
     let opened = open_service(
         machine,

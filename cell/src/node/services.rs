@@ -4,16 +4,17 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use protocol::shared::Empty;
 use protocol::{Problem, ProblemKind, Service};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::Host;
 use super::launch::{Launch, Place, Supervisor};
 use super::workers::Threads;
-use crate::actor::{EffectSender, Effects, FaultReport, Grant, effect_queue};
+use crate::actor::{EffectSender, Effects, FaultReport, Grant, effect_queue, fold_copy};
 use crate::bus::ServicePlace;
 use crate::folder;
 use crate::keys::JournalKeys;
@@ -61,33 +62,58 @@ pub(crate) struct Appointment {
 
 enum Order {
     Start { appointment: Appointment, done: oneshot::Sender<Result<bool, Problem>> },
-    Stop { service: Service, done: oneshot::Sender<()> },
+    Stop { service: Service, done: oneshot::Sender<Result<(), Problem>> },
     Owe { service: Service },
 }
 
 /// Starts and stops services of this process, from any thread.
 #[derive(Clone)]
-pub(crate) struct Control(mpsc::Sender<Order>);
+pub(crate) struct Control {
+    orders: mpsc::Sender<Order>,
+    store: Store,
+}
 
 impl Control {
-    /// Starts a service; one that runs already stays as it is. Says whether it did not run before.
+    /// Starts a service; one that runs under this grant already stays as it is. Says whether it did not run before.
     pub(crate) async fn start(&self, appointment: Appointment) -> Result<bool, Problem> {
         let (done, started) = oneshot::channel();
-        self.0.send(Order::Start { appointment, done }).await.map_err(|_| stopping())?;
+        self.orders.send(Order::Start { appointment, done }).await.map_err(|_| stopping())?;
         started.await.map_err(|_| stopping())?
     }
 
     /// Stops a service, if it runs.
-    pub(crate) async fn stop(&self, service: Service) {
+    ///
+    /// # Errors
+    ///
+    /// `service.still_stopping`: it goes on stopping, and its files are open until it has.
+    pub(crate) async fn stop(&self, service: Service) -> Result<(), Problem> {
         let (done, stopped) = oneshot::channel();
-        if self.0.send(Order::Stop { service, done }).await.is_ok() {
-            let _ = stopped.await;
+        self.orders.send(Order::Stop { service, done }).await.map_err(|_| stopping())?;
+        stopped.await.map_err(|_| stopping())?
+    }
+
+    /// Brings the view of a copy up to its first entries, for whoever takes the journal over. Blocks on files.
+    pub(crate) fn fold_copy(
+        &self,
+        host: &Host,
+        service: Service,
+        reader: &journal::Reader,
+        have: u64,
+    ) -> Result<(), machine::Fault> {
+        let keyspace = self.store.keyspace(service);
+        match service {
+            Service::Nucleus => fold_copy(&nucleus::NucleusMachine, reader, have, &keyspace),
+            Service::Identity => fold_copy(&identity_machine(host), reader, have, &keyspace),
+            Service::Message => fold_copy(&message_machine(host), reader, have, &keyspace),
+            Service::State => fold_copy(&state_machine(host), reader, have, &keyspace),
+            Service::Consensus => fold_copy(&consensus_machine(host), reader, have, &keyspace),
+            Service::Market => fold_copy(&market_machine(host), reader, have, &keyspace),
         }
     }
 
     /// Asks a service for the effects that it owes.
     pub(crate) async fn owe(&self, service: Service) {
-        let _ = self.0.send(Order::Owe { service }).await;
+        let _ = self.orders.send(Order::Owe { service }).await;
     }
 }
 
@@ -103,6 +129,8 @@ pub(super) struct Services {
     faults: FaultReport,
     supervisor: Supervisor,
     patience: Duration,
+    /// Held by whoever starts or stops a service: one at a time for each.
+    turns: [Mutex<()>; 6],
 }
 
 impl Services {
@@ -110,32 +138,47 @@ impl Services {
     pub(super) fn new(host: &Arc<Host>, store: Store, senders: Senders, patience: Duration) -> Rc<Self> {
         let (faults, reports) = mpsc::channel(FAULTS_MAX);
         let supervisor = Supervisor::new(reports, Arc::clone(host));
-        let this = Rc::new(Self { host: Arc::clone(host), store, senders, faults, supervisor, patience });
+        let turns = std::array::from_fn(|_| Mutex::default());
         let (orders, mut inbox) = mpsc::channel(ORDERS_MAX);
-        host.set_control(Control(orders));
+        host.set_control(Control { orders, store: store.clone() });
+        let this =
+            Rc::new(Self { host: Arc::clone(host), store, senders, faults, supervisor, patience, turns });
         let weak = Rc::downgrade(&this);
         actix_rt::spawn(async move {
             while let Some(order) = inbox.recv().await {
                 let Some(this) = weak.upgrade() else { return };
-                match order {
-                    Order::Start { appointment, done } => drop(done.send(this.start(appointment).await)),
-                    Order::Stop { service, done } => {
-                        this.supervisor.stop_one(service, this.patience).await;
-                        let _ = done.send(());
+                // What takes long with one service holds up no other one.
+                actix_rt::spawn(async move {
+                    match order {
+                        Order::Start { appointment, done } => {
+                            drop(done.send(this.start(appointment).await));
+                        }
+                        Order::Stop { service, done } => drop(done.send(this.stop_one(service).await)),
+                        Order::Owe { service } => this.supervisor.owe(service),
                     }
-                    Order::Owe { service } => this.supervisor.owe(service),
-                }
+                });
             }
         });
         this
     }
 
-    /// Starts a service; one that runs already stays as it is. Says whether it did not run before.
+    async fn stop_one(&self, service: Service) -> Result<(), Problem> {
+        let _turn = self.turns[service.index()].lock().await;
+        self.supervisor.stop_one(service, self.patience).await
+    }
+
+    /// Starts a service; one that runs under this grant already stays as it is. Says whether it did not run before.
     pub(super) async fn start(&self, appointment: Appointment) -> Result<bool, Problem> {
         let Appointment { grant, keys, witnessed } = appointment;
         let (host, service) = (&self.host, grant.service());
+        let _turn = self.turns[service.index()].lock().await;
         if self.supervisor.runs(service) {
-            return Ok(false);
+            if host.bus.lease(service).epoch() == Some(grant.epoch()) {
+                return Ok(false);
+            }
+            // Under another grant, which is no more.
+            host.bus.lease(service).fence();
+            self.supervisor.stop_one(service, self.patience).await?;
         }
         let place = Place {
             service,
@@ -147,54 +190,76 @@ impl Services {
             faults: self.faults.clone(),
             host: Arc::clone(host),
         };
-        let (cell, settings) = (host.cell, &host.settings);
         match service {
             Service::Nucleus => {
                 let (nothing, _) = effect_queue();
                 self.supervisor.start(Launch::new(nucleus::NucleusMachine, nothing, place)).await?;
             }
             Service::Identity => {
-                let settings = identity::Settings {
-                    half_life_ms: settings.identity.trust_half_life_days * 24 * 3600 * 1000,
-                    shared_min: settings.identity.shared_min,
-                    session_ttl_ms: settings.identity.session_ttl_s * 1000,
-                    ..identity::Settings::default()
-                };
-                let machine = identity::IdentityMachine { cell, settings };
-                self.supervisor.start(Launch::new(machine, self.senders.identity.clone(), place)).await?;
+                let effects = self.senders.identity.clone();
+                self.supervisor.start(Launch::new(identity_machine(host), effects, place)).await?;
             }
             Service::State => {
                 let (nothing, _) = effect_queue();
-                let machine = state::StateMachine {
-                    workers: Arc::new(Threads::all()),
-                    ..state::StateMachine::new(Arc::clone(&host.genesis), folder::rules())
-                };
+                let machine =
+                    state::StateMachine { workers: Arc::new(Threads::all()), ..state_machine(host) };
                 self.supervisor.start(Launch::new(machine, nothing, place)).await?;
                 host.bus.place(service, ServicePlace::Here);
-                host.bus.internal().state().initialise(Empty {}).await?;
+                // Where it was begun, there is nothing to do; and a host that has just got it may not answer yet.
+                if host.service(service).gauges.entries.load(Ordering::Relaxed) == 0 {
+                    host.bus.internal().state().initialise(Empty {}).await?;
+                }
             }
             Service::Consensus => {
-                let machine = consensus::ConsensusMachine {
-                    genesis: Arc::clone(&host.genesis),
-                    rules: folder::rules(),
-                };
-                self.supervisor.start(Launch::new(machine, self.senders.consensus.clone(), place)).await?;
+                let effects = self.senders.consensus.clone();
+                self.supervisor.start(Launch::new(consensus_machine(host), effects, place)).await?;
             }
             Service::Market => {
                 let (nothing, _) = effect_queue();
-                self.supervisor.start(Launch::new(market::MarketMachine { cell }, nothing, place)).await?;
+                self.supervisor.start(Launch::new(market_machine(host), nothing, place)).await?;
             }
             Service::Message => {
-                let machine = message::MessageMachine { cell };
-                self.supervisor.start(Launch::new(machine, self.senders.message.clone(), place)).await?;
+                let effects = self.senders.message.clone();
+                self.supervisor.start(Launch::new(message_machine(host), effects, place)).await?;
             }
         }
         host.bus.place(service, ServicePlace::Here);
         Ok(true)
     }
 
-    /// Stops all; each finishes what it has taken in.
+    /// Stops all, the last one started first; each finishes what it has taken in.
     pub(super) async fn stop(&self) {
-        self.supervisor.stop(self.patience).await;
+        for service in self.supervisor.services() {
+            if let Err(problem) = self.stop_one(service).await {
+                tracing::warn!(%problem, "the process ends before it");
+            }
+        }
     }
+}
+
+fn identity_machine(host: &Host) -> identity::IdentityMachine {
+    let asked = &host.settings.identity;
+    let settings = identity::Settings {
+        half_life_ms: asked.trust_half_life_days * 24 * 3600 * 1000,
+        shared_min: asked.shared_min,
+        session_ttl_ms: asked.session_ttl_s * 1000,
+        ..identity::Settings::default()
+    };
+    identity::IdentityMachine { cell: host.cell, settings }
+}
+
+fn state_machine(host: &Host) -> state::StateMachine {
+    state::StateMachine::new(Arc::clone(&host.genesis), folder::rules())
+}
+
+fn consensus_machine(host: &Host) -> consensus::ConsensusMachine {
+    consensus::ConsensusMachine { genesis: Arc::clone(&host.genesis), rules: folder::rules() }
+}
+
+fn market_machine(host: &Host) -> market::MarketMachine {
+    market::MarketMachine { cell: host.cell }
+}
+
+fn message_machine(host: &Host) -> message::MessageMachine {
+    message::MessageMachine { cell: host.cell }
 }

@@ -136,13 +136,15 @@ impl Follower {
         Arc::clone(&self.reader)
     }
 
-    /// Ends it and waits until its files are closed.
-    pub(crate) async fn stop(mut self, patience: Duration) -> Self {
+    /// Ends it; says whether its files are closed.
+    pub(crate) async fn stop(&mut self, patience: Duration) -> bool {
         self.stop.send_replace(true);
-        if let Some(done) = self.done.take() {
-            let _ = tokio::time::timeout(patience, done).await;
+        if let Some(done) = &mut self.done
+            && tokio::time::timeout(patience, done).await.is_ok()
+        {
+            self.done = None;
         }
-        self
+        self.done.is_none()
     }
 }
 

@@ -129,7 +129,7 @@ impl Copies {
     /// Ends all followers; what they have is durable.
     pub async fn stop(&self) {
         let followers = std::mem::take(&mut *self.followers());
-        for follower in followers.into_values() {
+        for mut follower in followers.into_values() {
             follower.stop(STOP_MAX).await;
         }
     }
@@ -163,8 +163,9 @@ impl Copies {
     }
 
     async fn stop_one(&self, cell: CellId, journal: Service) -> Option<Follower> {
-        let follower = self.followers().remove(&(cell, journal))?;
-        Some(follower.stop(STOP_MAX).await)
+        let mut follower = self.followers().remove(&(cell, journal))?;
+        follower.stop(STOP_MAX).await;
+        Some(follower)
     }
 
     fn followers(&self) -> MutexGuard<'_, BTreeMap<(CellId, Service), Follower>> {

@@ -23,6 +23,10 @@ const DOCS: &[(&str, &str)] = &[
         "bridge.listen",
         "Where other hosts of this cell are listened for, once there are some. Name an outside address for hosts on other machines.",
     ),
+    (
+        "bridge.lease_ms",
+        "After so long without a word from the host that leads, another host writes nothing more, and may be taken over.",
+    ),
     ("network.mdns", "Look for peers on the local network."),
     ("network.connections_max", "Connections at once."),
     ("network.connections_per_peer_max", "Connections at once with one peer."),
@@ -52,6 +56,10 @@ const DOCS: &[(&str, &str)] = &[
     (
         "journal.backend",
         "What writes the journals: positioned, random-access-disk, or for crash tests lossy.",
+    ),
+    (
+        "journal.durability",
+        "host: what is acknowledged is on the disk of the host that writes it. replica: on a second host's too, which takes over when the first is lost.",
     ),
     ("store.memory_mib", "Memory for cached view blocks."),
     ("log.filter", "What is logged; RUST_LOG goes before it."),

@@ -117,6 +117,8 @@ pub struct Network {
 pub struct Bridge {
     /// Multiaddresses on which other hosts of this cell are listened for, once there are some.
     pub listen: Vec<String>,
+    /// After how long without a word from the host that leads another host writes nothing more, and may be taken over.
+    pub lease_ms: u64,
 }
 
 /// `[message]`
@@ -194,6 +196,19 @@ pub struct Journal {
     /// What writes the files: `positioned`, `random-access-disk`, or for crash tests `lossy`, which keeps
     /// in the process what is not synced, so that a kill takes what a power loss would.
     pub backend: Backend,
+    /// What is acknowledged is on the disk of the host that writes (`host`), or on that of a second one too (`replica`).
+    pub durability: Durability,
+}
+
+/// Where a record is before anybody hears of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// On the disk of the host that writes the journal. If that host is lost, its services wait for it.
+    #[default]
+    Host,
+    /// On the disk of a second host as well, which takes the service over when the first one is lost.
+    Replica,
 }
 
 /// `[store]`
@@ -270,7 +285,7 @@ impl Default for Network {
 
 impl Default for Bridge {
     fn default() -> Self {
-        Self { listen: vec![format!("/ip4/127.0.0.1/tcp/{BRIDGE_PORT}")] }
+        Self { listen: vec![format!("/ip4/127.0.0.1/tcp/{BRIDGE_PORT}")], lease_ms: 2_500 }
     }
 }
 
@@ -470,6 +485,8 @@ fn check(settings: &Settings, path: &Path) -> Result<(), Problem> {
         "message.batch_max is from 1 to 1000"
     } else if settings.message.batches_in_flight_max == 0 || settings.message.batches_in_flight_max > 16 {
         "message.batches_in_flight_max is from 1 to 16"
+    } else if !(500..=60_000).contains(&settings.bridge.lease_ms) {
+        "bridge.lease_ms is from 500 to 60000"
     } else if settings.network.threads > 64 {
         "network.threads is at most 64"
     } else if !(100..=1_000_000).contains(&settings.consensus.event_interval_us) {

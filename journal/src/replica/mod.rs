@@ -439,7 +439,7 @@ fn holds(node: u64, below: u64) -> bool {
 }
 
 /// The entries of a log that the bitfield does not name.
-fn missing(log: &mut Log) -> Result<RangeSet<u64>> {
+pub(crate) fn missing(log: &mut Log) -> Result<RangeSet<u64>> {
     let length = log.reader.length();
     let mut missing = RangeSet::new();
     let in_file = log.storage.len(File::Bitfield).map_err(Error::io("looking at the bitfield"))? * 8;

@@ -78,15 +78,12 @@ words! {
         pub service: Service,
         /// The host that will write, by its name.
         pub host: String,
-    }
-
-    /// The right to write one journal, under an epoch that only rises.
-    #[derive(Eq)]
-    pub struct GrantAnswer {
-        /// Which service.
-        pub service: Service,
-        /// The fencing epoch, recorded in every entry written under it.
-        pub epoch: u64,
+        /// Whether nothing may leave the service before a replica has it too.
+        #[serde(default)]
+        pub replicated: bool,
+        /// Whether the last writer is lost, and not known to have stopped: the journal goes on in a newer fork.
+        #[serde(default)]
+        pub takeover: bool,
     }
 
     /// The configuration a cell started with.
@@ -223,6 +220,10 @@ words! {
         /// The host that runs it, by its name.
         #[serde(default)]
         pub host: String,
+        /// The host that has everything that was acknowledged as well, and goes on with it when the other one is lost; none where what is
+        /// acknowledged is on one disk.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub standby: Option<String>,
     }
 
     /// The cell as a whole.
@@ -407,6 +408,39 @@ words! {
         pub services: Vec<Service>,
     }
 
+    /// Asks for a host to be removed.
+    #[derive(Eq)]
+    #[serde(deny_unknown_fields)]
+    pub struct RemoveHostRequest {
+        /// The host's name.
+        pub host: String,
+        /// Whether it is lost: its services go on from the copies of their journals, without being asked to stop there.
+        #[serde(default)]
+        pub force: bool,
+    }
+
+    /// A host that was removed.
+    #[derive(Eq)]
+    pub struct RemovedHost {
+        /// The host.
+        pub host: HostEntry,
+        /// The services that were taken over without it, and how many entries of each are known to be lost: a journal that was on that host
+        /// alone ends where its copy did.
+        #[serde(default)]
+        pub lost: Vec<LostEntries>,
+    }
+
+    /// What was lost with a host.
+    #[derive(Eq)]
+    pub struct LostEntries {
+        /// The service.
+        pub service: Service,
+        /// The entries that its journal has now.
+        pub entries: u64,
+        /// The entries that the lost host last said to have.
+        pub said: u64,
+    }
+
     /// Names a host.
     #[derive(Eq)]
     #[serde(deny_unknown_fields)]
@@ -424,9 +458,19 @@ words! {
         /// The host that does, by its name.
         #[n(1)]
         pub host: String,
-        /// The fencing epoch.
+        /// The fencing epoch, recorded in every entry written under it; it only rises.
         #[n(2)]
         pub epoch: u64,
+        /// Whether nothing leaves the service before the replica of the host that leads has it too: then another host may take it over.
+        #[n(3)]
+        #[cbor(default)]
+        #[serde(default)]
+        pub replicated: bool,
+        /// Whether it was taken over from a writer that was lost.
+        #[n(4)]
+        #[cbor(default)]
+        #[serde(default)]
+        pub takeover: bool,
     }
 
     /// The hosts, and what each may write.
@@ -438,6 +482,11 @@ words! {
         /// The journals.
         #[n(1)]
         pub grants: Vec<GrantView>,
+        /// Rises with every change: an older roster says nothing against a newer one.
+        #[n(2)]
+        #[cbor(default)]
+        #[serde(default)]
+        pub number: u64,
     }
 
     /// Asks for a ticket by which another host becomes part of this cell.
@@ -507,6 +556,18 @@ words! {
     }
 }
 
+impl Health {
+    /// Out of its number; what a later version says is taken for a fault.
+    pub const fn of(number: u8) -> Self {
+        match number {
+            0 => Self::Starting,
+            1 => Self::Running,
+            3 => Self::Stopped,
+            _ => Self::Faulted,
+        }
+    }
+}
+
 crate::actions! {
     service Nucleus;
     machine {
@@ -517,7 +578,7 @@ crate::actions! {
         /// The cell's manifest.
         GetManifest manifest(Empty) -> Manifest, Query, Read;
         /// Grants a service's journal to a writer; without a grant an actor cannot append.
-        Grant grant(GrantRequest) -> GrantAnswer, Command, Internal;
+        Grant grant(GrantRequest) -> GrantView, Command, Internal;
         /// Records that whoever knows a secret may become a host, once.
         Invite invite(InvitationRequest) -> Invitation, Command, Internal;
         /// Admits a host by an invitation, which is used up by it. The same host may ask again.
@@ -557,7 +618,7 @@ crate::actions! {
         /// Makes a ticket by which another host becomes part of this cell, once.
         InviteHost invite_host(InviteHostRequest) -> HostTicket, Command, Admin;
         /// Removes a host: what it runs is moved away first, and its key is refused from then on.
-        RemoveHost remove_host(HostName) -> HostEntry, Command, Admin;
+        RemoveHost remove_host(RemoveHostRequest) -> RemovedHost, Command, Admin;
         /// Moves a service to another host while the cell runs: the journal is copied there, checked, and written there from then on.
         MoveService move_service(MoveServiceRequest) -> ServiceStatus, Command, Admin;
         /// Follows a journal of another cell: keeps a verified copy of it, across restarts.

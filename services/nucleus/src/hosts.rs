@@ -1,17 +1,16 @@
 //! The hosts of the cell, and the right of each to write journals.
 //!
 //! The first host, on which the cell was made, needs no invitation. A grant names a host; its epoch rises when
-//! it goes to another one.
+//! it goes to another one, when it is given on other terms, and when it is taken over from a host that is lost.
 
 use machine::{Context, Fault, Read, Write, answer, commit, refuse};
 use protocol::Service;
 use protocol::nucleus::{
-    AdmitHostRequest, Answer, GrantAnswer, GrantRequest, GrantView, HostEntry, Invitation, InvitationRequest,
-    Roster,
+    AdmitHostRequest, Answer, GrantRequest, GrantView, HostEntry, Invitation, InvitationRequest, Roster,
 };
 
 use crate::record::Record;
-use crate::tables::{GRANTS, GrantRow, HOSTS, INVITATIONS, REMOVED};
+use crate::tables::{GRANTS, GrantRow, HOSTS, INVITATIONS, REMOVED, ROSTER_NUMBER};
 use crate::{Decided, NAME_BYTES_MAX, Refusal, is_name};
 
 /// The name of the host that the cell was made on.
@@ -33,18 +32,24 @@ fn present_name(name: String) -> String {
 }
 
 pub(crate) fn grant(view: &dyn Read, asked: GrantRequest) -> Decided {
-    let GrantRequest { service, host } = asked;
+    let GrantRequest { service, host, replicated, takeover } = asked;
     if host != FIRST_HOST && HOSTS.get(view, &host)?.is_none() {
         return refuse(Refusal::UnknownHost { name: shown(&host) });
     }
     let epoch = match GRANTS.get(view, &(service as u8))? {
-        Some(row) if present_name(row.host.clone()) == host => {
-            return answer(Answer::Grant(GrantAnswer { service, epoch: row.epoch }));
+        Some(row) if !takeover && row.replicated == replicated && present_name(row.host.clone()) == host => {
+            return answer(Answer::Grant(granted(service, row)));
         }
         Some(row) => row.epoch + 1,
         None => 1,
     };
-    commit(vec![Record::Granted { service, host, epoch }], Answer::Grant(GrantAnswer { service, epoch }))
+    let grant = GrantView { service, host: host.clone(), epoch, replicated, takeover };
+    commit(vec![Record::Granted { service, host, epoch, replicated, takeover }], Answer::Grant(grant))
+}
+
+fn granted(service: Service, row: GrantRow) -> GrantView {
+    let GrantRow { host, epoch, replicated, takeover } = row;
+    GrantView { service, host: present_name(host), epoch, replicated, takeover }
 }
 
 pub(crate) fn invite(view: &dyn Read, context: &Context, asked: &InvitationRequest) -> Decided {
@@ -116,13 +121,14 @@ fn not_a_host(view: &dyn Read, host: &HostEntry) -> Result<Option<Refusal>, Faul
 
 /// The other hosts go, and what they wrote is the first host's to write.
 pub(crate) fn begin_alone(view: &mut dyn Write) -> Result<(), Fault> {
-    let Roster { hosts, grants } = roster(view)?;
+    let Roster { hosts, grants, .. } = roster(view)?;
     for host in hosts.into_iter().filter(|host| host.name != FIRST_HOST) {
         HOSTS.delete(view, &host.name);
         REMOVED.put(view, &host.key, &host.name);
     }
     for grant in grants.into_iter().filter(|grant| grant.host != FIRST_HOST) {
-        let row = GrantRow { host: FIRST_HOST.to_owned(), epoch: grant.epoch + 1 };
+        let (host, epoch) = (FIRST_HOST.to_owned(), grant.epoch + 1);
+        let row = GrantRow { host, epoch, replicated: false, takeover: false };
         GRANTS.put(view, &(grant.service as u8), &row);
     }
     Ok(())
@@ -152,14 +158,15 @@ pub(crate) fn drop_host(view: &dyn Read, name: &str) -> Decided {
 
 pub(crate) fn roster(view: &dyn Read) -> Result<Roster, Fault> {
     let hosts = HOSTS.scan(view, &(), None, false).map(|row| row.map(|(_, host)| host));
-    Ok(Roster { hosts: hosts.collect::<Result<_, _>>()?, grants: grants(view)? })
+    let number = ROSTER_NUMBER.get(view, &())?.unwrap_or(0);
+    Ok(Roster { hosts: hosts.collect::<Result<_, _>>()?, grants: grants(view)?, number })
 }
 
 fn grants(view: &dyn Read) -> Result<Vec<GrantView>, Fault> {
     let mut grants = Vec::new();
     for service in Service::ALL {
         if let Some(row) = GRANTS.get(view, &(service as u8))? {
-            grants.push(GrantView { service, host: present_name(row.host), epoch: row.epoch });
+            grants.push(granted(service, row));
         }
     }
     Ok(grants)

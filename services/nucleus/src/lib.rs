@@ -27,7 +27,8 @@ use serde_json::json;
 pub use hosts::{FIRST_HOST, HOSTS_MAX};
 pub use record::Record;
 use tables::{
-    AUDIT, CONFIGS, GRANTS, GrantRow, HOSTS, INVITATIONS, MANIFEST, REMOVED, TOKENS, TOKENS_BY_HASH, TokenRow,
+    AUDIT, CONFIGS, GRANTS, GrantRow, HOSTS, INVITATIONS, MANIFEST, REMOVED, ROSTER_NUMBER, TOKENS,
+    TOKENS_BY_HASH, TokenRow,
 };
 
 /// The longest life of a token, in seconds: ten years.
@@ -140,15 +141,20 @@ impl Machine for NucleusMachine {
                     MANIFEST.put(view, &(), &Manifest { journals: journals.clone(), ..manifest });
                 }
                 hosts::begin_alone(view)?;
+                ROSTER_NUMBER.put(view, &(), &(at.index + 1));
             }
-            Record::Granted { service, host, epoch } => {
-                GRANTS.put(view, &(*service as u8), &GrantRow { host: host.clone(), epoch: *epoch });
+            Record::Granted { service, host, epoch, replicated, takeover } => {
+                let (host, epoch) = (host.clone(), *epoch);
+                let row = GrantRow { host, epoch, replicated: *replicated, takeover: *takeover };
+                GRANTS.put(view, &(*service as u8), &row);
+                ROSTER_NUMBER.put(view, &(), &(at.index + 1));
             }
             Record::HostInvited { secret_hash, expires_ms } => {
                 INVITATIONS.put(view, secret_hash, &(*expires_ms, None));
             }
             Record::HostJoined { host, secret_hash } => {
                 HOSTS.put(view, &host.name, host);
+                ROSTER_NUMBER.put(view, &(), &(at.index + 1));
                 if let Some(hash) = secret_hash
                     && let Some((expires_ms, _)) = INVITATIONS.get(view, hash)?
                 {
@@ -158,6 +164,7 @@ impl Machine for NucleusMachine {
             Record::HostRemoved { host } => {
                 HOSTS.delete(view, &host.name);
                 REMOVED.put(view, &host.key, &host.name);
+                ROSTER_NUMBER.put(view, &(), &(at.index + 1));
             }
             Record::Configured { version, hash, settings } => {
                 CONFIGS.put(view, version, &(*hash, settings.clone(), at.time_ms));
@@ -189,9 +196,12 @@ impl Machine for NucleusMachine {
         let (name, data) = match record {
             Record::Initialised { manifest } => ("nucleus.initialised", json!({ "cell": manifest.cell })),
             Record::Restored { generation, .. } => ("nucleus.restored", json!({ "generation": generation })),
-            Record::Granted { service, host, epoch } => {
-                ("nucleus.granted", json!({ "service": service, "host": host, "epoch": epoch }))
-            }
+            Record::Granted { service, host, epoch, replicated, takeover } => (
+                "nucleus.granted",
+                json!({
+                    "service": service, "host": host, "epoch": epoch, "replicated": replicated, "takeover": takeover
+                }),
+            ),
             Record::HostInvited { expires_ms, .. } => {
                 ("nucleus.host_invited", json!({ "expires_ms": expires_ms }))
             }

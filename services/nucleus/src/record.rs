@@ -27,6 +27,14 @@ pub enum Record {
         /// The fencing epoch.
         #[n(2)]
         epoch: u64,
+        /// Whether nothing leaves the service before a replica has it too.
+        #[n(3)]
+        #[cbor(default)]
+        replicated: bool,
+        /// Whether the last writer is lost, and not known to have stopped.
+        #[n(4)]
+        #[cbor(default)]
+        takeover: bool,
     },
     /// The cell started with other settings than before.
     #[n(2)]
@@ -123,9 +131,9 @@ impl machine::Record for Record {
     fn describe(&self) -> serde_json::Value {
         match self {
             Self::Initialised { manifest } => json!({ "initialised": manifest }),
-            Self::Granted { service, host, epoch } => {
-                json!({ "granted": { "service": service, "host": host, "epoch": epoch } })
-            }
+            Self::Granted { service, host, epoch, replicated, takeover } => json!({ "granted": {
+                "service": service, "host": host, "epoch": epoch, "replicated": replicated, "takeover": takeover
+            } }),
             Self::Configured { version, hash, .. } => {
                 json!({ "configured": { "version": version, "hash": hash } })
             }

@@ -12,6 +12,12 @@ pub(crate) struct GrantRow {
     pub(crate) host: String,
     #[n(1)]
     pub(crate) epoch: u64,
+    #[n(2)]
+    #[cbor(default)]
+    pub(crate) replicated: bool,
+    #[n(3)]
+    #[cbor(default)]
+    pub(crate) takeover: bool,
 }
 
 /// A token without its secret.
@@ -46,3 +52,5 @@ pub(crate) const HOSTS: Table<String, HostEntry> = Table::new(0x16);
 pub(crate) const INVITATIONS: Table<Hash, (u64, Option<HostId>)> = Table::new(0x17);
 /// The keys of hosts that were removed: none of them is admitted again.
 pub(crate) const REMOVED: Table<HostId, String> = Table::new(0x18);
+/// Rises with every change of hosts and grants.
+pub(crate) const ROSTER_NUMBER: Table<(), u64> = Table::new(0x19);

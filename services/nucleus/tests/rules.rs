@@ -4,7 +4,7 @@ use machine::testing::Bench;
 use nucleus::{NucleusMachine, hash_token};
 use protocol::nucleus::{
     AdmitHostRequest, Answer, AuthoriseRequest, ConfigureRequest, CreateTokenRequest, CreatedToken,
-    GrantAnswer, GrantRequest, HostEntry, HostName, InvitationRequest, JournalHead, JournalKey, Manifest,
+    GrantRequest, GrantView, HostEntry, HostName, InvitationRequest, JournalHead, JournalKey, Manifest,
     Request, RestoredRequest, TokenName,
 };
 use protocol::shared::{Empty, ListRequest};
@@ -131,6 +131,38 @@ fn bad_tokens_are_refused() {
     }
 }
 
+fn grant_of(host: &str) -> Request {
+    let host = host.to_owned();
+    Request::Grant(GrantRequest { service: Service::State, host, replicated: false, takeover: false })
+}
+
+/// The terms are part of the grant: a writer that was granted a journal on other terms is another writer.
+#[test]
+fn an_epoch_rises_with_other_terms_and_with_each_takeover() {
+    let mut bench = bench();
+    let mut grant = |replicated, takeover| {
+        let asked = GrantRequest { service: Service::State, host: "first".into(), replicated, takeover };
+        match bench.ask(Request::Grant(asked)) {
+            Ok(Answer::Grant(grant)) => grant,
+            other => panic!("{other:?}"),
+        }
+    };
+    let epochs = [(false, false), (true, false), (true, false), (true, true), (true, true), (false, false)];
+    let epochs = epochs.map(|(replicated, takeover)| grant(replicated, takeover).epoch);
+    assert_eq!(epochs, [1, 2, 2, 3, 4, 5]);
+    let Ok(Answer::GetRoster(roster)) = bench.ask(Request::GetRoster(Empty {})) else { panic!("a roster") };
+    let last = GrantView {
+        service: Service::State,
+        host: "first".into(),
+        epoch: 5,
+        replicated: false,
+        takeover: false,
+    };
+    assert_eq!((roster.grants, roster.number > 0), (vec![last], true));
+    let (live, replayed) = bench.replay();
+    assert_eq!(live, replayed);
+}
+
 #[test]
 fn an_epoch_rises_only_when_the_writer_changes() {
     let mut bench = bench();
@@ -138,9 +170,7 @@ fn an_epoch_rises_only_when_the_writer_changes() {
     bench.ask(Request::Invite(invitation)).expect("invites");
     let admission = AdmitHostRequest { secret_hash: Hash::of(b"1"), host: host("b", 2) };
     bench.ask(Request::AdmitHost(admission)).expect("admits");
-    let mut grant = |host: &str| match bench
-        .ask(Request::Grant(GrantRequest { service: Service::State, host: host.into() }))
-    {
+    let mut grant = |host: &str| match bench.ask(grant_of(host)) {
         Ok(Answer::Grant(grant)) => grant.epoch,
         other => panic!("{other:?}"),
     };
@@ -205,7 +235,7 @@ fn a_removed_host_is_never_admitted_again_and_a_writer_is_not_removed() {
     let admit = |number: u8, host: HostEntry| {
         Request::AdmitHost(AdmitHostRequest { secret_hash: Hash::of(&[number]), host })
     };
-    let grant = |host: &str| Request::Grant(GrantRequest { service: Service::State, host: host.into() });
+    let grant = grant_of;
     for number in [1, 2] {
         bench.ask(invite(number)).expect("invites");
     }
@@ -213,7 +243,8 @@ fn a_removed_host_is_never_admitted_again_and_a_writer_is_not_removed() {
     bench.ask(admit(1, host("b", 2))).expect("admits");
     bench.ask(grant("first")).expect("grants");
     let moved = bench.ask(grant("b")).expect("grants");
-    assert_eq!(moved, Answer::Grant(GrantAnswer { service: Service::State, epoch: 2 }));
+    let Answer::Grant(moved) = moved else { panic!("a grant") };
+    assert_eq!((moved.service, moved.epoch), (Service::State, 2));
     let drop = Request::DropHost(HostName { host: "b".into() });
     assert_eq!(code(bench.ask(drop.clone())), "nucleus.host_holds_journal");
     bench.ask(grant("first")).expect("grants");
@@ -236,7 +267,7 @@ fn a_restored_cell_begins_on_one_host() {
     bench.ask(Request::Invite(invitation)).expect("invites");
     let admission = AdmitHostRequest { secret_hash: Hash::of(b"1"), host: host("b", 2) };
     bench.ask(Request::AdmitHost(admission)).expect("admits");
-    bench.ask(Request::Grant(GrantRequest { service: Service::State, host: "b".into() })).expect("grants");
+    bench.ask(grant_of("b")).expect("grants");
     let restored = RestoredRequest { generation: 1, journals: vec![], heads: vec![] };
     bench.ask(Request::Restored(restored)).expect("begins anew");
     let Ok(Answer::GetRoster(roster)) = bench.ask(Request::GetRoster(Empty {})) else { panic!("a roster") };

@@ -15,9 +15,15 @@ pub(in crate::cli) enum Host {
     #[command(after_help = "Example: cell host join cellhost1… --services consensus,state --dir alice-b")]
     Join(Join),
     /// Remove a host: what it runs moves to the first host, and its key is refused from then on
+    #[command(
+        after_help = "Example: cell host remove host-b\nOf a host that is lost for good: cell host remove host-b --force"
+    )]
     Remove {
         /// Its name
         name: String,
+        /// It is lost: go on from the copies of its journals, and say what is missing there
+        #[arg(long)]
+        force: bool,
     },
 }
 
