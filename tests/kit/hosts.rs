@@ -26,7 +26,8 @@ fn split() -> Vec<&'static str> {
 pub struct HostProcess {
     dir: PathBuf,
     child: Option<Child>,
-    environment: Vec<(&'static str, &'static str)>,
+    /// Settings of its process, as environment variables.
+    pub environment: Vec<(&'static str, &'static str)>,
     /// Where its HTTP listens, while it runs.
     pub http: String,
 }
@@ -38,10 +39,27 @@ impl HostProcess {
     ///
     /// If it is not let in.
     pub fn join(cell: &Cell, dir: &Path, services: &str) -> Self {
-        let ticket = cell.ok(&["host", "invite"])["ticket"].as_str().expect("a ticket").to_owned();
-        let this = Self::adopt(dir);
         let listen = format!("/ip4/127.0.0.1/tcp/{}", free_ports(1));
-        let join = ["host", "join", &ticket, "--services", services, "--listen", &listen, "--http-port", "0"];
+        Self::join_by(&Self::ticket(cell), dir, services, &listen)
+    }
+
+    /// A ticket of a running cell.
+    ///
+    /// # Panics
+    ///
+    /// If it gives none.
+    pub fn ticket(cell: &Cell) -> String {
+        cell.ok(&["host", "invite"])["ticket"].as_str().expect("a ticket").to_owned()
+    }
+
+    /// Joins by a ticket, to run these services and to listen there, and is not started yet.
+    ///
+    /// # Panics
+    ///
+    /// If it is not let in.
+    pub fn join_by(ticket: &str, dir: &Path, services: &str, listen: &str) -> Self {
+        let this = Self::adopt(dir);
+        let join = ["host", "join", ticket, "--services", services, "--listen", listen, "--http-port", "0"];
         this.as_cell().ok(&join);
         this
     }

@@ -1,8 +1,10 @@
 //! What tests of real cells share: cells as processes of their own, on loopback, with ephemeral ports,
 //! in temporary folders. Each ends with the test that started it.
 
+pub mod cluster;
 pub mod hosts;
 pub mod namespaces;
+pub mod rpc;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -87,9 +89,12 @@ impl Cell {
     ///
     /// If it does not run.
     pub fn memory_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(self.proc("status")).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
+        memory_kib(self.process().expect("it runs"))
+    }
+
+    /// The process of the host that leads, while it runs.
+    pub fn process(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// Processor time its process has used, in ticks of [`TICKS_PER_SECOND`].
@@ -98,15 +103,11 @@ impl Cell {
     ///
     /// If it does not run.
     pub fn cpu_ticks(&self) -> u64 {
-        let stat = std::fs::read_to_string(self.proc("stat")).expect("it runs");
+        let id = self.process().expect("it runs");
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("it runs");
         // Behind the name in parentheses: state is field 3, user time field 14, system time field 15.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
         [11, 12].iter().map(|field| fields[*field].parse::<u64>().expect("a number")).sum()
-    }
-
-    fn proc(&self, file: &str) -> PathBuf {
-        let id = self.child.as_ref().map(Child::id).expect("it runs");
-        PathBuf::from(format!("/proc/{id}/{file}"))
     }
 
     /// Its folder.
@@ -305,6 +306,17 @@ fn start_process(dir: &Path, environment: &[(&'static str, &'static str)]) -> (C
         panic!("no ready line but {text:?}");
     }
     (child, ready)
+}
+
+/// Memory of a process that lies in RAM, in KiB.
+///
+/// # Panics
+///
+/// If it does not run.
+pub fn memory_kib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 /// The last lines of the log of whoever has this folder.

@@ -6,9 +6,9 @@
 //! alone; `tc` puts it there. Frames are as small as on a wire: none is lost for forty others.
 //!
 //! Needs root, and `ip` and `tc` (Debian: iproute2). Absent: delay and another order of frames, for which not every
-//! kernel has the means.
+//! kernel has the means (a slow wire's queue delays as well).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -25,6 +25,10 @@ const NAMES: &str = "/var/run/netns";
 const PREFIX: &str = "celluler-";
 /// Hosts of one network.
 const HOSTS_MAX: usize = 64;
+/// How long a frame waits for a slow wire at most, in milliseconds: a ping has to come through.
+const SLOW_WAIT_MS_MAX: u32 = 1_000;
+/// What goes over a slow wire at once: two frames.
+const SLOW_BURST_BYTES: u32 = 4_096;
 
 /// A network of hosts. Taken down when it is dropped.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ struct Wires {
     cut: BTreeSet<(usize, usize)>,
     /// How many of a hundred frames vanish.
     loss_percent: u32,
+    /// To whom no more than so many kbit/s go.
+    slow: BTreeMap<usize, u32>,
 }
 
 impl Lan {
@@ -122,6 +128,11 @@ impl Lan {
         self.change(|wires| wires.loss_percent = percent);
     }
 
+    /// Lets no more than so many kbit/s go to a host: what is more waits for [`SLOW_WAIT_MS_MAX`], or vanishes.
+    pub fn slow_down(&self, host: usize, kbit_per_second: u32) {
+        self.change(|wires| wires.slow.extend([(host, kbit_per_second)]));
+    }
+
     /// Lets everything pass again. Who was unplugged stays so.
     pub fn heal(&self) {
         self.change(|wires| *wires = Wires::default());
@@ -139,14 +150,23 @@ impl Lan {
 
     fn change(&self, change: impl FnOnce(&mut Wires)) {
         let mut wires = self.wires.lock().unwrap_or_else(PoisonError::into_inner);
+        let slow_before = wires.slow.clone();
         change(&mut wires);
+        let freed = slow_before.keys().filter(|host| !wires.slow.contains_key(host));
+        let freed = freed.map(|host| format!("qdisc del dev {} root\n", port(*host)));
+        let slowed = wires.slow.iter().map(|(host, kbit_per_second)| {
+            let rate =
+                format!("rate {kbit_per_second}kbit burst {SLOW_BURST_BYTES} latency {SLOW_WAIT_MS_MAX}ms");
+            format!("qdisc replace dev {} root tbf {rate}\n", port(*host))
+        });
+        let rates: String = freed.chain(slowed).collect();
         let filter = |host| {
             let (port, program) = (port(host), program(&wires, host));
             format!(
                 "filter replace dev {port} egress protocol all prio 1 handle 1 bpf da bytecode \"{program}\"\n"
             )
         };
-        self.tc(&(0..self.hosts).map(filter).collect::<String>());
+        self.tc(&(rates + &(0..self.hosts).map(filter).collect::<String>()));
     }
 
     /// Runs commands of `tc` at the bridge.
@@ -311,6 +331,13 @@ mod tests {
         let arrived = arrive(&lan, 0, 1, 2_000);
         assert!((1_200..1_600).contains(&arrived), "{arrived} of 2000");
         lan.heal();
+        // Each is a frame of 43 bytes: at so slow a rate some 100 go at once, and some 20 wait.
+        lan.slow_down(1, 8);
+        let arrived = arrive(&lan, 0, 1, 400);
+        assert!((50..200).contains(&arrived), "{arrived} of 400");
+        assert_eq!(arrive(&lan, 1, 2, 100), 100, "to others it is as fast as before");
+        lan.heal();
+        assert_eq!(arrive(&lan, 0, 1, 100), 100);
         lan.unplug(1);
         assert!(!passes(0, 1));
         lan.plug_in(1);

@@ -1,6 +1,7 @@
 //! Who is asking, and how often: bearer tokens and rate limits.
 
 use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
 use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
@@ -13,7 +14,7 @@ use protocol::{Access, Caller, Hash, Problem, ProblemKind};
 
 use super::Web;
 use super::trace::TRACEPARENT;
-use crate::bus::{CallContext, TraceParent};
+use crate::bus::{CallContext, DEADLINE_DEFAULT, TraceParent};
 
 /// Callers whose rate is remembered; beyond this idle ones are forgotten.
 const CALLERS_MAX: usize = 10_000;
@@ -58,9 +59,15 @@ impl Limiter {
 ///
 /// `http.unauthenticated` without a token, the token's own problem with a bad one, `http.rate_limited`.
 pub(super) async fn caller(web: &Web, request: &HttpRequest) -> Result<CallContext, Problem> {
+    let began = Instant::now();
     let address = request.peer_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
+    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let deadline_ms = header("x-deadline-ms").and_then(|text| text.parse::<u64>().ok());
+    let asked = deadline_ms.map(|deadline_ms| Duration::from_millis(deadline_ms.clamp(1, DEADLINE_MS_MAX)));
+    let patience = asked.unwrap_or(DEADLINE_DEFAULT);
     let who = match bearer(request) {
-        Some(token) => authorise(web, &token).await,
+        // Who knows the tokens may be on another host, and that one out of reach.
+        Some(token) => authorise(web, &token, patience).await,
         None => Err(Problem::new(
             ProblemKind::Unauthenticated,
             "http.unauthenticated",
@@ -71,19 +78,21 @@ pub(super) async fn caller(web: &Web, request: &HttpRequest) -> Result<CallConte
     let who = match who {
         Ok(who) => who,
         Err(problem) => {
-            Limiter::check(&web.limiter.failed, &address)?;
+            // What could not be looked up is nobody's guess at a token.
+            if !matches!(problem.kind, ProblemKind::Unavailable | ProblemKind::Busy) {
+                Limiter::check(&web.limiter.failed, &address)?;
+            }
             return Err(problem);
         }
     };
     Limiter::check(&web.limiter.callers, &who.to_string())?;
-    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     let mut context = CallContext::of(who);
+    if asked.is_some() {
+        context = context.within(patience.saturating_sub(began.elapsed()).max(Duration::from_millis(1)));
+    }
     // More than one says nothing, as the recommendation has it.
     let said = request.headers().get_all(TRACEPARENT).count();
     context.trace = header(TRACEPARENT).filter(|_| said == 1).and_then(TraceParent::parse);
-    if let Some(deadline_ms) = header("x-deadline-ms").and_then(|text| text.parse::<u64>().ok()) {
-        context = context.within(std::time::Duration::from_millis(deadline_ms.clamp(1, DEADLINE_MS_MAX)));
-    }
     Ok(context)
 }
 
@@ -104,9 +113,9 @@ fn bearer(request: &HttpRequest) -> Option<String> {
     (!token.is_empty() && token.len() <= TOKEN_BYTES_MAX).then_some(token)
 }
 
-async fn authorise(web: &Web, token: &str) -> Result<Caller, Problem> {
+async fn authorise(web: &Web, token: &str, patience: Duration) -> Result<Caller, Problem> {
     let hash = Hash::of(token.as_bytes());
-    let bus = web.host.bus.internal();
+    let bus = web.host.bus.with(CallContext::internal().within(patience));
     if token.starts_with("session_") {
         let session = bus.identity().session(SessionRequest { hash }).await?;
         return Ok(Caller::Token { role: Access::Read, name: format!("session:{}", session.cell) });

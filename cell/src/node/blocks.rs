@@ -30,8 +30,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const PRUNE_EVERY: Duration = Duration::from_secs(10);
 /// See [`PRUNE_EVERY`].
 const PRUNE_PAUSE: Duration = Duration::from_millis(20);
-/// The longest pause between two tries.
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// The longest pause between two tries: a host that was missed may be back by then, and who waits for a block waits for this.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Carries out what Consensus asks for until its actor is gone.
 pub(super) async fn run(world: Arc<World>, mut effects: Effects<consensus::Effect>) {

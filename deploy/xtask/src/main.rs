@@ -80,6 +80,7 @@ fn test() -> Done {
     cargo(&["test", "--release", "--workspace", "--locked"])?;
     split("2", &SUITES)?;
     split("6", &SUITES[..SUITES_ON_SIX])?;
+    bad_days()?;
     partitions()
 }
 
@@ -153,6 +154,13 @@ fn partitions() -> Done {
     run(Command::new("cargo")
         .args(["test", "--release", "--locked", "--workspace", "--test", "partitions"])
         .args(["--", "--nocapture", "--test-threads=1"]))
+}
+
+/// Runs the hosts of one cell in network namespaces: mostly they wait, so all tests at once, and those that look at times take turns by themselves.
+fn bad_days() -> Done {
+    run(Command::new("cargo")
+        .args(["test", "--release", "--locked", "--workspace", "--test", "hosts_bad_days"])
+        .args(["--", "--nocapture", "--test-threads=6"]))
 }
 
 /// Runs so many seeds of the simulated network.
