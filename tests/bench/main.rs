@@ -11,6 +11,7 @@ mod in_process;
 mod limits;
 mod messages;
 mod table;
+mod takeover;
 mod transfers;
 
 /// The one the program `cell` has.
@@ -28,12 +29,12 @@ fn main() {
     let wants = |part: &str| chosen.is_empty() || chosen.iter().any(|name| name == part);
     // `consensus at=400` measures at one rate alone.
     let is_known = |name: &String| {
-        ["bus", "hosts", "messages", "cells", "consensus", "transfers"].contains(&name.as_str())
+        ["bus", "hosts", "messages", "cells", "consensus", "transfers", "takeover"].contains(&name.as_str())
             || name.starts_with("at=")
     };
     if let Some(unknown) = chosen.iter().find(|name| !is_known(name)) {
         eprintln!(
-            "bench: there is no part {unknown:?}; there are: bus hosts messages cells consensus transfers"
+            "bench: there is no part {unknown:?}; there are: bus hosts messages cells consensus transfers takeover"
         );
         std::process::exit(2);
     }
@@ -55,6 +56,9 @@ fn main() {
     }
     if wants("transfers") {
         transfers::measure().print();
+    }
+    if wants("takeover") {
+        takeover::measure().print();
     }
     println!("load after: {}", limits::load());
 }

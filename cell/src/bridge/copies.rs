@@ -109,6 +109,13 @@ impl Copies {
         Some(Progress { have: follower.have(), fork: view.fork, length: view.length, is_settled })
     }
 
+    /// A journal has just come to another host: the copy looks for it there.
+    pub(super) fn look(&self, service: Service) {
+        if let Some(kept) = self.kept().get(&service) {
+            kept.follower.look();
+        }
+    }
+
     /// Copies a journal no longer; its files are closed when it returns well.
     ///
     /// # Errors

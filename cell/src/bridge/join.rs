@@ -131,8 +131,15 @@ async fn ask_to_join(network: &Network, ticket: &Ticket, entry: HostEntry) -> Re
         let _ = tokio::time::timeout(left.min(Duration::from_millis(100)), changes.changed()).await;
     }
     let ask = codec::encode(&Ask::Join { secret: Secret(ticket.secret), host: entry });
-    let asked = tokio::time::timeout(ASK_TIMEOUT, network.request(Lane::Hosts, peer, ask));
-    let bytes = asked.await.map_err(|_| unreachable("it did not answer in time"))??;
+    let ask_once = || async {
+        let asked = tokio::time::timeout(ASK_TIMEOUT, network.request(Lane::Hosts, peer, ask.clone()));
+        asked.await.unwrap_or_else(|_| Err(unreachable("it did not answer in time")))
+    };
+    // Where the answer was lost: whoever asks again with the same key gets the same one, and no ticket is used up by it.
+    let bytes = match ask_once().await {
+        Err(_) => ask_once().await?,
+        Ok(bytes) => bytes,
+    };
     match codec::decode::<Reply>(&bytes)? {
         Reply::Refused { problem } => Err(problem),
         reply => Ok(reply),

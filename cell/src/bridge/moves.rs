@@ -208,6 +208,7 @@ impl Lead {
         // Before it starts: what comes after may come at once, and its host be lost before it has answered.
         self.follow(bridge, service);
         ask(bridge, to, &Ask::Start { granted: Granted::new(grant, &keys, head) }).await?;
+        bridge.copies.look(service);
         host.service(service).set_health(Health::Running);
         host.service(service).set_epoch(grant.epoch);
         Ok(())

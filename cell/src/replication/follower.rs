@@ -16,7 +16,7 @@ use journal::replica::{self, Answer, Failed, Mirror, Replica, Request, Took};
 use journal::{EncryptionKey, Error, Reader};
 use protocol::nucleus::{CopyState, CopyView};
 use protocol::{CellId, Hash, Problem, ProblemKind};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 use super::place::{About, Place};
@@ -29,6 +29,8 @@ use crate::network::Network;
 const GROWTH_WAIT_MS: u32 = 5_000;
 /// How often a peer that is no source is asked whether it has become one.
 const KNOCK_EVERY: Duration = Duration::from_secs(2);
+/// How soon a peer that was busy is asked again.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// How long a source whose answer did not hold is not asked again.
 const BANNED: Duration = Duration::from_secs(600);
 /// The most sources at once.
@@ -66,6 +68,7 @@ pub(crate) struct Follower {
     view: watch::Receiver<CopyView>,
     reader: Slot,
     have: Arc<AtomicU64>,
+    look: Arc<Notify>,
     stop: watch::Sender<bool>,
     done: Option<oneshot::Receiver<()>>,
 }
@@ -91,8 +94,10 @@ impl Follower {
         let (finished, done) = oneshot::channel();
         let reader = Arc::new(Mutex::new(None));
         let have = Arc::new(AtomicU64::new(0));
-        let (slot, counter) = (Arc::clone(&reader), Arc::clone(&have));
-        let mut work = Work { orders, view: view_sender, reader: slot, have: counter, stop: stopped };
+        let look = Arc::new(Notify::new());
+        let (slot, counter, looked) = (Arc::clone(&reader), Arc::clone(&have), Arc::clone(&look));
+        let mut work =
+            Work { orders, view: view_sender, reader: slot, have: counter, look: looked, stop: stopped };
         let edge = edge.clone();
         let name = format!("follow-{}", about.journal);
         let spawned = std::thread::Builder::new().name(name).spawn(move || {
@@ -102,7 +107,7 @@ impl Follower {
         if let Err(error) = spawned {
             tracing::error!(%error, "no thread to follow a journal");
         }
-        Self { about, view, reader, have, stop, done: Some(done) }
+        Self { about, view, reader, have, look, stop, done: Some(done) }
     }
 
     pub(super) fn about(&self) -> &About {
@@ -111,6 +116,11 @@ impl Follower {
 
     pub(crate) fn view(&self) -> CopyView {
         self.view.borrow().clone()
+    }
+
+    /// Has it ask all peers anew whether they have the journal: one may have just got it.
+    pub(crate) fn look(&self) {
+        self.look.notify_one();
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<CopyView> {
@@ -153,6 +163,7 @@ struct Work {
     view: watch::Sender<CopyView>,
     reader: Slot,
     have: Arc<AtomicU64>,
+    look: Arc<Notify>,
     stop: watch::Receiver<bool>,
 }
 
@@ -263,6 +274,7 @@ impl<'a> Round<'a> {
                 Some(answered) = self.asked.next() => self.take(answered)?,
                 Some((peer, found)) = self.knocked.next() => self.found(peer, found),
                 Ok(()) = changes.changed() => self.next_knock = Instant::now(),
+                () = self.work.look.notified() => self.next_knock = Instant::now(),
                 () = tokio::time::sleep_until(next) => {}
             }
             self.wake();
@@ -386,8 +398,13 @@ impl<'a> Round<'a> {
             true => Ok(()),
             false => Err(super::other_key(&about.key, &key)),
         });
-        if found.is_ok() {
-            self.mirror.join(peer);
+        match &found {
+            Ok(()) => self.mirror.join(peer),
+            // It may have it in a moment.
+            Err(problem) if problem.kind == ProblemKind::Busy => {
+                self.next_knock = self.next_knock.min(Instant::now() + BUSY_PAUSE);
+            }
+            Err(_) => {}
         }
         if peer == about.cell {
             self.refusal = found.err();
