@@ -1,8 +1,9 @@
 //! The bridge: one cell over several hosts.
 //!
 //! - The host that **leads** runs Nucleus and what faces other cells: network, gossip, deliveries, fronts. The others run services for it.
-//! - `frames`, `link`, `serve`: calls. Each host keeps one stream open to each other host and asks on it; many calls are under way at once, and
-//!   a large body goes in pieces between the others.
+//! - `frames`, `outbox`, `link`, `serve`: calls. Each host keeps one stream open to each other host and asks on it; many calls are under way at
+//!   once, and a large body goes in pieces between the others.
+//! - `incoming`: streamed answers, by credit.
 //! - `wire`: what hosts ask of each other besides calls; `orders` answers it; `lead` asks it.
 //! - `registry`: what each host says of itself, several times a second.
 //! - `copies`: the journals that are written on other hosts, copied and checked here. The lead has one of each.
@@ -24,10 +25,12 @@
 mod copies;
 mod effects;
 mod frames;
+mod incoming;
 mod join;
 mod lead;
 mod link;
 mod orders;
+mod outbox;
 mod place;
 mod registry;
 mod serve;

@@ -22,4 +22,4 @@ mod wire;
 
 pub use fetch::fetch;
 pub use serve::serve;
-pub use store::{Kept, Store};
+pub use store::{Checked, Kept, Store};

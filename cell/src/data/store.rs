@@ -166,6 +166,17 @@ impl Store {
         Ok(bytes)
     }
 
+    /// All of it, from the first byte on, checked.
+    ///
+    /// # Errors
+    ///
+    /// `data.not_here`, `data.unreadable`.
+    pub fn reader(&self, hash: &Hash) -> Result<Checked, Problem> {
+        let (data, tree) = self.open(hash)?;
+        let decoder = Decoder::new_outboard(data, tree, &bao::Hash::from_bytes(*hash.as_bytes()));
+        Ok(Checked { store: self.clone(), hash: *hash, decoder })
+    }
+
     /// Writes all of it somewhere else, checked on the way.
     ///
     /// # Errors
@@ -230,6 +241,27 @@ impl Store {
         for entry in unfinished {
             let _ = fs::remove_file(entry.path());
         }
+    }
+}
+
+/// Data that is read from its beginning to its end.
+pub struct Checked {
+    store: Store,
+    hash: Hash,
+    decoder: Decoder<BufReader<File>, BufReader<File>>,
+}
+
+impl Checked {
+    /// The next bytes, at most so many; none at the end.
+    ///
+    /// # Errors
+    ///
+    /// `data.damaged`, `data.unreadable`.
+    pub fn next(&mut self, bytes_max: u64) -> Result<Vec<u8>, Problem> {
+        let mut bytes = Vec::new();
+        let read = (&mut self.decoder).take(bytes_max).read_to_end(&mut bytes);
+        read.map_err(|error| self.store.damaged(&self.hash, &error))?;
+        Ok(bytes)
     }
 }
 
