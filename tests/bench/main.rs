@@ -28,12 +28,12 @@ fn main() {
     let wants = |part: &str| chosen.is_empty() || chosen.iter().any(|name| name == part);
     // `consensus at=400` measures at one rate alone.
     let is_known = |name: &String| {
-        ["bus", "hosts", "messages", "cells", "consensus", "transfers"].contains(&name.as_str())
+        ["bus", "hosts", "streams", "messages", "cells", "consensus", "transfers"].contains(&name.as_str())
             || name.starts_with("at=")
     };
     if let Some(unknown) = chosen.iter().find(|name| !is_known(name)) {
         eprintln!(
-            "bench: there is no part {unknown:?}; there are: bus hosts messages cells consensus transfers"
+            "bench: there is no part {unknown:?}; there are: bus hosts streams messages cells consensus transfers"
         );
         std::process::exit(2);
     }
@@ -43,6 +43,9 @@ fn main() {
     }
     if wants("hosts") {
         hosts::measure().print();
+    }
+    if chosen.iter().any(|name| name == "streams") {
+        hosts::measure_streams().print();
     }
     if wants("messages") {
         messages::measure().print();

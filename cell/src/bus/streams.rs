@@ -162,6 +162,11 @@ impl Bus {
         }
     }
 
+    /// Streams that are open.
+    pub fn open_streams(&self) -> usize {
+        STREAMS_MAX - self.0.streams.places.available_permits()
+    }
+
     async fn open<A: StreamAction>(
         &self,
         context: CallContext,
@@ -259,6 +264,7 @@ mod tests {
             open.push(items(&bus, CallContext::internal()).await.expect("room"));
         }
         assert_eq!(code(items(&bus, CallContext::internal()).await), "bus.busy");
+        assert_eq!(bus.open_streams(), STREAMS_MAX);
         open.pop();
         assert!(items(&bus, CallContext::internal()).await.is_ok());
     }
