@@ -10,9 +10,10 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 
 use futures_util::AsyncReadExt;
-use futures_util::io::{BufReader, ReadHalf};
+use futures_util::io::ReadHalf;
 use minicbor::{Decode, Encode};
 use protocol::{Access, Caller, CellId, Problem, codec};
 
@@ -22,8 +23,10 @@ use crate::network::ByteStream;
 pub(super) const PIECE_BYTES: usize = 32 * 1024;
 /// The longest frame.
 pub(super) const FRAME_BYTES_MAX: usize = 128 * 1024;
-/// How much is read at once.
-const READ_BYTES: usize = 64 * 1024;
+/// Bytes of a frame's length.
+const LENGTH_BYTES: usize = 4;
+/// How much is read at once, at most: two of the longest frames.
+const READ_BYTES: usize = 2 * FRAME_BYTES_MAX;
 /// The longest body, and the longest item of a stream.
 pub(super) const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The most bytes of bodies that are not complete.
@@ -208,31 +211,53 @@ pub(super) fn put(frame: &impl Encode<()>, buffer: &mut Vec<u8>) {
     buffer[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
 
-/// Reads frames.
+/// Reads frames. Each is decoded where it was read to.
 pub(super) struct Reader {
-    stream: BufReader<ReadHalf<ByteStream>>,
-    frame: Vec<u8>,
+    stream: ReadHalf<ByteStream>,
+    buffer: Vec<u8>,
+    /// What was read and not decoded yet.
+    unread: Range<usize>,
 }
 
 impl Reader {
     pub(super) fn new(stream: ReadHalf<ByteStream>) -> Self {
-        Self { stream: BufReader::with_capacity(READ_BYTES, stream), frame: Vec::new() }
+        Self { stream, buffer: vec![0; READ_BYTES], unread: 0..0 }
     }
 
     /// The next frame; none where the stream ends.
     pub(super) async fn next<'b, T: Decode<'b, ()>>(&'b mut self) -> io::Result<Option<T>> {
-        let mut word = [0; 4];
-        if self.stream.read(&mut word[..1]).await? == 0 {
+        if !self.fill(LENGTH_BYTES).await? {
             return Ok(None);
         }
-        self.stream.read_exact(&mut word[1..]).await?;
+        let mut word = [0; LENGTH_BYTES];
+        word.copy_from_slice(&self.buffer[self.unread.start..][..LENGTH_BYTES]);
         let length = u32::from_le_bytes(word) as usize;
         if length > FRAME_BYTES_MAX {
             return Err(malformed("a frame is over the bound"));
         }
-        self.frame.resize(length, 0);
-        self.stream.read_exact(&mut self.frame).await?;
-        codec::decode(&self.frame).map(Some).map_err(|problem| malformed(&problem.cause))
+        if !self.fill(LENGTH_BYTES + length).await? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let frame = self.unread.start + LENGTH_BYTES;
+        self.unread.start = frame + length;
+        let frame = &self.buffer[frame..frame + length];
+        codec::decode(frame).map(Some).map_err(|problem| malformed(&problem.cause))
+    }
+
+    /// Reads until so many bytes are there; false where the stream ends before the first of them.
+    async fn fill(&mut self, bytes: usize) -> io::Result<bool> {
+        if self.unread.start + bytes > self.buffer.len() {
+            self.buffer.copy_within(self.unread.clone(), 0);
+            self.unread = 0..self.unread.len();
+        }
+        while self.unread.len() < bytes {
+            match self.stream.read(&mut self.buffer[self.unread.end..]).await? {
+                0 if self.unread.is_empty() => return Ok(false),
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => self.unread.end += read,
+            }
+        }
+        Ok(true)
     }
 }
 

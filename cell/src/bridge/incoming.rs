@@ -200,3 +200,99 @@ fn too_large() -> Problem {
     let cause = format!("an item of a stream has more than {BODY_BYTES_MAX} bytes");
     Problem::new(ProblemKind::Fault, "bus.too_large", cause)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::outbox::{self, Inbox};
+    use super::*;
+    use protocol::codec;
+
+    fn lost() -> Problem {
+        Problem::new(ProblemKind::Unavailable, "bus.host_unreachable", "lost")
+    }
+
+    /// An open stream, and what is said to the other host.
+    fn open(streams: &Arc<Streams>, number: u64) -> (Items, Inbox) {
+        let (outbox, inbox) = outbox::outbox();
+        let (incoming, _) = streams.enter(number, outbox, lost()).expect("room");
+        streams.opened(number);
+        (incoming.items(), inbox)
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_gives_its_credit_back_and_no_more_comes_than_was_given() {
+        let streams = Arc::new(Streams::default());
+        let (mut items, mut inbox) = open(&streams, 1);
+        let (piece, mut credit) = (vec![7; PIECE_BYTES], WINDOW_BYTES);
+        for _ in 0..100 {
+            while credit >= cost(piece.len()) {
+                credit -= cost(piece.len());
+                streams.piece(1, &piece, true).expect("within the credit");
+            }
+            assert_eq!(items.next().await.expect("it goes on").expect("an item"), piece);
+            for frame in inbox.written() {
+                match codec::decode(&frame).expect("reads") {
+                    Down::Credit { number: 1, bytes } => credit += bytes as usize,
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(credit <= WINDOW_BYTES);
+        }
+        let over = (0..WINDOW_BYTES).find_map(|_| streams.piece(1, &[], true).err());
+        assert_eq!(over.expect("who sends without credit is cut off").kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[tokio::test]
+    async fn an_item_in_pieces_is_one_and_a_stream_ends_as_it_is_said() {
+        let streams = Arc::new(Streams::default());
+        let ((mut first, _), (mut second, _)) = (open(&streams, 1), open(&streams, 2));
+        streams.piece(1, b"ab", false).expect("taken");
+        streams.piece(2, b"x", true).expect("taken");
+        streams.piece(1, b"c", true).expect("taken");
+        streams.end(1, Ok(()));
+        streams.end(2, Err(problem("data.damaged")));
+        assert_eq!(first.next().await, Some(Ok(b"abc".to_vec())));
+        assert_eq!(first.next().await, None);
+        assert_eq!(second.next().await, Some(Ok(b"x".to_vec())));
+        assert_eq!(second.next().await, Some(Err(problem("data.damaged"))));
+        assert_eq!(second.next().await, None);
+        let (mut third, _) = open(&streams, 3);
+        streams.fail_all();
+        assert_eq!(third.next().await, Some(Err(lost())));
+        assert_eq!(third.next().await, None);
+    }
+
+    fn problem(code: &'static str) -> Problem {
+        Problem::new(ProblemKind::Fault, code, "")
+    }
+
+    #[tokio::test]
+    async fn who_stops_taking_has_the_other_host_stop_however_much_there_is_to_say() {
+        let streams = Arc::new(Streams::default());
+        let (items, mut inbox) = open(&streams, 1);
+        drop(items);
+        let cancel = Down::Cancel { number: 1 };
+        assert_eq!(inbox.written(), [codec::encode(&cancel)]);
+        assert!(!streams.has(1));
+        streams.piece(1, b"late", true).expect("dropped");
+        // There is no room for a word: it is said once there is.
+        let (outbox, mut inbox) = outbox::outbox();
+        let (incoming, _) = streams.enter(2, outbox.clone(), lost()).expect("room");
+        while outbox.try_send(&Down::Credit { number: 2, bytes: 0 }) {}
+        drop(incoming);
+        let cancel = codec::encode(&Down::Cancel { number: 2 });
+        while !inbox.written().contains(&cancel) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn streams_of_one_host_are_bounded() {
+        let streams = Arc::new(Streams::default());
+        let open: Vec<_> = (0..STREAMS_MAX as u64).map(|number| open(&streams, number)).collect();
+        let (outbox, _inbox) = outbox::outbox();
+        assert!(streams.enter(u64::MAX, outbox.clone(), lost()).is_none());
+        drop(open);
+        assert!(streams.enter(u64::MAX, outbox, lost()).is_some());
+    }
+}

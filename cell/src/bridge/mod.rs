@@ -25,6 +25,9 @@
 mod copies;
 mod effects;
 mod frames;
+#[cfg(test)]
+#[path = "/tmp/suite-a/golden_gen.rs"]
+mod golden_gen;
 mod incoming;
 mod join;
 mod lead;

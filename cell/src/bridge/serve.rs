@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use tokio::task::AbortHandle;
 use super::Bridge;
 use super::frames::{Asker, BODY_BYTES_MAX, Bodies, Down, PIECE_BYTES, Reader, Up, WORDS, cost, malformed, put};
 use super::incoming::STREAMS_MAX;
-use super::outbox::{self, Cut, Gone, Outbox};
+use super::outbox::{self, Cut, Gone, Outbox, Write};
 use crate::bus::{Bus, CallContext, Items, TraceParent};
 use crate::network::ByteStream;
 
@@ -175,8 +176,8 @@ impl Server {
                 Err(problem) => Ok(Err(problem)),
             };
             let _ = match ended {
-                Ok(Ok(())) => outbox.send_in_turn(&Up::End { number }).await,
-                Ok(Err(problem)) => outbox.send_in_turn(&Up::Refused { number, problem }).await,
+                Ok(Ok(())) => outbox.send_in_turn(Frame { number, what: What::End }).await,
+                Ok(Err(problem)) => outbox.send_in_turn(Frame { number, what: What::Refused(problem) }).await,
                 Err(Gone) => Err(Gone),
             };
             mine.entries().remove(&number);
@@ -230,26 +231,55 @@ async fn give_items(
     mut items: Items,
     credit: &Semaphore,
 ) -> Result<Result<(), Problem>, Gone> {
-    outbox.send_in_turn(&Up::Open { number }).await?;
+    outbox.send_in_turn(Frame { number, what: What::Open }).await?;
     while let Some(item) = items.next().await {
         let item = match item {
-            Ok(item) => item,
+            Ok(item) => Arc::new(item),
             Err(problem) => return Ok(Err(problem)),
         };
-        let mut rest = item.as_slice();
+        let mut from = 0;
         loop {
-            let (bytes, more) = rest.split_at(rest.len().min(PIECE_BYTES));
-            let taken = u32::try_from(cost(bytes.len())).expect("a piece is short");
+            let to = item.len().min(from + PIECE_BYTES);
+            let taken = u32::try_from(cost(to - from)).expect("a piece is short");
             credit.acquire_many(taken).await.map_err(|_| Gone)?.forget();
-            if more.is_empty() {
-                outbox.send_in_turn(&Up::Item { number, bytes }).await?;
+            outbox.send_in_turn(Frame { number, what: What::Item(Arc::clone(&item), from..to) }).await?;
+            from = to;
+            if from == item.len() {
                 break;
             }
-            outbox.send_in_turn(&Up::Piece { number, bytes }).await?;
-            rest = more;
         }
     }
     Ok(Ok(()))
+}
+
+/// A frame of a stream.
+struct Frame {
+    number: u64,
+    what: What,
+}
+
+enum What {
+    Open,
+    /// So much of an item.
+    Item(Arc<Vec<u8>>, Range<usize>),
+    End,
+    Refused(Problem),
+}
+
+impl Write for Frame {
+    fn put(&self, buffer: &mut Vec<u8>) {
+        let number = self.number;
+        let frame = match &self.what {
+            What::Open => Up::Open { number },
+            What::Item(item, range) if range.end < item.len() => {
+                Up::Piece { number, bytes: &item[range.clone()] }
+            }
+            What::Item(item, range) => Up::Item { number, bytes: &item[range.clone()] },
+            What::End => Up::End { number },
+            What::Refused(problem) => Up::Refused { number, problem: problem.clone() },
+        };
+        put(&frame, buffer);
+    }
 }
 
 /// An answer in frames.

@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use protocol::nucleus::{JournalEntry, ReadJournal, ReadJournalRequest, Watch};
 use protocol::state::{DataRef, GetData};
 use protocol::{Problem, ProblemKind, StreamAction};
 
 use crate::actor::{describe_entry, journal_problem};
 use crate::bus::Items;
+use crate::data::Reading;
 use crate::feed;
 use crate::node::{World, blocking};
 
-/// Bytes of one item of data.
-const DATA_BYTES: u64 = 128 * 1024;
+/// Items of data that are read at once.
+const DATA_ITEMS: usize = 8;
 /// Bytes of entries that are read at once, and one entry more.
 const ENTRIES_BYTES: usize = 128 * 1024;
 
@@ -83,14 +84,16 @@ fn not_here(service: protocol::Service) -> Problem {
 /// Data, checked on the way.
 async fn data(world: &World, request: DataRef) -> Result<Items, Problem> {
     let (store, hash) = (world.data.clone(), request.hash);
-    let reader = blocking(move || store.reader(&hash)).await??;
-    let step = async |mut reader: crate::data::Checked| {
-        let read = blocking(move || reader.next(DATA_BYTES).map(|bytes| (bytes, reader))).await;
-        match read.and_then(std::convert::identity) {
-            Ok((bytes, _)) if bytes.is_empty() => Ok(None),
-            Ok((bytes, reader)) => Ok(Some((bytes, reader))),
-            Err(problem) => Err(problem),
-        }
+    let reading = blocking(move || store.reader(&hash)).await??;
+    let step = async |mut reading: Reading| {
+        let read = blocking(move || {
+            let items: Result<Vec<_>, Problem> = (0..DATA_ITEMS).map_while(|_| reading.next().transpose()).collect();
+            items.map(|items| (items, reading))
+        });
+        let (items, reading) = read.await??;
+        let is_over = items.is_empty();
+        let items = futures_util::stream::iter(items.into_iter().map(Ok));
+        Ok::<_, Problem>(if is_over { None } else { Some((items, reading)) })
     };
-    Ok(futures_util::stream::try_unfold(reader, step).boxed())
+    Ok(futures_util::stream::try_unfold(reading, step).try_flatten().boxed())
 }
