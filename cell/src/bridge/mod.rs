@@ -26,8 +26,7 @@ mod copies;
 mod effects;
 mod frames;
 #[cfg(test)]
-#[path = "/tmp/suite-a/golden_gen.rs"]
-mod golden_gen;
+mod golden;
 mod incoming;
 mod join;
 mod lead;

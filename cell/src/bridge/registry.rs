@@ -238,10 +238,3 @@ pub(super) fn hosts(bridge: &Bridge) -> Vec<HostView> {
     };
     known.roster.hosts.iter().map(view).collect()
 }
-
-#[cfg(test)]
-pub(super) fn golden_status() -> String {
-    let line = Line { service: Service::State, health: 1, entries: 7, bytes: 8, epoch: 2, restarts: 0 };
-    let status = Status { incarnation: 3, version: "1".to_owned(), services: vec![line], in_flight: 2, http: "h".to_owned() };
-    hex::encode(codec::encode(&status))
-}

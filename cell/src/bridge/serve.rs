@@ -13,7 +13,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
 use super::Bridge;
-use super::frames::{Asker, BODY_BYTES_MAX, Bodies, Down, PIECE_BYTES, Reader, Up, WORDS, cost, malformed, put};
+use super::frames::{
+    Asker, BODY_BYTES_MAX, Bodies, Down, PIECE_BYTES, Reader, Up, WORDS, cost, malformed, put,
+};
 use super::incoming::STREAMS_MAX;
 use super::outbox::{self, Cut, Gone, Outbox, Write};
 use crate::bus::{Bus, CallContext, Items, TraceParent};
@@ -51,7 +53,11 @@ async fn answer(bus: &Bus, incarnation: u64, stream: ByteStream, under_way: &Und
         calls: Arc::new(Semaphore::new(CALLS_MAX)),
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
     };
-    tokio::try_join!(read(server, Reader::new(reader)), inbox.write(writer)).map(|_| ())
+    // Streams that are open hold the outbox: they are not waited for once the other host has gone.
+    tokio::select! {
+        ended = read(server, Reader::new(reader)) => ended,
+        ended = inbox.write(writer) => ended,
+    }
 }
 
 async fn read(server: Server, mut reader: Reader) -> io::Result<()> {

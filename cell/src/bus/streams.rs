@@ -247,7 +247,10 @@ mod tests {
         }
         let bad = bus.stream_json(context(), "nucleus.watch", serde_json::json!({ "name": 1 })).await;
         assert_eq!(code(bad), "rpc.bad_params");
-        assert_eq!(code(bus.stream_json(context(), "nucleus.nothing", Value::Null).await), "rpc.unknown_method");
+        assert_eq!(
+            code(bus.stream_json(context(), "nucleus.nothing", Value::Null).await),
+            "rpc.unknown_method"
+        );
         let called = bus.call_json(context(), "nucleus.watch", Value::Null).await;
         assert_eq!(called.expect_err("not by a call").code, "rpc.is_a_stream");
         let reader = Caller::Token { role: Access::Read, name: "reader".to_owned() };

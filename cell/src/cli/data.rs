@@ -41,7 +41,9 @@ pub(super) fn run(context: &Context, command: Data) -> Result<ExitCode, Problem>
             // What lies here needs no running cell.
             let mut answer = match store.find(&hash)? {
                 Some(kept) => json!({ "hash": kept.hash, "size": kept.size, "from": [] }),
-                None if bridge::joined(&context.dir)?.is_some() => return get_of_lead(context, &hash, out, fetch),
+                None if bridge::joined(&context.dir)?.is_some() => {
+                    return get_of_lead(context, &hash, out, fetch);
+                }
                 None => fetch()?,
             };
             if let Some(out) = out {

@@ -76,9 +76,10 @@ fn path(info: &ActionInfo, generator: &mut SchemaGenerator) -> Value {
         Handler::Machine | Handler::Front => {
             ("The answer", json!({ "application/json": { "schema": (info.answer_schema)(generator) } }))
         }
-        Handler::Stream(Content::Lines) => {
-            ("One of these a line", json!({ "application/x-ndjson": { "schema": (info.answer_schema)(generator) } }))
-        }
+        Handler::Stream(Content::Lines) => (
+            "One of these a line",
+            json!({ "application/x-ndjson": { "schema": (info.answer_schema)(generator) } }),
+        ),
         Handler::Stream(Content::Bytes) => ("The bytes", json!({ "application/octet-stream": {} })),
     };
     let responses = json!({
