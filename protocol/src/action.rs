@@ -4,9 +4,10 @@
 //! a variant of the service's request and answer enums, a typed client method, and an
 //! [`ActionInfo`] from which HTTP, OpenAPI, the command line and the docs are made.
 //!
-//! Two handlers exist. A **machine** action is decided by the service's pure machine. A **front**
+//! Three handlers exist. A **machine** action is decided by the service's pure machine. A **front**
 //! action needs the world first (the clock, a key, a peer); it runs in `cell::fronts` and ends in
-//! machine actions.
+//! machine actions. A **stream** is answered by many items, one after the other, for as long as
+//! somebody takes them: what grows, and what is too large for one answer.
 
 use minicbor::{Decode, Encode};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -56,6 +57,18 @@ pub enum Handler {
     Machine,
     /// A front in `cell`, which ends in machine actions.
     Front,
+    /// A front in `cell` that gives item after item ([`StreamAction`]).
+    Stream(Content),
+}
+
+/// What the items of a stream are when they are put one behind the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Content {
+    /// Lines of JSON, each item one, with its line feed.
+    Lines,
+    /// Bytes, cut anywhere.
+    Bytes,
 }
 
 /// Who is asking.
@@ -115,7 +128,7 @@ pub struct ActionInfo {
     pub handler: Handler,
     /// Adds the request's JSON schema to a generator.
     pub request_schema: fn(&mut SchemaGenerator) -> Schema,
-    /// Adds the answer's JSON schema to a generator.
+    /// Adds the answer's JSON schema to a generator; a stream of lines has that of one line.
     pub answer_schema: fn(&mut SchemaGenerator) -> Schema,
 }
 
@@ -127,6 +140,16 @@ pub trait Action: 'static {
     type Answer: Serialize + DeserializeOwned + JsonSchema + Clone + Send + Sync + 'static;
     /// The words of its service.
     type Words: ServiceWords;
+    /// Its description.
+    const INFO: ActionInfo;
+}
+
+/// An action that is answered by many items, as a type. It changes nothing.
+pub trait StreamAction: 'static {
+    /// What is asked.
+    type Request: Serialize + DeserializeOwned + JsonSchema + Clone + Send + Sync + 'static;
+    /// What one item says.
+    type Item: Serialize + DeserializeOwned + JsonSchema + Send + 'static;
     /// Its description.
     const INFO: ActionInfo;
 }
@@ -165,6 +188,8 @@ pub trait Visitor {
     }
     /// A front action.
     fn front<A: Action>(&mut self);
+    /// A stream.
+    fn stream<A: StreamAction>(&mut self);
 }
 
 /// Whatever can carry a call to an action: the bus in process, an HTTP client from outside.
@@ -179,8 +204,8 @@ pub trait Call {
 /// Declares the actions of one service.
 ///
 /// Each line: `Type verb(Request) -> Answer, kind, access;` under `machine` or `front`; a machine's query
-/// may end in `, cached` (see [`Visitor::cached`](crate::action::Visitor::cached)). See
-/// `protocol/src/words/` for real ones.
+/// may end in `, cached` (see [`Visitor::cached`](crate::action::Visitor::cached)). Under `stream`, where
+/// there is one: `Type verb(Request) -> Item, content, access;`. See `protocol/src/words/` for real ones.
 #[macro_export]
 macro_rules! actions {
     (
@@ -191,6 +216,9 @@ macro_rules! actions {
         front {
             $( $(#[doc = $fdoc:literal])+ $fname:ident $fverb:ident ($freq:ty) -> $fans:ty, $fkind:ident, $faccess:ident; )*
         }
+        $(stream {
+            $( $(#[doc = $sdoc:literal])+ $sname:ident $sverb:ident ($sreq:ty) -> $sitem:ty, $scontent:ident, $saccess:ident; )*
+        })?
     ) => {
         /// This service's words.
         #[derive(Debug)]
@@ -246,11 +274,25 @@ macro_rules! actions {
             pub enum $fname {}
             $crate::actions!(@action $service, $fname, $fverb, $freq, $fans, $fkind, $faccess, Front, [$($fdoc)+]);
         )*
+        $($(
+            $(#[doc = $sdoc])+
+            #[derive(Debug)]
+            pub enum $sname {}
+            impl $crate::action::StreamAction for $sname {
+                type Request = $sreq;
+                type Item = $sitem;
+                const INFO: $crate::action::ActionInfo = $crate::actions!(
+                    @info $service, $sverb, $sreq, $sitem, Query, $saccess,
+                    $crate::action::Handler::Stream($crate::action::Content::$scontent), [$($sdoc)+]
+                );
+            }
+        )*)?
 
         /// Calls `visitor` once for each action of this service.
         pub fn visit<V: $crate::action::Visitor>(visitor: &mut V) {
             $( $crate::actions!(@visit visitor, $mname $(, $mcached)?); )*
             $( visitor.front::<$fname>(); )*
+            $($( visitor.stream::<$sname>(); )*)?
         }
 
         /// This service's actions as methods, over anything that can carry a call.
@@ -293,17 +335,22 @@ macro_rules! actions {
             type Request = $req;
             type Answer = $ans;
             type Words = Words;
-            const INFO: $crate::action::ActionInfo = $crate::action::ActionInfo {
-                name: $crate::actions!(@name $service $verb),
-                service: $crate::Service::$service,
-                verb: stringify!($verb),
-                doc: concat!($($doc, "\n"),+),
-                kind: $crate::action::Kind::$kind,
-                access: $crate::action::Access::$access,
-                handler: $crate::action::Handler::$handler,
-                request_schema: |generator| generator.subschema_for::<$req>(),
-                answer_schema: |generator| generator.subschema_for::<$ans>(),
-            };
+            const INFO: $crate::action::ActionInfo = $crate::actions!(
+                @info $service, $verb, $req, $ans, $kind, $access, $crate::action::Handler::$handler, [$($doc)+]
+            );
+        }
+    };
+    (@info $service:ident, $verb:ident, $req:ty, $ans:ty, $kind:ident, $access:ident, $handler:expr, [$($doc:literal)+]) => {
+        $crate::action::ActionInfo {
+            name: $crate::actions!(@name $service $verb),
+            service: $crate::Service::$service,
+            verb: stringify!($verb),
+            doc: concat!($($doc, "\n"),+),
+            kind: $crate::action::Kind::$kind,
+            access: $crate::action::Access::$access,
+            handler: $handler,
+            request_schema: |generator| generator.subschema_for::<$req>(),
+            answer_schema: |generator| generator.subschema_for::<$ans>(),
         }
     };
     (@name Nucleus $verb:ident) => { concat!("nucleus.", stringify!($verb)) };

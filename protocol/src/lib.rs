@@ -36,7 +36,9 @@ pub mod signing;
 pub mod transaction;
 mod words;
 
-pub use action::{Access, Action, ActionInfo, Caller, Handler, Kind, MachineAction, ServiceWords, Visitor};
+pub use action::{
+    Access, Action, ActionInfo, Caller, Handler, Kind, MachineAction, ServiceWords, StreamAction, Visitor,
+};
 pub use amount::Amount;
 pub use event::Event;
 pub use id::{
@@ -66,6 +68,9 @@ pub fn actions() -> Vec<&'static ActionInfo> {
             self.0.push(&A::INFO);
         }
         fn front<A: Action>(&mut self) {
+            self.0.push(&A::INFO);
+        }
+        fn stream<A: StreamAction>(&mut self) {
             self.0.push(&A::INFO);
         }
     }

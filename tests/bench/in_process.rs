@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use cell::bridge::{self, JoinOptions};
 use cell::bus::CallContext;
 use cell::folder::{InitOptions, init};
 use cell::node::{self, Node, World};
 use cell::settings;
 use protocol::identity::AddPeerRequest;
+use tokio::runtime::Handle;
 
 /// A running cell of this process. Needs an actix system around it.
 pub(crate) struct InProcess {
@@ -30,6 +32,28 @@ impl InProcess {
         // Making a cell writes files: not on the arbiter.
         let made = actix_rt::task::spawn_blocking(move || init(options)).await.expect("no panic");
         made.expect("a cell is made");
+        Self::open(dir).await
+    }
+
+    /// Makes another host of a cell by a ticket, without services, and starts it.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub(crate) async fn join(dir: &Path, ticket: &str) -> Self {
+        let options = JoinOptions {
+            ticket: ticket.to_owned(),
+            dir: dir.to_owned(),
+            name: None,
+            services: Vec::new(),
+            listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
+            http_port: 0,
+        };
+        bridge::join(options, &Handle::current()).await.expect("it is let in");
+        Self::open(dir).await
+    }
+
+    async fn open(dir: &Path) -> Self {
         let settings = settings::load(dir, &[]).expect("its settings load").settings;
         Self { node: Node::start(dir, settings, None).await.expect("it starts") }
     }

@@ -469,9 +469,25 @@ impl Entropy {
 }
 
 /// A record as people see it.
-pub fn describe<R: Record>(bytes: &[u8]) -> Result<(u64, u64, serde_json::Value), Problem> {
+fn describe<R: Record>(bytes: &[u8]) -> Result<(u64, u64, serde_json::Value), Problem> {
     let entry = Entry::<R>::decode(bytes)?;
     Ok((entry.time_ms, entry.epoch, entry.record.describe()))
+}
+
+/// An entry of a service's journal as people see it: when it was written, under which grant, and what it records.
+///
+/// # Errors
+///
+/// When it is no record of that service.
+pub fn describe_entry(service: Service, bytes: &[u8]) -> Result<(u64, u64, serde_json::Value), Problem> {
+    match service {
+        Service::Nucleus => describe::<<nucleus::NucleusMachine as Machine>::Record>(bytes),
+        Service::Identity => describe::<<identity::IdentityMachine as Machine>::Record>(bytes),
+        Service::Message => describe::<<message::MessageMachine as Machine>::Record>(bytes),
+        Service::State => describe::<<state::StateMachine as Machine>::Record>(bytes),
+        Service::Consensus => describe::<<consensus::ConsensusMachine as Machine>::Record>(bytes),
+        Service::Market => describe::<<market::MarketMachine as Machine>::Record>(bytes),
+    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,6 @@ use protocol::shared::Empty;
 use protocol::{HostId, Problem, ProblemKind, Service};
 
 use super::lead::{Lead, learn_anew};
-use super::moves;
 use super::{Bridge, as_peer};
 
 /// How often it looks.
@@ -101,9 +100,7 @@ fn task_of(bridge: &Bridge, lead: &Lead, grant: &GrantView) -> Option<Task> {
     }
     match bridge.registry.runs(&entry.key, service)? {
         epoch if epoch != grant.epoch => Some(Task::Start(entry)),
-        _ if grant.replicated != moves::wants_replica(&host, service, &entry.name) => {
-            Some(Task::GrantAnew(entry))
-        }
+        _ if grant.replicated != lead.wants_replica(&host, service, &entry) => Some(Task::GrantAnew(entry)),
         _ => None,
     }
 }

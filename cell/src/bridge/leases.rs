@@ -27,6 +27,8 @@ struct Promised {
     /// When it was begun to count for hosts that have not been heard.
     since: Instant,
     heard: BTreeMap<HostId, Instant>,
+    /// The hosts that ask: one of a version from before there were leases does not, and is never taken for lost.
+    asking: BTreeSet<HostId>,
     /// Hosts that are being removed: they are promised nothing.
     refused: BTreeSet<HostId>,
     /// Services that are being taken over: nobody is promised anything about them.
@@ -36,7 +38,8 @@ struct Promised {
 impl Leases {
     pub(super) fn new(lease: Duration) -> Self {
         let (since, heard) = (Instant::now(), BTreeMap::new());
-        let promised = Promised { since, heard, refused: BTreeSet::new(), lapsed: BTreeSet::new() };
+        let (asking, refused, lapsed) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let promised = Promised { since, heard, asking, refused, lapsed };
         Self { lease, promised: Mutex::new(promised) }
     }
 
@@ -58,6 +61,7 @@ impl Leases {
             return Err(orders::not_admitted(&key));
         }
         promised.heard.insert(key, Instant::now());
+        promised.asking.insert(key);
         let except = promised.lapsed.iter().copied().collect();
         let lease_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
         Ok(Reply::Renewed { roster, except, lease_ms })
@@ -67,6 +71,11 @@ impl Leases {
     fn left(&self, promised: &Promised, key: &HostId) -> Duration {
         let heard = promised.heard.get(key).copied().unwrap_or(promised.since).max(promised.since);
         (self.lease + self.lease / 10).saturating_sub(heard.elapsed())
+    }
+
+    /// Whether a host knows of leases.
+    pub(super) fn asks(&self, key: &HostId) -> bool {
+        self.promised().asking.contains(key)
     }
 
     /// Whether the lease of a host has ended.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -11,11 +11,13 @@ use futures_util::future::BoxFuture;
 use protocol::action::Kind;
 use protocol::nucleus::HostEntry;
 use protocol::{HostId, Problem, ProblemKind};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
-use super::frames::{self, BODY_BYTES_MAX, Down, Outgoing, Reader, Up};
+use super::frames::{Asker, BODY_BYTES_MAX, Bodies, Down, Reader, Up, put};
+use super::incoming::{STREAMS_MAX, Streams, WINDOW_BYTES};
+use super::outbox::{self, Cut, Outbox};
 use super::{Bridge, as_peer};
-use crate::bus::{Remote, RemoteCall};
+use crate::bus::{Items, Remote, RemoteCall};
 use crate::network::ByteStream;
 
 /// The first pause before a stream that ended is opened anew; doubles up to the longest.
@@ -37,8 +39,11 @@ pub(super) struct Link {
     name: String,
     last_number: AtomicU64,
     under_way: Mutex<HashMap<u64, Pending>>,
+    streams: Arc<Streams>,
+    /// Whether the other host knows streams.
+    knows_streams: AtomicBool,
     /// While a stream is open.
-    outbox: watch::Sender<Option<mpsc::Sender<Outgoing>>>,
+    outbox: watch::Sender<Option<Outbox>>,
     bridge: Weak<Bridge>,
 }
 
@@ -50,6 +55,8 @@ impl Link {
             name: entry.name.clone(),
             last_number: AtomicU64::new(0),
             under_way: Mutex::default(),
+            streams: Arc::default(),
+            knows_streams: AtomicBool::new(false),
             outbox: watch::Sender::default(),
             bridge: Arc::downgrade(bridge),
         });
@@ -63,7 +70,7 @@ impl Link {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_outbox(&self, outbox: Option<mpsc::Sender<Outgoing>>) {
+    fn set_outbox(&self, outbox: Option<Outbox>) {
         self.outbox.send_replace(outbox);
     }
 
@@ -73,7 +80,7 @@ impl Link {
     }
 
     /// The stream; awaited for a moment where the host is connected, and so about to be greeted.
-    async fn opened(&self) -> Result<mpsc::Sender<Outgoing>, Problem> {
+    async fn opened(&self) -> Result<Outbox, Problem> {
         if let Some(outbox) = self.outbox.borrow().clone() {
             return Ok(outbox);
         }
@@ -93,8 +100,15 @@ impl Link {
             .hint("cell hosts shows the connections; it is dialled again by itself")
     }
 
+    fn too_old(&self) -> Problem {
+        let cause = format!("the host {} runs a version that gives no streams", self.name);
+        Problem::new(ProblemKind::Unavailable, "bus.no_streams", cause)
+            .hint("cell hosts shows the versions; bring it to this one")
+    }
+
     /// What was under way has failed, or nobody knows.
     fn fail_all(&self) {
+        self.streams.fail_all();
         let all = std::mem::take(&mut *self.under_way());
         for pending in all.into_values() {
             let problem = match pending.kind {
@@ -110,36 +124,148 @@ impl Link {
         }
     }
 
-    async fn ask(&self, call: RemoteCall) -> Result<Vec<u8>, Problem> {
-        if call.body.len() > BODY_BYTES_MAX {
-            let cause = format!("a request of {} bytes is over the bound", call.body.len());
-            return Err(Problem::new(ProblemKind::TooLarge, "bus.too_large", cause));
+    /// The other host has said something.
+    fn hear(&self, up: Up<'_>, bodies: &mut Bodies) -> io::Result<()> {
+        match up {
+            Up::Welcome { .. } => {}
+            Up::Open { number } => self.streams.opened(number),
+            Up::Item { number, bytes } => self.streams.piece(number, bytes, true)?,
+            Up::End { number } => self.streams.end(number, Ok(())),
+            Up::Piece { number, bytes } if self.streams.has(number) => {
+                self.streams.piece(number, bytes, false)?;
+            }
+            Up::Piece { number, bytes } if self.under_way().contains_key(&number) => {
+                bodies.piece(number, bytes)?;
+            }
+            // Nobody wants it any more.
+            Up::Piece { number, .. } => bodies.forget(number),
+            Up::Answer { number, body } => self.answered(number, Ok(bodies.whole(number, body))),
+            Up::Refused { number, problem } if self.streams.has(number) => {
+                self.streams.end(number, Err(problem));
+            }
+            Up::Refused { number, problem } => {
+                bodies.forget(number);
+                self.answered(number, Err(problem));
+            }
         }
+        Ok(())
+    }
+
+    fn answered(&self, number: u64, answer: Result<Vec<u8>, Problem>) {
+        let pending = self.under_way().remove(&number);
+        if let Some(pending) = pending {
+            let _ = pending.reply.send(answer);
+        }
+    }
+
+    async fn ask(&self, call: RemoteCall) -> Result<Vec<u8>, Problem> {
+        fits(&call)?;
         let outbox = self.opened().await?;
-        let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = self.next_number();
         let (reply, answer) = oneshot::channel();
         let RemoteCall { action, kind, caller, cause, trace, patience, body } = call;
-        let outgoing = Outgoing::with_body(
-            body.to_vec(),
-            |bytes| Down::Piece { number, bytes },
-            |body| Down::Call {
-                number,
-                action: action.to_owned(),
-                asker: caller.into(),
-                patience_us: u64::try_from(patience.as_micros()).unwrap_or(u64::MAX),
-                cause,
-                trace: trace.map(|trace| trace.to_string()),
-                body,
-            },
-        );
+        let trace = trace.map(|trace| trace.to_string());
+        let cut = Call { number, action, asker: caller.into(), patience_us: as_us(patience), cause, trace };
         self.under_way().insert(number, Pending { kind, action, reply });
         let mut waiting = Waiting { link: self, number, outbox: Some(outbox.clone()) };
-        if outbox.send(outgoing).await.is_err() {
-            return Err(self.unreachable());
+        match outbox.send_body(body, cut).await {
+            Ok(true) => {}
+            Ok(false) => return Err(busy()),
+            Err(outbox::Gone) => return Err(self.unreachable()),
         }
         let answer = answer.await.unwrap_or_else(|_| Err(self.unreachable()));
         waiting.outbox = None;
         answer
+    }
+
+    async fn open_stream(&self, call: RemoteCall) -> Result<Items, Problem> {
+        fits(&call)?;
+        let outbox = self.opened().await?;
+        if !self.knows_streams.load(Ordering::Relaxed) {
+            return Err(self.too_old());
+        }
+        let number = self.next_number();
+        let entered = self.streams.enter(number, outbox.clone(), self.unreachable());
+        let (incoming, is_open) = entered.ok_or_else(too_many_streams)?;
+        let RemoteCall { action, caller, trace, patience, body, .. } = call;
+        let trace = trace.map(|trace| trace.to_string());
+        let cut = Opening { number, action, asker: caller.into(), patience_us: as_us(patience), trace };
+        match outbox.send_body(body, cut).await {
+            Ok(true) => {}
+            Ok(false) => return Err(busy()),
+            Err(outbox::Gone) => return Err(self.unreachable()),
+        }
+        is_open.await.unwrap_or_else(|_| Err(self.unreachable()))?;
+        Ok(incoming.items())
+    }
+
+    fn next_number(&self) -> u64 {
+        self.last_number.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+fn as_us(patience: Duration) -> u64 {
+    u64::try_from(patience.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn fits(call: &RemoteCall) -> Result<(), Problem> {
+    if call.body.len() <= BODY_BYTES_MAX {
+        return Ok(());
+    }
+    let cause = format!("a request of {} bytes is over the bound", call.body.len());
+    Err(Problem::new(ProblemKind::TooLarge, "bus.too_large", cause))
+}
+
+fn busy() -> Problem {
+    Problem::new(ProblemKind::Busy, "bus.busy", "too many large requests wait for another host")
+        .hint("ask again in a moment")
+}
+
+fn too_many_streams() -> Problem {
+    let cause = format!("{STREAMS_MAX} streams of another host are open");
+    Problem::new(ProblemKind::Busy, "bus.busy", cause).hint("close one of them")
+}
+
+/// A call in frames.
+struct Call {
+    number: u64,
+    action: &'static str,
+    asker: Asker,
+    patience_us: u64,
+    cause: Option<machine::EffectId>,
+    trace: Option<String>,
+}
+
+impl Cut for Call {
+    fn piece(&self, bytes: &[u8], buffer: &mut Vec<u8>) {
+        put(&Down::Piece { number: self.number, bytes }, buffer);
+    }
+
+    fn last(&self, body: &[u8], buffer: &mut Vec<u8>) {
+        let Self { number, action, patience_us, cause, .. } = *self;
+        let (asker, trace) = (self.asker.clone(), self.trace.clone());
+        put(&Down::Call { number, action, asker, patience_us, cause, trace, body }, buffer);
+    }
+}
+
+/// The opening of a stream in frames.
+struct Opening {
+    number: u64,
+    action: &'static str,
+    asker: Asker,
+    patience_us: u64,
+    trace: Option<String>,
+}
+
+impl Cut for Opening {
+    fn piece(&self, bytes: &[u8], buffer: &mut Vec<u8>) {
+        put(&Down::Piece { number: self.number, bytes }, buffer);
+    }
+
+    fn last(&self, body: &[u8], buffer: &mut Vec<u8>) {
+        let Self { number, action, patience_us, .. } = *self;
+        let (asker, trace, credit) = (self.asker.clone(), self.trace.clone(), WINDOW_BYTES as u64);
+        put(&Down::Stream { number, action, asker, patience_us, trace, body, credit }, buffer);
     }
 }
 
@@ -147,7 +273,7 @@ impl Link {
 struct Waiting<'a> {
     link: &'a Link,
     number: u64,
-    outbox: Option<mpsc::Sender<Outgoing>>,
+    outbox: Option<Outbox>,
 }
 
 impl Drop for Waiting<'_> {
@@ -156,7 +282,7 @@ impl Drop for Waiting<'_> {
             && self.link.under_way().remove(&self.number).is_some()
         {
             // Where there is no room for it, the other host answers for nobody.
-            let _ = outbox.try_send(Outgoing::one(&Down::Cancel { number: self.number }));
+            let _ = outbox.try_send(&Down::Cancel { number: self.number });
         }
     }
 }
@@ -164,6 +290,10 @@ impl Drop for Waiting<'_> {
 impl Remote for Link {
     fn call(&self, call: RemoteCall) -> BoxFuture<'_, Result<Vec<u8>, Problem>> {
         Box::pin(self.ask(call))
+    }
+
+    fn stream(&self, call: RemoteCall) -> BoxFuture<'_, Result<Items, Problem>> {
+        Box::pin(self.open_stream(call))
     }
 }
 
@@ -211,41 +341,31 @@ async fn keep_open(bridge: Weak<Bridge>, link: Weak<Link>) {
 /// Writes calls and reads answers until the stream ends.
 async fn run(link: &Weak<Link>, stream: ByteStream) -> io::Result<()> {
     let (reader, writer) = stream.split();
-    let mut reader = Reader::new(reader);
-    let (outbox, inbox) = frames::outbox();
-    let write = frames::write(writer, inbox);
-    let read = async {
-        // Who is not welcome hears nothing.
-        match reader.next::<Up>().await? {
-            Some(Up::Welcome { .. }) => {}
-            _ => return Err(io::ErrorKind::ConnectionRefused.into()),
-        }
-        link.upgrade().ok_or(io::ErrorKind::NotConnected)?.set_outbox(Some(outbox));
-        while let Some(up) = reader.next::<Up>().await? {
-            let Some(link) = link.upgrade() else { break };
-            let (number, answer) = match up {
-                Up::Piece { number, bytes } => {
-                    reader.piece(number, &bytes)?;
-                    continue;
-                }
-                Up::Answer { number, body } => (number, Ok(reader.body(number, body))),
-                Up::Refused { number, problem } => (number, Err(problem)),
-                Up::Welcome { .. } => continue,
-            };
-            let pending = link.under_way().remove(&number);
-            if let Some(pending) = pending {
-                let _ = pending.reply.send(answer);
-            }
-        }
-        Ok(())
-    };
+    let (outbox, inbox) = outbox::outbox();
     let ended = tokio::select! {
-        ended = write => ended,
-        ended = read => ended,
+        ended = inbox.write(writer) => ended,
+        ended = read(link, Reader::new(reader), outbox) => ended,
     };
     if let Some(link) = link.upgrade() {
         link.set_outbox(None);
         link.fail_all();
     }
     ended
+}
+
+async fn read(link: &Weak<Link>, mut reader: Reader, outbox: Outbox) -> io::Result<()> {
+    // Who is not welcome hears nothing.
+    let Some(Up::Welcome { words, .. }) = reader.next::<Up<'_>>().await? else {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    };
+    let opened = link.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+    opened.knows_streams.store(words >= Some(1), Ordering::Relaxed);
+    opened.set_outbox(Some(outbox));
+    drop(opened);
+    let mut bodies = Bodies::default();
+    while let Some(up) = reader.next::<Up<'_>>().await? {
+        let Some(link) = link.upgrade() else { break };
+        link.hear(up, &mut bodies)?;
+    }
+    Ok(())
 }

@@ -1,8 +1,9 @@
 //! The bridge: one cell over several hosts.
 //!
 //! - The host that **leads** runs Nucleus and what faces other cells: network, gossip, deliveries, fronts. The others run services for it.
-//! - `frames`, `link`, `serve`: calls. Each host keeps one stream open to each other host and asks on it; many calls are under way at once, and
-//!   a large body goes in pieces between the others.
+//! - `frames`, `outbox`, `link`, `serve`: calls. Each host keeps one stream open to each other host and asks on it; many calls are under way at
+//!   once, and a large body goes in pieces between the others.
+//! - `incoming`: streamed answers, by credit.
 //! - `wire`: what hosts ask of each other besides calls; `orders` answers it; `lead`, `moves` and `keeper` ask it.
 //! - `leases`: until when each host may write what was granted to it; `keeper`: has every service run that was granted, and takes over what
 //!   lost hosts ran.
@@ -26,6 +27,9 @@
 mod copies;
 mod effects;
 mod frames;
+#[cfg(test)]
+mod golden;
+mod incoming;
 mod join;
 mod keeper;
 mod lead;
@@ -33,6 +37,7 @@ mod leases;
 mod link;
 mod moves;
 mod orders;
+mod outbox;
 mod place;
 mod registry;
 mod serve;
@@ -409,8 +414,12 @@ impl Inbound for Gate {
                 Ok(Said::Have { service, epoch, fork, length }) => {
                     leases::replicated(&bridge, as_host(from), service, epoch, Head { fork, length });
                 }
-                // Of a later version.
-                Err(_) => {}
+                // Of an earlier version, which says nothing else; or of a later one.
+                Err(_) => {
+                    if let Ok(status) = codec::decode(&bytes) {
+                        registry::hear(&bridge, as_host(from), status);
+                    }
+                }
             }
         })
     }

@@ -38,14 +38,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// A copy is near enough to its journal for the service to stop when it lacks no more than so many entries.
 const NEAR_ENTRIES: u64 = 1_000;
 
-/// Whether nothing may leave a service before the lead has it, when it runs on a host. Consensus always runs so away from the lead: its events
-/// must not be forgotten once others have them (DESIGN §9, rule 8).
-pub(super) fn wants_replica(host: &Host, service: Service, on: &str) -> bool {
-    let asked = host.settings.journal.durability == Durability::Replica || service == Service::Consensus;
-    on != FIRST_HOST && asked
-}
-
 impl Lead {
+    /// Whether nothing may leave a service before the lead has it, when it runs on a host. Consensus always runs so away from the lead: its
+    /// events must not be forgotten once others have them (DESIGN §9, rule 8).
+    pub(super) fn wants_replica(&self, host: &Host, service: Service, on: &HostEntry) -> bool {
+        let asked = host.settings.journal.durability == Durability::Replica || service == Service::Consensus;
+        asked && on.name != FIRST_HOST && self.leases().asks(&on.key)
+    }
+
     /// Has a copy of a journal kept here.
     pub(super) fn follow(&self, bridge: &Bridge, service: Service) {
         let key = self.keyring().encryption_key(service);
@@ -92,7 +92,7 @@ impl Lead {
         let host = bridge.host()?;
         let before = bridge.grant(service).ok_or_else(super::stopping)?;
         let from = bridge.entry_named(&before.host).ok_or_else(super::stopping)?;
-        let replicated = wants_replica(&host, service, &to.name);
+        let replicated = self.wants_replica(&host, service, to);
         if from.key == to.key && before.replicated == replicated {
             return Ok(host.service(service).status(service, &to.name));
         }

@@ -53,6 +53,8 @@ async fn answer(bridge: &Arc<Bridge>, from: HostId, ask: Ask) -> Result<Reply, P
         _ if !is_lead => Err(not_lead(&from)),
         Ask::Roster { roster } => {
             bridge.learn(roster).await;
+            // So that the lead knows that this host asks, before it grants anything on terms that hang on it.
+            renewed(bridge).await;
             Ok(Reply::Done)
         }
         Ask::Copy { service, key, encryption } => Ok(copy(bridge, service, key, encryption)),
@@ -97,11 +99,16 @@ async fn start(bridge: &Arc<Bridge>, granted: Granted) -> Result<Reply, Problem>
     if !host.control().start(granted.appointment()).await? {
         host.control().owe(service).await;
     }
-    // It is of use once its lease is known here; where that takes long, it comes by itself.
-    if let Ok(Err(problem)) = tokio::time::timeout(LEASE_MAX, leases::renew(bridge)).await {
-        tracing::debug!(%service, %problem, "the lease of a service that has just started is not known yet");
-    }
+    // It is of use once its lease is known here.
+    renewed(bridge).await;
     Ok(Reply::Done)
+}
+
+/// Asks for the lease now; where that takes long, it comes by itself.
+async fn renewed(bridge: &Arc<Bridge>) {
+    if let Ok(Err(problem)) = tokio::time::timeout(LEASE_MAX, leases::renew(bridge)).await {
+        tracing::debug!(%problem, "the lease is not known yet");
+    }
 }
 
 /// Stops a service, and says where its journal ends.

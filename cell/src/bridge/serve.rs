@@ -2,25 +2,31 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::AsyncReadExt;
+use futures_util::{AsyncReadExt, StreamExt};
+use protocol::action::Kind;
 use protocol::{HostId, Problem, ProblemKind};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
 use super::Bridge;
-use super::frames::{self, BODY_BYTES_MAX, Down, Outgoing, Reader, Up};
-use crate::bus::{Bus, CallContext, TraceParent};
+use super::frames::{
+    Asker, BODY_BYTES_MAX, Bodies, Down, PIECE_BYTES, Reader, Up, WORDS, cost, malformed, put,
+};
+use super::incoming::STREAMS_MAX;
+use super::outbox::{self, Cut, Gone, Outbox, Write};
+use crate::bus::{Bus, CallContext, Items, TraceParent};
 use crate::network::ByteStream;
 
 /// Calls of one stream under way; more are refused as busy.
 const CALLS_MAX: usize = 4_096;
 /// The longest that a caller may wait.
 const PATIENCE_MAX: Duration = Duration::from_secs(120);
-
-type UnderWay = Arc<Mutex<HashMap<u64, AbortHandle>>>;
+/// The most credit that a stream may have: what it may have here, written and not taken.
+const CREDIT_MAX: usize = 1024 * 1024;
 
 /// Serves a stream until it ends.
 pub(super) async fn run(bridge: Arc<Bridge>, from: HostId, stream: ByteStream) {
@@ -31,78 +37,288 @@ pub(super) async fn run(bridge: Arc<Bridge>, from: HostId, stream: ByteStream) {
     let ended = answer(&bus, incarnation, stream, &under_way).await;
     tracing::debug!(%from, ?ended, "a stream of another host has ended");
     // Nobody hears their answers.
-    for (_, call) in under_way.lock().unwrap_or_else(PoisonError::into_inner).drain() {
-        call.abort();
+    for (_, entry) in under_way.entries().drain() {
+        entry.task.abort();
     }
 }
 
 async fn answer(bus: &Bus, incarnation: u64, stream: ByteStream, under_way: &UnderWay) -> io::Result<()> {
     let (reader, writer) = stream.split();
-    let (outbox, inbox) = frames::outbox();
-    let welcome = Outgoing::one(&Up::Welcome { incarnation });
-    outbox.send(welcome).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
-    let read = read(bus, Reader::new(reader), outbox, under_way);
-    tokio::try_join!(read, frames::write(writer, inbox)).map(|_| ())
+    let (outbox, inbox) = outbox::outbox();
+    outbox.send(&Up::Welcome { incarnation, words: Some(WORDS) }).await.map_err(broken)?;
+    let server = Server {
+        bus: bus.clone(),
+        outbox,
+        under_way: under_way.clone(),
+        calls: Arc::new(Semaphore::new(CALLS_MAX)),
+        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+    };
+    // Streams that are open hold the outbox: they are not waited for once the other host has gone.
+    tokio::select! {
+        ended = read(server, Reader::new(reader)) => ended,
+        ended = inbox.write(writer) => ended,
+    }
 }
 
-async fn read(
-    bus: &Bus,
-    mut reader: Reader,
-    outbox: mpsc::Sender<Outgoing>,
-    under_way: &UnderWay,
-) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(CALLS_MAX));
-    while let Some(down) = reader.next::<Down>().await? {
+async fn read(server: Server, mut reader: Reader) -> io::Result<()> {
+    let mut bodies = Bodies::default();
+    while let Some(down) = reader.next::<Down<'_>>().await? {
         match down {
-            Down::Piece { number, bytes } => reader.piece(number, &bytes)?,
+            Down::Piece { number, bytes } => bodies.piece(number, bytes)?,
             Down::Cancel { number } => {
-                reader.drop_pieces(number);
-                let call = under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
-                call.iter().for_each(AbortHandle::abort);
+                bodies.forget(number);
+                let entry = server.under_way.entries().remove(&number);
+                entry.inspect(|entry| entry.task.abort());
             }
+            Down::Credit { number, bytes } => server.credit(number, bytes)?,
             Down::Call { number, action, asker, patience_us, cause, trace, body } => {
-                let body = reader.body(number, body);
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                    let refused = Outgoing::one(&Up::Refused { number, problem: busy() });
-                    outbox.send(refused).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
+                let body = bodies.whole(number, body);
+                let Ok(place) = Arc::clone(&server.calls).try_acquire_owned() else {
+                    server.refuse(number, busy()).await.map_err(broken)?;
                     continue;
                 };
-                let patience = Duration::from_micros(patience_us).min(PATIENCE_MAX);
-                let context = CallContext {
-                    cause,
-                    trace: trace.as_deref().and_then(TraceParent::parse),
-                    deadline: Some(Instant::now() + patience),
-                    ..CallContext::of(asker.into()).within(patience)
+                let context = CallContext { cause, ..context(asker, patience_us, trace.as_deref()) };
+                server.call(number, context, action.to_owned(), body, place);
+            }
+            Down::Stream { number, action, asker, patience_us, trace, body, credit } => {
+                let body = bodies.whole(number, body);
+                let Ok(place) = Arc::clone(&server.streams).try_acquire_owned() else {
+                    server.refuse(number, busy()).await.map_err(broken)?;
+                    continue;
                 };
-                let (bus, outbox, mine) = (bus.clone(), outbox.clone(), Arc::clone(under_way));
-                // Held until the call is entered, so that it is not taken out before.
-                let mut entries = under_way.lock().unwrap_or_else(PoisonError::into_inner);
-                let call = tokio::spawn(async move {
-                    let outgoing = match bus.call_wire(context, &action, body).await {
-                        Ok(body) if body.len() > BODY_BYTES_MAX => {
-                            Outgoing::one(&Up::Refused { number, problem: too_large(&action, body.len()) })
-                        }
-                        Ok(body) => Outgoing::with_body(
-                            body,
-                            |bytes| Up::Piece { number, bytes },
-                            |body| Up::Answer { number, body },
-                        ),
-                        Err(problem) => Outgoing::one(&Up::Refused { number, problem }),
-                    };
-                    mine.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
-                    let _ = outbox.send(outgoing).await;
-                    drop(place);
-                });
-                entries.insert(number, call.abort_handle());
+                let context = context(asker, patience_us, trace.as_deref());
+                server.stream(number, context, action.to_owned(), body, place, credit)?;
             }
         }
     }
     Ok(())
 }
 
+fn context(asker: Asker, patience_us: u64, trace: Option<&str>) -> CallContext {
+    let patience = Duration::from_micros(patience_us).min(PATIENCE_MAX);
+    CallContext {
+        trace: trace.and_then(TraceParent::parse),
+        deadline: Some(Instant::now() + patience),
+        ..CallContext::of(asker.into()).within(patience)
+    }
+}
+
+/// What is being answered.
+struct Entry {
+    task: AbortHandle,
+    /// What a stream may still send.
+    credit: Option<Arc<Semaphore>>,
+}
+
+#[derive(Clone, Default)]
+struct UnderWay(Arc<Mutex<HashMap<u64, Entry>>>);
+
+impl UnderWay {
+    fn entries(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts work under a number. It is entered before the work can take it out.
+    fn enter(
+        &self,
+        number: u64,
+        credit: Option<Arc<Semaphore>>,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let mut entries = self.entries();
+        let task = tokio::spawn(work).abort_handle();
+        entries.insert(number, Entry { task, credit });
+    }
+}
+
+/// One stream of calls.
+struct Server {
+    bus: Bus,
+    outbox: Outbox,
+    under_way: UnderWay,
+    calls: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+}
+
+impl Server {
+    async fn refuse(&self, number: u64, problem: Problem) -> Result<(), Gone> {
+        self.outbox.send(&Up::Refused { number, problem }).await
+    }
+
+    fn call(
+        &self,
+        number: u64,
+        context: CallContext,
+        action: String,
+        body: Vec<u8>,
+        place: OwnedSemaphorePermit,
+    ) {
+        let (bus, outbox, mine) = (self.bus.clone(), self.outbox.clone(), self.under_way.clone());
+        let work = async move {
+            let answered = bus.call_wire(context, &action, body).await;
+            let _ = give(&outbox, number, &action, answered).await;
+            mine.entries().remove(&number);
+            drop(place);
+        };
+        self.under_way.enter(number, None, work);
+    }
+
+    fn stream(
+        &self,
+        number: u64,
+        context: CallContext,
+        action: String,
+        body: Vec<u8>,
+        place: OwnedSemaphorePermit,
+        credit: u64,
+    ) -> io::Result<()> {
+        let (bus, outbox, mine) = (self.bus.clone(), self.outbox.clone(), self.under_way.clone());
+        let granted = Arc::new(Semaphore::new(0));
+        grant(&granted, credit)?;
+        let credit = Arc::clone(&granted);
+        let work = async move {
+            let ended = match bus.stream_wire(context, &action, body).await {
+                Ok(items) => give_items(&outbox, number, items, &credit).await,
+                Err(problem) => Ok(Err(problem)),
+            };
+            let _ = match ended {
+                Ok(Ok(())) => outbox.send_in_turn(Frame { number, what: What::End }).await,
+                Ok(Err(problem)) => outbox.send_in_turn(Frame { number, what: What::Refused(problem) }).await,
+                Err(Gone) => Err(Gone),
+            };
+            mine.entries().remove(&number);
+            drop(place);
+        };
+        self.under_way.enter(number, Some(granted), work);
+        Ok(())
+    }
+
+    /// Whoever takes a stream's items takes more of them.
+    fn credit(&self, number: u64, bytes: u64) -> io::Result<()> {
+        // It may have ended meanwhile.
+        match self.under_way.entries().get(&number).and_then(|entry| entry.credit.as_ref()) {
+            Some(credit) => grant(credit, bytes),
+            None => Ok(()),
+        }
+    }
+}
+
+fn grant(credit: &Semaphore, bytes: u64) -> io::Result<()> {
+    let more = usize::try_from(bytes).unwrap_or(usize::MAX);
+    if more > CREDIT_MAX.saturating_sub(credit.available_permits()) {
+        return Err(malformed("a stream has more credit than it may"));
+    }
+    credit.add_permits(more);
+    Ok(())
+}
+
+/// Gives an answer, or why there is none.
+async fn give(
+    outbox: &Outbox,
+    number: u64,
+    action: &str,
+    answered: Result<Vec<u8>, Problem>,
+) -> Result<(), Gone> {
+    let problem = match answered {
+        Ok(body) if body.len() > BODY_BYTES_MAX => too_large(action, body.len()),
+        Ok(body) => match outbox.send_body(Arc::new(body), Answer(number)).await? {
+            true => return Ok(()),
+            false => slow_reader(action),
+        },
+        Err(problem) => problem,
+    };
+    outbox.send(&Up::Refused { number, problem }).await
+}
+
+/// Gives the items of a stream as far as there is credit; how it ended.
+async fn give_items(
+    outbox: &Outbox,
+    number: u64,
+    mut items: Items,
+    credit: &Semaphore,
+) -> Result<Result<(), Problem>, Gone> {
+    outbox.send_in_turn(Frame { number, what: What::Open }).await?;
+    while let Some(item) = items.next().await {
+        let item = match item {
+            Ok(item) => Arc::new(item),
+            Err(problem) => return Ok(Err(problem)),
+        };
+        let mut from = 0;
+        loop {
+            let to = item.len().min(from + PIECE_BYTES);
+            let taken = u32::try_from(cost(to - from)).expect("a piece is short");
+            credit.acquire_many(taken).await.map_err(|_| Gone)?.forget();
+            outbox.send_in_turn(Frame { number, what: What::Item(Arc::clone(&item), from..to) }).await?;
+            from = to;
+            if from == item.len() {
+                break;
+            }
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// A frame of a stream.
+struct Frame {
+    number: u64,
+    what: What,
+}
+
+enum What {
+    Open,
+    /// So much of an item.
+    Item(Arc<Vec<u8>>, Range<usize>),
+    End,
+    Refused(Problem),
+}
+
+impl Write for Frame {
+    fn put(&self, buffer: &mut Vec<u8>) {
+        let number = self.number;
+        let frame = match &self.what {
+            What::Open => Up::Open { number },
+            What::Item(item, range) if range.end < item.len() => {
+                Up::Piece { number, bytes: &item[range.clone()] }
+            }
+            What::Item(item, range) => Up::Item { number, bytes: &item[range.clone()] },
+            What::End => Up::End { number },
+            What::Refused(problem) => Up::Refused { number, problem: problem.clone() },
+        };
+        put(&frame, buffer);
+    }
+}
+
+/// An answer in frames.
+struct Answer(u64);
+
+impl Cut for Answer {
+    fn piece(&self, bytes: &[u8], buffer: &mut Vec<u8>) {
+        put(&Up::Piece { number: self.0, bytes }, buffer);
+    }
+
+    fn last(&self, body: &[u8], buffer: &mut Vec<u8>) {
+        put(&Up::Answer { number: self.0, body }, buffer);
+    }
+}
+
+fn broken(_: Gone) -> io::Error {
+    io::ErrorKind::BrokenPipe.into()
+}
+
 fn too_large(action: &str, bytes: usize) -> Problem {
     let cause = format!("the answer to {action} has {bytes} bytes, {BODY_BYTES_MAX} cross at most");
     Problem::new(ProblemKind::TooLarge, "bus.too_large", cause).hint("ask for less of it, or a smaller page")
+}
+
+/// The answer is there and finds no room. What a command did is done.
+fn slow_reader(action: &str) -> Problem {
+    let info = protocol::actions().into_iter().find(|info| info.name == action);
+    let cause = format!("the answer to {action} is large, and so are too many others on their way");
+    match info.map(|info| info.kind) {
+        Some(Kind::Command) => Problem::new(ProblemKind::UnknownOutcome, "bus.unknown_outcome", cause)
+            .hint("ask again with the same request id, or look first"),
+        _ => Problem::new(ProblemKind::Busy, "bus.busy", cause).hint("ask again in a moment"),
+    }
 }
 
 fn busy() -> Problem {

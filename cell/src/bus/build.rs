@@ -7,11 +7,13 @@ use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
 use protocol::action::ServiceWords;
-use protocol::{Action, MachineAction, Problem, ProblemKind, Service, Visitor};
+use protocol::{Action, ActionInfo, MachineAction, Problem, ProblemKind, Service, StreamAction, Visitor};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::bulkhead::{Bulkhead, Kept};
 use super::memory::{Memory, Remember};
+use super::streams::Streams;
 use super::{ActionMetrics, Bus, CallContext, Route, denied, remote};
 
 pub(super) type Front<A> = dyn Fn(CallContext, <A as Action>::Request) -> BoxFuture<'static, Result<<A as Action>::Answer, Problem>>
@@ -55,6 +57,7 @@ pub(super) struct Build {
     pub(super) wire: HashMap<&'static str, Box<WireHandle>>,
     pub(super) routes: ByType<Arc<dyn Any + Send + Sync>>,
     pub(super) metrics: Vec<Arc<ActionMetrics>>,
+    pub(super) streams: Streams,
 }
 
 impl Build {
@@ -68,6 +71,7 @@ impl Build {
             wire: HashMap::new(),
             routes: ByType::default(),
             metrics: Vec::new(),
+            streams: Streams::default(),
         }
     }
 
@@ -114,21 +118,36 @@ impl Visitor for Build {
     fn front<A: Action>(&mut self) {
         self.add::<A>(Way::Front(OnceLock::new()), None);
     }
+
+    fn stream<A: StreamAction>(&mut self) {
+        let metrics = Arc::new(ActionMetrics::new(A::INFO.name));
+        self.metrics.push(Arc::clone(&metrics));
+        self.streams.add::<A>(metrics);
+    }
 }
 
 async fn json_call<A: Action>(bus: Bus, context: CallContext, value: Value) -> Result<Value, Problem> {
-    // Access comes first: whoever may not call an action learns nothing of its shape.
-    if !context.caller.may(A::INFO.access) {
-        return Err(denied(A::INFO.name, &context.caller));
-    }
-    let value = if value.is_null() { Value::Object(serde_json::Map::new()) } else { value };
-    let request = serde_json::from_value::<A::Request>(value).map_err(|error| {
-        Problem::new(ProblemKind::Invalid, "rpc.bad_params", format!("{}: {error}", A::INFO.name))
-            .hint("GET /openapi.json has the schema of every request")
-    })?;
+    let request = params::<A::Request>(&A::INFO, &context, value)?;
     let answer = bus.call::<A>(context, request).await?;
     serde_json::to_value(answer).map_err(|error| {
         Problem::new(ProblemKind::Fault, "rpc.unencodable", format!("{}: {error}", A::INFO.name))
+    })
+}
+
+/// A request out of JSON.
+pub(super) fn params<T: DeserializeOwned>(
+    info: &ActionInfo,
+    context: &CallContext,
+    value: Value,
+) -> Result<T, Problem> {
+    // Access comes first: whoever may not call an action learns nothing of its shape.
+    if !context.caller.may(info.access) {
+        return Err(denied(info.name, &context.caller));
+    }
+    let value = if value.is_null() { Value::Object(serde_json::Map::new()) } else { value };
+    serde_json::from_value(value).map_err(|error| {
+        Problem::new(ProblemKind::Invalid, "rpc.bad_params", format!("{}: {error}", info.name))
+            .hint("GET /openapi.json has the schema of every request")
     })
 }
 

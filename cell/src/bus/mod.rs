@@ -15,6 +15,8 @@
 //! A service that runs on another host of the cell is called there, over the bridge (`remote`): both hosts run their middleware, with the
 //! same deadline. While a service moves, calls wait for it.
 //!
+//! A stream (`streams`) is opened in the same way, on the host that leads, and has no deadline from then on.
+//!
 //! Invariants: no queue here is unbounded; a full mailbox is a refusal, not a wait; the same handler
 //! serves a call from inside, from HTTP, from another host and from another cell; a call goes over one bridge at most.
 
@@ -28,6 +30,7 @@ mod metrics;
 mod remote;
 mod route;
 mod spans;
+mod streams;
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -37,7 +40,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocol::action::{Kind, ServiceWords};
-use protocol::{Action, Caller, MachineAction, Problem, ProblemKind, Service, Visitor};
+use protocol::{Action, Caller, MachineAction, Problem, ProblemKind, Service, StreamAction, Visitor};
 use serde_json::Value;
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, Span};
@@ -47,6 +50,7 @@ use bulkhead::{Heard, Keeper, Kept, Place};
 use remote::Whereabouts;
 use route::{Answered, busy, not_running};
 use spans::{span, span_kind, who};
+use streams::Streams;
 
 use crate::actor::Lease;
 use crate::telemetry::Tracer;
@@ -61,6 +65,7 @@ pub use memory::ViewVersion;
 pub use metrics::{ActionMetrics, BUCKETS_US, Measured};
 pub use remote::{Place as ServicePlace, Remote, RemoteCall};
 pub use route::{Ask, Route};
+pub use streams::Items;
 
 /// Times a query is tried again.
 const RETRIES_MAX: u32 = 2;
@@ -94,6 +99,7 @@ struct Inner {
     keeper: Keeper,
     breakers: [Breaker; 6],
     metrics: Vec<Arc<ActionMetrics>>,
+    streams: Streams,
     tracer: Tracer,
 }
 
@@ -123,6 +129,7 @@ impl Bus {
             bulkheads: build.bulkheads,
             breakers,
             metrics: build.metrics,
+            streams: build.streams,
             tracer,
         }))
     }
@@ -152,7 +159,7 @@ impl Bus {
         debug_assert!(stood.is_ok(), "{} has two fronts", A::INFO.name);
     }
 
-    /// The front actions that nobody has said how to carry out: none, once a cell has started.
+    /// The front actions and streams that nobody has said how to carry out: none, once a cell has started.
     pub fn missing_fronts(&self) -> Vec<&'static str> {
         struct Missing<'a>(&'a Bus, Vec<&'static str>);
         impl Visitor for Missing<'_> {
@@ -161,6 +168,11 @@ impl Bus {
                 if let Way::Front(place) = &self.0.handler::<A>().way
                     && place.get().is_none()
                 {
+                    self.1.push(A::INFO.name);
+                }
+            }
+            fn stream<A: StreamAction>(&mut self) {
+                if !self.0.0.streams.has_producer::<A>() {
                     self.1.push(A::INFO.name);
                 }
             }
@@ -224,6 +236,7 @@ impl Bus {
         }
         match self.0.json.get(action) {
             Some(handle) => handle(self.clone(), context, request).await,
+            None if self.0.streams.knows(action) => Err(streams::is_a_stream(action)),
             None => Err(unknown_action(action)),
         }
     }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::{CallContext, TraceParent};
+use super::{CallContext, Items, TraceParent};
 
 /// A call on its way to another host.
 #[derive(Clone, Debug)]
@@ -40,6 +40,9 @@ pub struct RemoteCall {
 pub trait Remote: Send + Sync {
     /// Asks, and waits for the answer.
     fn call(&self, call: RemoteCall) -> BoxFuture<'_, Result<Vec<u8>, Problem>>;
+
+    /// Opens a stream; its items come as they are taken.
+    fn stream(&self, call: RemoteCall) -> BoxFuture<'_, Result<Items, Problem>>;
 }
 
 /// Where what is called is, if it is not here.

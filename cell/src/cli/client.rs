@@ -79,16 +79,34 @@ impl Client {
         names: &str,
         since: Option<&str>,
     ) -> Result<ureq::BodyReader<'static>, Problem> {
+        let since = since.map(|since| ("since", since.to_owned()));
+        let names = Some(("names", names.to_owned()));
+        self.open("/events", names.into_iter().chain(since))
+    }
+
+    /// Opens a stream, by the name of its action.
+    pub(super) fn stream(
+        &self,
+        action: &str,
+        fields: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Result<ureq::BodyReader<'static>, Problem> {
+        self.open(&format!("/api/v1/{}", action.replace('.', "/")), fields)
+    }
+
+    fn open(
+        &self,
+        path: &str,
+        fields: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Result<ureq::BodyReader<'static>, Problem> {
         let mut request = self
             .agent
-            .get(format!("{}/events", self.url))
+            .get(format!("{}{path}", self.url))
             .config()
             .timeout_global(None)
             .build()
-            .query("names", names)
             .header("authorization", format!("Bearer {}", self.token));
-        if let Some(since) = since {
-            request = request.query("since", since);
+        for (name, value) in fields {
+            request = request.query(name, value);
         }
         let mut answer = request.call().map_err(|error| self.unreachable(&error.to_string()))?;
         let status = answer.status().as_u16();
@@ -116,6 +134,13 @@ fn problem_of(value: &Value) -> Option<Problem> {
     let map = value.as_object_mut()?;
     map.retain(|key, value| ["code", "cause", "try", "kind"].contains(&key.as_str()) && !value.is_null());
     serde_json::from_value(value).ok()
+}
+
+/// A stream has broken off.
+pub(super) fn broken_off(error: &std::io::Error) -> Problem {
+    let cause = format!("the answer broke off: {error}");
+    Problem::new(ProblemKind::Unreachable, "cli.broken_off", cause)
+        .hint("the log of the cell says why; ask again")
 }
 
 fn garbled(status: u16) -> Problem {

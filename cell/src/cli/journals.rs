@@ -2,21 +2,23 @@
 //! proofs of them, which need no cell. Following another cell's journal is the running cell's work (`follow`).
 
 use std::fmt;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::ExitCode;
 use std::str::FromStr;
 
 use journal::{Proof, PublicKey, Reader};
-use machine::Machine;
+use protocol::nucleus::JournalEntry;
 use protocol::{CellId, Problem, ProblemKind, Service};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::args::{Journal, JournalProve};
+use super::client::{Client, broken_off};
 use super::offline::Progress;
 use super::{Context, follow, unhealthy};
-use crate::actor::{describe, journal_problem};
+use crate::actor::{describe_entry, journal_problem};
+use crate::bridge;
 use crate::keys::{self, Keyring};
 use crate::replication::Place;
 
@@ -113,6 +115,9 @@ fn summary(context: &Context, service: Service) -> Result<Value, Problem> {
 }
 
 fn cat(context: &Context, name: &Name, from: u64, limit: u64) -> Result<ExitCode, Problem> {
+    if name.cell.is_none() && bridge::joined(&context.dir)?.is_some() {
+        return cat_of_lead(context, name.service, from, limit);
+    }
     let (mut reader, service) = (reader(context, name)?, name.service);
     if reader.is_encrypted() && name.cell.is_none() {
         let folder = context.folder()?.journal(service);
@@ -123,8 +128,8 @@ fn cat(context: &Context, name: &Name, from: u64, limit: u64) -> Result<ExitCode
     let mut items = Vec::new();
     for (index, bytes) in (from..to).zip(reader.range(from, to)) {
         let bytes = bytes.map_err(|error| journal_problem(service, &error))?;
-        let (time_ms, epoch, record) = shown(service, &bytes).map_err(|_| no_record(name, index))?;
-        items.push(json!({ "index": index, "time_ms": time_ms, "epoch": epoch, "bytes": bytes.len(), "record": record }));
+        let (time_ms, epoch, record) = describe_entry(service, &bytes).map_err(|_| no_record(name, index))?;
+        items.push(json!(JournalEntry { index, time_ms, epoch, bytes: bytes.len() as u64, record }));
     }
     let next = (to < reader.length()).then(|| to.to_string());
     if context.output.is_json() {
@@ -132,6 +137,34 @@ fn cat(context: &Context, name: &Name, from: u64, limit: u64) -> Result<ExitCode
     }
     for item in items {
         context.output.text(&item.to_string());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A host that has joined has neither the cell's keys nor all of its journals: the host that leads reads them.
+fn cat_of_lead(context: &Context, service: Service, from: u64, limit: u64) -> Result<ExitCode, Problem> {
+    // One more than is shown tells whether there are more.
+    let asked = [
+        ("journal", service.name().to_owned()),
+        ("from", from.to_string()),
+        ("limit", limit.saturating_add(1).to_string()),
+    ];
+    let stream = BufReader::new(Client::of(context)?.stream("nucleus.journal", asked)?);
+    let (mut items, mut next) = (Vec::new(), None);
+    for line in stream.lines() {
+        let line = line.map_err(|error| broken_off(&error))?;
+        let entry: JournalEntry = serde_json::from_str(&line)
+            .map_err(|error| broken_off(&std::io::Error::new(std::io::ErrorKind::InvalidData, error)))?;
+        if entry.index - from >= limit {
+            next = Some(entry.index.to_string());
+        } else if context.output.is_json() {
+            items.push(json!(entry));
+        } else {
+            context.output.text(&json!(entry).to_string());
+        }
+    }
+    if context.output.is_json() {
+        return context.output.value(&json!({ "items": items, "next": next }));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -146,17 +179,6 @@ fn no_record(name: &Name, index: u64) -> Problem {
         "a newer program wrote it: read it with that one"
     };
     Problem::new(ProblemKind::Invalid, "journal.no_record", cause).hint(hint)
-}
-
-fn shown(service: Service, bytes: &[u8]) -> Result<(u64, u64, Value), Problem> {
-    match service {
-        Service::Nucleus => describe::<<nucleus::NucleusMachine as Machine>::Record>(bytes),
-        Service::Identity => describe::<<::identity::IdentityMachine as Machine>::Record>(bytes),
-        Service::Message => describe::<<message::MessageMachine as Machine>::Record>(bytes),
-        Service::State => describe::<<state::StateMachine as Machine>::Record>(bytes),
-        Service::Consensus => describe::<<consensus::ConsensusMachine as Machine>::Record>(bytes),
-        Service::Market => describe::<<market::MarketMachine as Machine>::Record>(bytes),
-    }
 }
 
 fn verify(context: &Context, names: &[Name]) -> Result<ExitCode, Problem> {

@@ -1,7 +1,7 @@
 //! Data sets: bytes that are known by their BLAKE3 hash. The state says who stands for which (module `dataset`); here is the data
 //! itself, where a cell has it, and how it gets it from those that do.
 //!
-//! - `store` keeps data in files named by their hash, each beside the tree of hashes over it.
+//! - `store` keeps data in files named by their hash, each beside the tree of hashes over it; `checked` reads it fast.
 //! - `serve` gives slices of it to members of the network and to contacts who may QUERY.
 //! - `fetch` takes data from all connected cells that have it, in parts, several at once.
 //!
@@ -15,6 +15,7 @@
 //!
 //! Bounds: bytes of all data (`data.bytes_max`), parts under way, cells that are asked.
 
+mod checked;
 mod fetch;
 mod serve;
 mod store;
@@ -22,4 +23,4 @@ mod wire;
 
 pub use fetch::fetch;
 pub use serve::serve;
-pub use store::{Kept, Store};
+pub use store::{Kept, Reading, Store};

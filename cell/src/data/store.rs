@@ -1,13 +1,15 @@
 //! Data in files: `DIR/data/HASH` and, beside it, `DIR/data/HASH.tree` with the hashes over it (Bao, outboard).
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Cursor, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bao::decode::Decoder;
 use bao::encode::{Encoder, SliceExtractor};
 use protocol::{Hash, Problem, ProblemKind};
+
+use super::checked::Groups;
 
 /// What a file of hashes is called behind the hash.
 const TREE: &str = "tree";
@@ -166,24 +168,40 @@ impl Store {
         Ok(bytes)
     }
 
+    /// All of it, from the first byte on, checked.
+    ///
+    /// # Errors
+    ///
+    /// `data.not_here`, `data.damaged`, `data.unreadable`.
+    pub fn reader(&self, hash: &Hash) -> Result<Reading, Problem> {
+        let (data, tree) = self.files(hash)?;
+        let groups = Groups::new(data, tree, hash).map_err(|error| self.damaged(hash, &error))?;
+        Ok(Reading { store: self.clone(), hash: *hash, groups })
+    }
+
     /// Writes all of it somewhere else, checked on the way.
     ///
     /// # Errors
     ///
     /// `data.not_here`, `data.damaged`, `data.unreadable`.
     pub fn copy(&self, hash: &Hash, to: &mut dyn Write) -> Result<u64, Problem> {
-        let (data, tree) = self.open(hash)?;
-        let mut decoder = Decoder::new_outboard(data, tree, &bao::Hash::from_bytes(*hash.as_bytes()));
-        let mut to = BufWriter::with_capacity(COPY_BYTES, to);
-        io::copy(&mut decoder, &mut to)
-            .and_then(|size| to.flush().map(|()| size))
-            .map_err(|error| self.damaged(hash, &error))
+        let (mut reading, mut size) = (self.reader(hash)?, 0);
+        while let Some(bytes) = reading.next()? {
+            to.write_all(&bytes).map_err(|error| unreadable(&self.path(hash), &error))?;
+            size += bytes.len() as u64;
+        }
+        Ok(size)
     }
 
     fn open(&self, hash: &Hash) -> Result<(BufReader<File>, BufReader<File>), Problem> {
+        let (data, tree) = self.files(hash)?;
+        Ok((BufReader::new(data), BufReader::new(tree)))
+    }
+
+    fn files(&self, hash: &Hash) -> Result<(File, File), Problem> {
         let path = self.path(hash);
         let open = |path: &Path| match File::open(path) {
-            Ok(file) => Ok(BufReader::new(file)),
+            Ok(file) => Ok(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(not_here(hash)),
             Err(error) => Err(unreadable(path, &error)),
         };
@@ -230,6 +248,24 @@ impl Store {
         for entry in unfinished {
             let _ = fs::remove_file(entry.path());
         }
+    }
+}
+
+/// Data that is being read, from its beginning to its end.
+pub struct Reading {
+    store: Store,
+    hash: Hash,
+    groups: Groups,
+}
+
+impl Reading {
+    /// The next bytes, 32 KiB unless they are the last; none at the end.
+    ///
+    /// # Errors
+    ///
+    /// `data.damaged`, `data.unreadable`.
+    pub fn next(&mut self) -> Result<Option<Vec<u8>>, Problem> {
+        self.groups.next().map_err(|error| self.store.damaged(&self.hash, &error))
     }
 }
 
@@ -317,7 +353,7 @@ mod tests {
     #[test]
     fn data_is_known_by_its_hash_and_read_from_anywhere() {
         let (_dir, store) = store(1 << 30);
-        for count in [0, 1, 1_024, 1_025, 100_000] {
+        for count in [0, 1, 1_024, 1_025, 32 * 1_024, 32 * 1_024 + 1, 100_000, 1_000_000] {
             let data = bytes(count);
             let kept = store.add(data.as_slice()).expect("there is room");
             assert_eq!(kept, Kept { hash: Hash::of(&data), size: count as u64 });
@@ -330,7 +366,7 @@ mod tests {
             store.copy(&kept.hash, &mut copy).expect("copies");
             assert_eq!(copy, data);
         }
-        assert_eq!(store.list().expect("lists").len(), 5, "and no drafts");
+        assert_eq!(store.list().expect("lists").len(), 8, "and no drafts");
     }
 
     #[test]
@@ -366,6 +402,8 @@ mod tests {
         assert_eq!(store.read(&hash, 0, 1_024).expect("this part is whole").len(), 1_024);
         assert_eq!(store.read(&hash, 20_000, 1).expect_err("it is not").code, "data.damaged");
         assert_eq!(store.copy(&hash, &mut Vec::new()).expect_err("not whole").code, "data.damaged");
+        let mut reading = store.reader(&hash).expect("it opens");
+        assert_eq!(reading.next().expect_err("its group is not whole").code, "data.damaged");
         let slice = store.slice(&hash, 20_000, 100).expect("it is not checked here");
         assert!(open_slice(&slice, &hash, 20_000, 100).is_err(), "but by whoever gets it");
     }

@@ -3,12 +3,18 @@
 //! Live and resumed listeners use the same way: they hold a [`Cursor`], wait until some journal has
 //! grown, and read what follows. So a listener that was away misses nothing, a slow one costs no
 //! memory, and an event is seen only after its record is durable.
+//!
+//! `watch` is the feed as a stream, which other hosts of the cell read as well.
+
+mod watch;
 
 use std::sync::{Arc, RwLock};
 
 use protocol::event::Cursor;
 use protocol::{Event, Problem, Service};
-use tokio::sync::watch;
+use tokio::sync::watch::{Receiver, Sender};
+
+pub use watch::watch;
 
 /// One service's durable records, as events.
 pub trait Source: Send + Sync + 'static {
@@ -29,12 +35,12 @@ pub struct Feed(Arc<Inner>);
 
 struct Inner {
     sources: RwLock<[Option<Arc<dyn Source>>; 6]>,
-    grown: watch::Sender<u64>,
+    grown: Sender<u64>,
 }
 
 impl Default for Feed {
     fn default() -> Self {
-        Self(Arc::new(Inner { sources: RwLock::default(), grown: watch::Sender::new(0) }))
+        Self(Arc::new(Inner { sources: RwLock::default(), grown: Sender::new(0) }))
     }
 }
 
@@ -62,8 +68,13 @@ impl Feed {
     }
 
     /// Changes whenever some journal has grown.
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    pub fn changes(&self) -> Receiver<u64> {
         self.0.grown.subscribe()
+    }
+
+    /// How many entries of a service's journal are durable here.
+    pub fn length(&self, service: Service) -> u64 {
+        self.head().0[service.index()]
     }
 
     /// The cursor behind everything that is durable now.

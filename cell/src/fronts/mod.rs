@@ -1,4 +1,4 @@
-//! Fronts: actions that need the world before a machine can decide. One file a service.
+//! Fronts: actions that need the world before a machine can decide. One file a service, and one for what is answered by streams.
 
 mod consensus;
 mod identity;
@@ -6,6 +6,7 @@ mod market;
 mod message;
 mod nucleus;
 mod state;
+mod streams;
 mod trace;
 
 pub use consensus::evict;
@@ -30,6 +31,7 @@ pub fn install(world: &Arc<World>) {
     consensus::install(world);
     market::install(world);
     trace::install(world);
+    streams::install(world);
 }
 
 /// A front of `A`: an async function of the world, the call and the request.
@@ -46,14 +48,14 @@ where
         async move {
             match work {
                 Some(work) => work.await,
-                None => Err(Problem::new(
-                    protocol::ProblemKind::Unavailable,
-                    "service.stopping",
-                    "the cell is stopping",
-                )),
+                None => Err(stopping()),
             }
         }
     });
+}
+
+fn stopping() -> Problem {
+    Problem::new(protocol::ProblemKind::Unavailable, "service.stopping", "the cell is stopping")
 }
 
 /// Refuses new work while the cell drains.

@@ -3,6 +3,9 @@
 //! `names=message.*,state.applied` filters; `since=CURSOR` resumes, `since=0` begins at the beginning;
 //! without either the stream begins now. A listener reads at its own pace: what it has not asked for
 //! yet lies in the journals, not in memory.
+//!
+//! Events are read on the host that leads, whichever host is asked (`nucleus.watch`). When that host is lost, the listener waits until there
+//! is one again, and hears what follows the last event that it has.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,20 +13,21 @@ use std::time::Duration;
 use actix_web::error::QueryPayloadError;
 use actix_web::web::{Bytes, Data, Query};
 use actix_web::{HttpRequest, HttpResponse};
-use futures_util::Stream;
-use protocol::event::{Cursor, NAMES};
+use futures_util::{Stream, StreamExt};
+use protocol::nucleus::{Watch, WatchRequest, Watched};
 use protocol::{Event, Problem, ProblemKind};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::{Web, auth, problem};
+use crate::bus::{Bus, CallContext, Items};
 
-/// How many entries of each journal are read at once.
-const READ_ENTRIES: u64 = 256;
 /// How often a silent stream says that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Pieces that wait for a slow listener.
 const PIECES_MAX: usize = 16;
+/// The pause before the host that leads is asked again.
+const REOPEN_PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,20 +38,21 @@ struct Asked {
 
 pub(super) async fn handle(web: Data<Web>, request: HttpRequest) -> HttpResponse {
     let started = async {
-        auth::caller(&web, &request).await?;
+        let context = auth::caller(&web, &request).await?;
         let Query(asked) =
             Query::<Asked>::from_query(request.query_string()).map_err(|error| bad_query(&error))?;
-        let filter = Filter::parse(asked.names.as_deref())?;
         let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
-        let cursor = start(&web, last.or(asked.since.as_deref()))?;
-        Ok::<_, Problem>((filter, cursor, Place::take(&web)?))
+        let since = last.map(str::to_owned).or(asked.since);
+        let place = Place::take(&web)?;
+        let asked = WatchRequest { names: asked.names, since };
+        Ok::<_, Problem>((Watching::open(&web, context, asked).await?, place))
     };
     match started.await {
-        Ok((filter, cursor, place)) => HttpResponse::Ok()
+        Ok((watching, place)) => HttpResponse::Ok()
             .content_type("text/event-stream")
             .insert_header(("cache-control", "no-store"))
             .insert_header(("x-accel-buffering", "no"))
-            .streaming(stream(web, filter, cursor, place)),
+            .streaming(stream(web, watching, place)),
         Err(problem) => problem::respond(&problem),
     }
 }
@@ -55,52 +60,6 @@ pub(super) async fn handle(web: Data<Web>, request: HttpRequest) -> HttpResponse
 fn bad_query(error: &QueryPayloadError) -> Problem {
     Problem::new(ProblemKind::Invalid, "http.bad_query", error.to_string())
         .hint("one looks like /events?names=message.*,state.applied&since=0")
-}
-
-/// Where a stream begins.
-pub(super) fn start(web: &Web, since: Option<&str>) -> Result<Cursor, Problem> {
-    match since.map(str::trim) {
-        None | Some("") => Ok(web.host.feed.head()),
-        Some("0") => Ok(Cursor::default()),
-        Some(text) => text.parse(),
-    }
-}
-
-/// Which events a listener asked for.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Filter(Vec<String>);
-
-impl Filter {
-    /// Reads a comma-separated list of names; `service.*` and `*` stand for many.
-    pub(super) fn parse(names: Option<&str>) -> Result<Self, Problem> {
-        let names: Vec<String> = names
-            .unwrap_or_default()
-            .split(',')
-            .map(|name| name.trim().to_owned())
-            .filter(|name| !name.is_empty() && name != "*")
-            .collect();
-        for name in &names {
-            let service =
-                name.strip_suffix(".*").is_some_and(|service| service.parse::<protocol::Service>().is_ok());
-            if !service && !NAMES.iter().any(|(known, _)| known == name) {
-                let shown: String = name.chars().take(80).collect();
-                let nearest = NAMES.iter().max_by(|a, b| {
-                    strsim::jaro_winkler(a.0, &shown).total_cmp(&strsim::jaro_winkler(b.0, &shown))
-                });
-                let cause = format!("there is no event {shown:?}");
-                return Err(Problem::new(ProblemKind::Invalid, "event.unknown", cause).hint(format!(
-                    "did you mean {}? A service's events are SERVICE.*",
-                    nearest.map_or("", |n| n.0)
-                )));
-            }
-        }
-        Ok(Self(names))
-    }
-
-    pub(super) fn wants(&self, event: &Event) -> bool {
-        let service = |name: &String| name.strip_suffix(".*") == Some(event.service.name());
-        self.0.is_empty() || self.0.iter().any(|name| *name == event.event || service(name))
-    }
 }
 
 /// One of the places for streams; given back when dropped.
@@ -130,67 +89,125 @@ impl Drop for Place {
 
 fn stream(
     web: Data<Web>,
-    filter: Filter,
-    cursor: Cursor,
+    watching: Watching,
     place: Place,
 ) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
     let (pieces, mut taken) = mpsc::channel(PIECES_MAX);
     actix_rt::spawn(async move {
         let _place = place;
-        let send = |piece: Option<(Cursor, Event)>| {
-            let pieces = pieces.clone();
-            async move {
-                let text = match piece {
-                    Some((cursor, event)) => {
-                        let data = serde_json::to_string(&event).unwrap_or_default();
-                        format!("id: {cursor}\nevent: {}\ndata: {data}\n\n", event.event)
-                    }
-                    None => ": still here\n\n".to_owned(),
-                };
-                pieces.send(Bytes::from(text)).await.is_ok()
-            }
+        let send = async |event: Option<(&str, Event)>| {
+            let text = match event {
+                Some((cursor, event)) => {
+                    let data = serde_json::to_string(&event).unwrap_or_default();
+                    format!("id: {cursor}\nevent: {}\ndata: {data}\n\n", event.event)
+                }
+                None => ": still here\n\n".to_owned(),
+            };
+            pieces.send(Bytes::from(text)).await.is_ok()
         };
-        follow(&web, &filter, cursor, send).await;
+        tokio::select! {
+            () = follow(&web, watching, send) => {}
+            () = pieces.closed() => {}
+        }
     });
     futures_util::stream::poll_fn(move |context| taken.poll_recv(context).map(|piece| piece.map(Ok)))
 }
 
-/// Sends events from a cursor on, and nothing now and then, until `send` says that nobody listens or
-/// the server closes.
-pub(super) async fn follow<F, Fut>(web: &Web, filter: &Filter, mut cursor: Cursor, send: F)
-where
-    F: Fn(Option<(Cursor, Event)>) -> Fut,
-    Fut: Future<Output = bool>,
-{
-    let mut changes = web.host.feed.changes();
+/// Sends events, and nothing now and then, until `send` says that nobody listens or the server closes.
+pub(super) async fn follow(
+    web: &Web,
+    mut watching: Watching,
+    send: impl AsyncFn(Option<(&str, Event)>) -> bool,
+) {
     let mut closing = web.closing.clone();
     if !send(None).await {
         return;
     }
     loop {
-        changes.mark_unchanged();
-        let feed = web.host.feed.clone();
-        let Ok(Ok(batch)) = tokio::task::spawn_blocking(move || feed.read(cursor, READ_ENTRIES)).await else {
-            return;
+        let event = tokio::select! {
+            event = watching.next() => match event {
+                Some(event) => Some(event),
+                None => return,
+            },
+            _ = closing.wait_for(|closing| *closing) => return,
+            () = tokio::time::sleep(KEEP_ALIVE) => None,
         };
-        for (place, event) in batch.events {
-            if filter.wants(&event) && !send(Some((place, event))).await {
-                return;
-            }
-        }
-        cursor = batch.next;
-        if batch.more {
-            continue;
-        }
-        let quiet = loop {
-            tokio::select! {
-                changed = changes.changed() => break changed.is_err(),
-                _ = closing.wait_for(|closing| *closing) => return,
-                () = tokio::time::sleep(KEEP_ALIVE) => if !send(None).await { return },
-            }
-        };
-        if quiet {
+        if !send(event.map(|event| (watching.cursor(), event))).await {
             return;
         }
     }
+}
+
+/// Events, and where they are read on when the host that gives them is lost.
+pub(super) struct Watching {
+    bus: Bus,
+    context: CallContext,
+    names: Option<String>,
+    cursor: String,
+    items: Option<Items>,
+}
+
+impl Watching {
+    /// Finds out where it begins.
+    pub(super) async fn open(web: &Web, context: CallContext, asked: WatchRequest) -> Result<Self, Problem> {
+        let (bus, names) = (web.host.bus.clone(), asked.names.clone());
+        let mut items = bus.stream::<Watch>(context.clone(), asked).await?;
+        let first = items.next().await.ok_or_else(no_beginning)??;
+        let cursor = read(&first)?.cursor;
+        Ok(Self { bus, context, names, cursor, items: Some(items) })
+    }
+
+    /// Where the last event was that it gave.
+    pub(super) fn cursor(&self) -> &str {
+        &self.cursor
+    }
+
+    /// The next event; none where there will be no more. Who stops waiting for it loses none.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.advance().await {
+                Ok(Some(Watched { cursor, event })) => {
+                    self.cursor = cursor;
+                    if event.is_some() {
+                        return event;
+                    }
+                }
+                Ok(None) => return None,
+                Err(problem) if may_pass(&problem) => self.items = None,
+                Err(problem) => {
+                    tracing::warn!(%problem, "events are watched no longer");
+                    return None;
+                }
+            }
+        }
+    }
+
+    async fn advance(&mut self) -> Result<Option<Watched>, Problem> {
+        let items = match &mut self.items {
+            Some(items) => items,
+            None => {
+                tokio::time::sleep(REOPEN_PAUSE).await;
+                let asked = WatchRequest { names: self.names.clone(), since: Some(self.cursor.clone()) };
+                self.items.insert(self.bus.stream::<Watch>(self.context.clone(), asked).await?)
+            }
+        };
+        match items.next().await {
+            Some(line) => read(&line?).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+fn read(line: &[u8]) -> Result<Watched, Problem> {
+    serde_json::from_slice(line)
+        .map_err(|error| Problem::new(ProblemKind::Fault, "event.unreadable", error.to_string()))
+}
+
+fn no_beginning() -> Problem {
+    Problem::new(ProblemKind::Fault, "event.unreadable", "the stream of events says not where it begins")
+}
+
+/// Whether the host that leads may be there again in a moment.
+fn may_pass(problem: &Problem) -> bool {
+    matches!(problem.kind, ProblemKind::Unavailable | ProblemKind::Busy)
 }

@@ -60,6 +60,10 @@ impl Collector for Collected {
                 gauge.encode(family.encode_family(&[("service", service.name())])?)?;
             }
         }
+        let streams = ConstGauge::new(i64::try_from(host.bus.open_streams()).unwrap_or(i64::MAX));
+        let help = "Streams that are open, given here or taken from another host";
+        let family = encoder.encode_descriptor("streams_open", help, None, streams.metric_type())?;
+        streams.encode(family)?;
         let spans = host.bus.tracer().counters();
         let counter = prometheus_client::metrics::MetricType::Counter;
         let mut family = encoder.encode_descriptor(

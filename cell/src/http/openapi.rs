@@ -2,8 +2,8 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
-use protocol::action::Kind;
-use protocol::{Access, ActionInfo};
+use protocol::action::{Content, Kind};
+use protocol::{Access, ActionInfo, Handler};
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -71,9 +71,19 @@ pub(super) fn page() -> String {
 }
 
 fn path(info: &ActionInfo, generator: &mut SchemaGenerator) -> Value {
-    let (request, answer) = ((info.request_schema)(generator), (info.answer_schema)(generator));
+    let request = (info.request_schema)(generator);
+    let (what, content) = match info.handler {
+        Handler::Machine | Handler::Front => {
+            ("The answer", json!({ "application/json": { "schema": (info.answer_schema)(generator) } }))
+        }
+        Handler::Stream(Content::Lines) => (
+            "One of these a line",
+            json!({ "application/x-ndjson": { "schema": (info.answer_schema)(generator) } }),
+        ),
+        Handler::Stream(Content::Bytes) => ("The bytes", json!({ "application/octet-stream": {} })),
+    };
     let responses = json!({
-        "200": { "description": "The answer", "content": { "application/json": { "schema": answer } } },
+        "200": { "description": what, "content": content },
         "default": { "$ref": "#/components/responses/Problem" }
     });
     let summary = info.doc.trim();
@@ -84,7 +94,9 @@ fn path(info: &ActionInfo, generator: &mut SchemaGenerator) -> Value {
         "requestBody": { "content": { "application/json": { "schema": request } } },
         "responses": responses
     });
-    let mut path = json!({ "post": post });
+    // A stream is read, and nothing else.
+    let is_stream = matches!(info.handler, Handler::Stream(_));
+    let mut path = if is_stream { json!({}) } else { json!({ "post": post }) };
     if info.kind == Kind::Query {
         path["get"] = json!({
             "operationId": format!("{}.get", info.name), "summary": summary, "description": "Fields of the request in the query string.",

@@ -1,17 +1,19 @@
 //! REST at `/api/v1/SERVICE/VERB`: every action by POST with its request as JSON; queries by GET too,
-//! with their fields in the query string.
+//! with their fields in the query string. What is answered by a stream is read by GET, for as long as the client takes it.
 
 use std::time::Instant;
 
-use actix_web::web::{Data, Path, Payload};
+use actix_web::web::{Bytes, Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use protocol::action::Kind;
-use protocol::{Access, ActionInfo, Problem, ProblemKind};
+use futures_util::StreamExt;
+use protocol::action::{Content, Kind};
+use protocol::{Access, ActionInfo, Handler, Problem, ProblemKind};
 use serde_json::{Map, Value};
 
+use super::events::Place;
 use super::trace::Root;
 use super::{Web, auth, problem, rpc};
-use crate::bus::unknown_action;
+use crate::bus::{CallContext, unknown_action};
 
 pub(super) async fn post(
     web: Data<Web>,
@@ -47,6 +49,13 @@ pub(super) async fn get(web: Data<Web>, request: HttpRequest, path: Path<(String
         Err(problem) => return problem::respond(&problem),
     };
     let mut root = Root::enter(&web, &mut context, "GET", began);
+    if let Ok(ActionInfo { handler: Handler::Stream(content), name, .. }) = find(&path) {
+        root.calls(name);
+        let opened = stream(&web, context, *content, &path, request.query_string()).await;
+        let code = opened.as_ref().err().map(|problem| problem.code.clone());
+        let answer = opened.unwrap_or_else(|problem| problem::respond(&problem));
+        return root.respond(code.as_deref(), answer);
+    }
     let body = async {
         let info = find(&path)?;
         root.calls(info.name);
@@ -60,6 +69,32 @@ pub(super) async fn get(web: Data<Web>, request: HttpRequest, path: Path<(String
     };
     let result = body.await;
     respond(root, &result)
+}
+
+/// Items one behind the other. Where the stream breaks off, so does the answer.
+async fn stream(
+    web: &Data<Web>,
+    context: CallContext,
+    content: Content,
+    path: &(String, String),
+    text: &str,
+) -> Result<HttpResponse, Problem> {
+    let info = find(path)?;
+    let place = Place::take(web)?;
+    let items = web.host.bus.stream_json(context, info.name, query(info, text)).await?;
+    let mut closing = web.closing.clone();
+    let closed = async move {
+        let _ = closing.wait_for(|closing| *closing).await;
+    };
+    let bytes = items.take_until(Box::pin(closed)).map(move |item| {
+        let _place = &place;
+        item.map(Bytes::from)
+    });
+    let content = match content {
+        Content::Lines => "application/x-ndjson",
+        Content::Bytes => "application/octet-stream",
+    };
+    Ok(HttpResponse::Ok().content_type(content).streaming(bytes))
 }
 
 fn respond(root: Root<'_>, result: &Result<Value, Problem>) -> HttpResponse {

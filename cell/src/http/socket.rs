@@ -6,9 +6,11 @@ use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use actix_ws::{AggregatedMessage, CloseCode, CloseReason, Session};
 use futures_util::StreamExt;
+use protocol::Event;
+use protocol::nucleus::WatchRequest;
 use serde_json::{Value, json};
 
-use super::events::{Filter, Place, follow, start};
+use super::events::{Place, Watching, follow};
 use super::trace::Root;
 use super::{Web, auth, problem, rpc};
 use crate::bus::CallContext;
@@ -83,7 +85,9 @@ async fn serve(
             None => break None,
         };
         let answer = match serde_json::from_str::<Value>(&text) {
-            Ok(call) if is(&call, "subscribe") => Some(subscribe(&web, &session, &call, &mut events)),
+            Ok(call) if is(&call, "subscribe") => {
+                Some(subscribe(&web, &context, &session, &call, &mut events).await)
+            }
             Ok(call) if is(&call, "unsubscribe") => {
                 events.take().inspect(|events| events.abort());
                 Some(json!({ "jsonrpc": "2.0", "id": call["id"], "result": {} }))
@@ -111,8 +115,9 @@ fn is(call: &Value, method: &str) -> bool {
 }
 
 /// One subscription a socket: a new one takes the place of the old.
-fn subscribe(
+async fn subscribe(
     web: &Data<Web>,
+    context: &CallContext,
     session: &Session,
     call: &Value,
     events: &mut Option<actix_rt::task::JoinHandle<()>>,
@@ -122,26 +127,22 @@ fn subscribe(
         Value::String(names) => Some(names.clone()),
         _ => None,
     };
-    let wanted = Filter::parse(names.as_deref())
-        .and_then(|filter| start(web, call["params"]["since"].as_str()).map(|cursor| (filter, cursor)));
-    match wanted {
-        Ok((filter, cursor)) => {
+    let asked = WatchRequest { names, since: call["params"]["since"].as_str().map(str::to_owned) };
+    match Watching::open(web, context.clone(), asked).await {
+        Ok(watching) => {
+            let cursor = watching.cursor().to_owned();
             let (web, session) = (web.clone(), session.clone());
             let task = actix_rt::spawn(async move {
-                let send = |event: Option<_>| {
-                    let mut session = session.clone();
-                    async move {
-                        let Some((cursor, event)) = event else { return true };
-                        let cursor: protocol::event::Cursor = cursor;
-                        let params = json!({ "cursor": cursor.to_string(), "event": event });
-                        let push = json!({ "jsonrpc": "2.0", "method": "event", "params": params });
-                        session.text(push.to_string()).await.is_ok()
-                    }
+                let send = async |event: Option<(&str, Event)>| {
+                    let Some((cursor, event)) = event else { return true };
+                    let params = json!({ "cursor": cursor, "event": event });
+                    let push = json!({ "jsonrpc": "2.0", "method": "event", "params": params });
+                    session.clone().text(push.to_string()).await.is_ok()
                 };
-                follow(&web, &filter, cursor, send).await;
+                follow(&web, watching, send).await;
             });
             events.replace(task).inspect(|events| events.abort());
-            json!({ "jsonrpc": "2.0", "id": call["id"], "result": { "cursor": cursor.to_string() } })
+            json!({ "jsonrpc": "2.0", "id": call["id"], "result": { "cursor": cursor } })
         }
         Err(problem) => json!({
             "jsonrpc": "2.0", "id": call["id"],

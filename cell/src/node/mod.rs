@@ -139,6 +139,11 @@ impl Node {
         Ready { event: "ready", cell: self.host.cell, http: self.server.url(), peer, peers }
     }
 
+    /// What every host has, for benchmarks and tests in process.
+    pub fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
     /// The cell's inside, for benchmarks and tests in process.
     ///
     /// # Panics

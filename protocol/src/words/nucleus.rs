@@ -5,6 +5,7 @@ use minicbor::{Decode, Encode};
 use super::shared::{Empty, ListRequest, Page};
 use super::trace::{TraceRef, TraceSummary, TraceView, TracesRequest};
 use crate::action::Access;
+use crate::event::Event;
 use crate::id::{CellId, GenesisHash, Hash, HostId};
 use crate::problem::Problem;
 use crate::service::Service;
@@ -568,6 +569,57 @@ impl Health {
     }
 }
 
+words! {
+    /// Which events to watch.
+    #[derive(Eq, Default)]
+    #[serde(deny_unknown_fields)]
+    pub struct WatchRequest {
+        /// Their names, joined by commas; `SERVICE.*` stands for all of a service. All events unless told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub names: Option<String>,
+        /// Behind this cursor, and `0` for the beginning; from now on unless told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub since: Option<String>,
+    }
+
+    /// An event, and where whoever has it goes on.
+    pub struct Watched {
+        /// What to ask for `since`, to hear what follows.
+        pub cursor: String,
+        /// The event; none in a line that only says how far the stream is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub event: Option<Event>,
+    }
+
+    /// Which entries of which journal.
+    #[derive(Copy, Eq)]
+    #[serde(deny_unknown_fields)]
+    pub struct ReadJournalRequest {
+        /// Whose journal.
+        pub journal: Service,
+        /// From this entry on; from the first unless told.
+        #[serde(default)]
+        pub from: u64,
+        /// At most so many; all unless told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub limit: Option<u64>,
+    }
+
+    /// An entry of a journal.
+    pub struct JournalEntry {
+        /// Its place.
+        pub index: u64,
+        /// When it was written, in milliseconds since 1970 (UTC).
+        pub time_ms: u64,
+        /// Under which grant.
+        pub epoch: u64,
+        /// Its bytes in the journal.
+        pub bytes: u64,
+        /// What it records.
+        pub record: serde_json::Value,
+    }
+}
+
 crate::actions! {
     service Nucleus;
     machine {
@@ -635,5 +687,11 @@ crate::actions! {
         Drain drain(Empty) -> Empty, Command, Admin;
         /// Drains, then stops the cell.
         Shutdown shutdown(Empty) -> Empty, Command, Admin;
+    }
+    stream {
+        /// The events of all services, as they become durable. The first line has no event: it says where the stream begins.
+        Watch watch(WatchRequest) -> Watched, Lines, Read;
+        /// Entries of one journal of this cell, in their order, to the last one that is durable when it is asked.
+        ReadJournal journal(ReadJournalRequest) -> JournalEntry, Lines, Admin;
     }
 }

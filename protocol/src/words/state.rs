@@ -544,4 +544,8 @@ crate::actions! {
         /// Part of the data that lies here.
         ReadData read(ReadRequest) -> DataPart, Query, Read;
     }
+    stream {
+        /// The data that lies here, from the first byte to the last. The stream breaks off where it turns out not to be what its hash says.
+        GetData data(DataRef) -> Vec<u8>, Bytes, Read;
+    }
 }

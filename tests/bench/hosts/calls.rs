@@ -4,7 +4,7 @@ use std::cell::Cell as Count;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use cell::node::World;
+use cell::bus::Bus;
 use protocol::state::GetRequest;
 
 use crate::limits::median;
@@ -16,8 +16,8 @@ pub(super) const MANY: u64 = 8_192;
 
 /// A caller of State with so many different questions, in turns. The key that is asked for comes back, so that as many bytes go as come, and
 /// there is nothing under it.
-pub(super) fn echo(world: &World, questions: u64) -> impl AsyncFn() + Clone + use<> {
-    let (caller, next) = (world.bus.internal(), Rc::new(Count::new(0u64)));
+pub(super) fn echo(bus: &Bus, questions: u64) -> impl AsyncFn() + Clone + use<> {
+    let (caller, next) = (bus.internal(), Rc::new(Count::new(0u64)));
     async move || {
         let number = next.get();
         next.set((number + 1) % questions);

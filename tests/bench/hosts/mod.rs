@@ -56,10 +56,18 @@ pub(crate) fn measure() -> Table {
         let mut other = join(&world, dir.path().join(OTHER)).await;
         remote(&mut table, &world, &mut moleculer).await;
         one_caller(&mut table, &world, &mut moleculer).await;
-        stream::measure(&mut table, &world).await;
         node.stop().await;
         other.kill();
     });
+    stream::measure(&mut table, dir.path());
+    table
+}
+
+/// Streamed answers alone, which need no JavaScript.
+pub(crate) fn measure_streams() -> Table {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut table = Table::new("Streamed answers between hosts");
+    stream::measure(&mut table, dir.path());
     table
 }
 
@@ -142,7 +150,7 @@ async fn is_moved(world: &World) -> bool {
 
 /// Many callers of the other host.
 async fn remote(table: &mut Table, world: &World, moleculer: &mut Moleculer) {
-    let (asked, known) = (calls::echo(world, calls::MANY), calls::echo(world, 1));
+    let (asked, known) = (calls::echo(&world.bus, calls::MANY), calls::echo(&world.bus, 1));
     let mut rates = [const { Vec::new() }; 3];
     for round in 0..=ROUNDS {
         let measured = [
@@ -169,7 +177,7 @@ async fn remote(table: &mut Table, world: &World, moleculer: &mut Moleculer) {
 
 /// One caller of the other host.
 async fn one_caller(table: &mut Table, world: &World, moleculer: &mut Moleculer) {
-    let call = calls::echo(world, calls::MANY);
+    let call = calls::echo(&world.bus, calls::MANY);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
         let here = calls::p50(SPAN, call.clone()).await;

@@ -1,0 +1,298 @@
+//! Streams of another host, as whoever takes their items has them.
+//!
+//! The reader of the connection never waits for a taker: what comes is put into a queue that has room for all that was given credit for.
+//! Taking an item gives its credit back, in halves of the window, so a stream has at most [`WINDOW_BYTES`] under way.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::StreamExt;
+use protocol::{Problem, ProblemKind};
+use tokio::sync::{mpsc, oneshot};
+
+use super::frames::{BODY_BYTES_MAX, Down, ITEM_COST, PIECE_BYTES, cost, malformed};
+use super::outbox::Outbox;
+use crate::bus::Items;
+
+/// What may be under way of one stream. Enough for a fast network, and little enough that what else is said is not late behind it.
+pub(super) const WINDOW_BYTES: usize = 256 * 1024;
+/// Streams of one host that are open; one more is refused.
+pub(super) const STREAMS_MAX: usize = 256;
+
+// A window whose half has not been given back has room for a piece.
+const _: () = assert!(WINDOW_BYTES / 2 >= cost(PIECE_BYTES));
+
+/// What came of a stream.
+enum Came {
+    Piece(Vec<u8>),
+    /// The last piece of an item.
+    Item(Vec<u8>),
+    End,
+    Refused(Problem),
+}
+
+struct Open {
+    /// Until it is open.
+    opened: Option<oneshot::Sender<Result<(), Problem>>>,
+    came: mpsc::Sender<Came>,
+}
+
+/// The streams that this host has asked another for.
+#[derive(Default)]
+pub(super) struct Streams(Mutex<HashMap<u64, Open>>);
+
+impl Streams {
+    fn all(&self) -> MutexGuard<'_, HashMap<u64, Open>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters a stream that is about to be asked for; none if there are too many.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        number: u64,
+        outbox: Outbox,
+        unreachable: Problem,
+    ) -> Option<(Incoming, oneshot::Receiver<Result<(), Problem>>)> {
+        let mut all = self.all();
+        if all.len() >= STREAMS_MAX {
+            return None;
+        }
+        // One more for how it ends.
+        let (came, queue) = mpsc::channel(WINDOW_BYTES / ITEM_COST + 1);
+        let (opened, is_open) = oneshot::channel();
+        all.insert(number, Open { opened: Some(opened), came });
+        let streams = Arc::clone(self);
+        Some((Incoming { number, streams, outbox, queue, eaten: 0, is_over: false, unreachable }, is_open))
+    }
+
+    /// A stream is open.
+    pub(super) fn opened(&self, number: u64) {
+        let opened = self.all().get_mut(&number).and_then(|open| open.opened.take());
+        if let Some(opened) = opened {
+            let _ = opened.send(Ok(()));
+        }
+    }
+
+    /// Whether a number is that of a stream.
+    pub(super) fn has(&self, number: u64) -> bool {
+        self.all().contains_key(&number)
+    }
+
+    /// A piece of an item has come. What nobody wants any more is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Where there is more than was given credit for.
+    pub(super) fn piece(&self, number: u64, bytes: &[u8], is_last: bool) -> io::Result<()> {
+        let came = if is_last { Came::Item } else { Came::Piece };
+        match self.all().get(&number).map(|open| open.came.try_send(came(bytes.to_vec()))) {
+            Some(Err(mpsc::error::TrySendError::Full(_))) => Err(malformed("a stream is over its credit")),
+            _ => Ok(()),
+        }
+    }
+
+    /// A stream has come to its end.
+    pub(super) fn end(&self, number: u64, how: Result<(), Problem>) {
+        let Some(open) = self.all().remove(&number) else { return };
+        match (open.opened, how) {
+            (Some(opened), how) => drop(opened.send(how)),
+            (None, Ok(())) => drop(open.came.try_send(Came::End)),
+            (None, Err(problem)) => drop(open.came.try_send(Came::Refused(problem))),
+        }
+    }
+
+    /// The connection has ended, and with it all of them.
+    pub(super) fn fail_all(&self) {
+        // Who waits finds that nobody sends any more.
+        self.all().clear();
+    }
+}
+
+/// A stream of another host. Dropped before its end, it tells the other host to stop.
+pub(super) struct Incoming {
+    number: u64,
+    streams: Arc<Streams>,
+    outbox: Outbox,
+    queue: mpsc::Receiver<Came>,
+    /// Credit that was used and not given back yet.
+    eaten: usize,
+    is_over: bool,
+    unreachable: Problem,
+}
+
+impl Incoming {
+    /// Its items.
+    pub(super) fn items(self) -> Items {
+        let next = async |mut this: Self| this.next().await.map(|item| (item, this));
+        futures_util::stream::unfold(self, next).boxed()
+    }
+
+    async fn next(&mut self) -> Option<Result<Vec<u8>, Problem>> {
+        let mut item = Vec::new();
+        while !self.is_over {
+            match self.queue.recv().await {
+                Some(Came::Piece(bytes)) if item.len() + bytes.len() <= BODY_BYTES_MAX => {
+                    self.eat(bytes.len()).await;
+                    item.extend(bytes);
+                }
+                Some(Came::Item(bytes)) if item.len() + bytes.len() <= BODY_BYTES_MAX => {
+                    self.eat(bytes.len()).await;
+                    if item.is_empty() {
+                        return Some(Ok(bytes));
+                    }
+                    item.extend(bytes);
+                    return Some(Ok(item));
+                }
+                Some(Came::Piece(_) | Came::Item(_)) => {
+                    self.cancel();
+                    return Some(Err(too_large()));
+                }
+                Some(Came::End) => self.is_over = true,
+                Some(Came::Refused(problem)) => {
+                    self.is_over = true;
+                    return Some(Err(problem));
+                }
+                None => {
+                    self.is_over = true;
+                    return Some(Err(self.unreachable.clone()));
+                }
+            }
+        }
+        None
+    }
+
+    async fn eat(&mut self, bytes: usize) {
+        self.eaten += cost(bytes);
+        if self.eaten >= WINDOW_BYTES / 2 {
+            let bytes = self.eaten as u64;
+            self.eaten = 0;
+            // Where the connection has ended, the queue says so.
+            let _ = self.outbox.send(&Down::Credit { number: self.number, bytes }).await;
+        }
+    }
+
+    /// Has the other host stop.
+    fn cancel(&mut self) {
+        self.is_over = true;
+        self.streams.all().remove(&self.number);
+        let cancel = Down::Cancel { number: self.number };
+        if self.outbox.try_send(&cancel) {
+            return;
+        }
+        // It has to be told: a stream has no deadline. Without a runtime the process ends.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (outbox, number) = (self.outbox.clone(), self.number);
+            runtime.spawn(async move { outbox.send(&Down::Cancel { number }).await });
+        }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.cancel();
+        }
+    }
+}
+
+fn too_large() -> Problem {
+    let cause = format!("an item of a stream has more than {BODY_BYTES_MAX} bytes");
+    Problem::new(ProblemKind::Fault, "bus.too_large", cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::outbox::{self, Inbox};
+    use super::*;
+    use protocol::codec;
+
+    fn lost() -> Problem {
+        Problem::new(ProblemKind::Unavailable, "bus.host_unreachable", "lost")
+    }
+
+    /// An open stream, and what is said to the other host.
+    fn open(streams: &Arc<Streams>, number: u64) -> (Items, Inbox) {
+        let (outbox, inbox) = outbox::outbox();
+        let (incoming, _) = streams.enter(number, outbox, lost()).expect("room");
+        streams.opened(number);
+        (incoming.items(), inbox)
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_gives_its_credit_back_and_no_more_comes_than_was_given() {
+        let streams = Arc::new(Streams::default());
+        let (mut items, mut inbox) = open(&streams, 1);
+        let (piece, mut credit) = (vec![7; PIECE_BYTES], WINDOW_BYTES);
+        for _ in 0..100 {
+            while credit >= cost(piece.len()) {
+                credit -= cost(piece.len());
+                streams.piece(1, &piece, true).expect("within the credit");
+            }
+            assert_eq!(items.next().await.expect("it goes on").expect("an item"), piece);
+            for frame in inbox.written() {
+                match codec::decode(&frame).expect("reads") {
+                    Down::Credit { number: 1, bytes } => credit += bytes as usize,
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(credit <= WINDOW_BYTES);
+        }
+        let over = (0..WINDOW_BYTES).find_map(|_| streams.piece(1, &[], true).err());
+        assert_eq!(over.expect("who sends without credit is cut off").kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[tokio::test]
+    async fn an_item_in_pieces_is_one_and_a_stream_ends_as_it_is_said() {
+        let streams = Arc::new(Streams::default());
+        let ((mut first, _), (mut second, _)) = (open(&streams, 1), open(&streams, 2));
+        streams.piece(1, b"ab", false).expect("taken");
+        streams.piece(2, b"x", true).expect("taken");
+        streams.piece(1, b"c", true).expect("taken");
+        streams.end(1, Ok(()));
+        streams.end(2, Err(problem("data.damaged")));
+        assert_eq!(first.next().await, Some(Ok(b"abc".to_vec())));
+        assert_eq!(first.next().await, None);
+        assert_eq!(second.next().await, Some(Ok(b"x".to_vec())));
+        assert_eq!(second.next().await, Some(Err(problem("data.damaged"))));
+        assert_eq!(second.next().await, None);
+        let (mut third, _) = open(&streams, 3);
+        streams.fail_all();
+        assert_eq!(third.next().await, Some(Err(lost())));
+        assert_eq!(third.next().await, None);
+    }
+
+    fn problem(code: &'static str) -> Problem {
+        Problem::new(ProblemKind::Fault, code, "")
+    }
+
+    #[tokio::test]
+    async fn who_stops_taking_has_the_other_host_stop_however_much_there_is_to_say() {
+        let streams = Arc::new(Streams::default());
+        let (items, mut inbox) = open(&streams, 1);
+        drop(items);
+        let cancel = Down::Cancel { number: 1 };
+        assert_eq!(inbox.written(), [codec::encode(&cancel)]);
+        assert!(!streams.has(1));
+        streams.piece(1, b"late", true).expect("dropped");
+        // There is no room for a word: it is said once there is.
+        let (outbox, mut inbox) = outbox::outbox();
+        let (incoming, _) = streams.enter(2, outbox.clone(), lost()).expect("room");
+        while outbox.try_send(&Down::Credit { number: 2, bytes: 0 }) {}
+        drop(incoming);
+        let cancel = codec::encode(&Down::Cancel { number: 2 });
+        while !inbox.written().contains(&cancel) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn streams_of_one_host_are_bounded() {
+        let streams = Arc::new(Streams::default());
+        let open: Vec<_> = (0..STREAMS_MAX as u64).map(|number| open(&streams, number)).collect();
+        let (outbox, _inbox) = outbox::outbox();
+        assert!(streams.enter(u64::MAX, outbox.clone(), lost()).is_none());
+        drop(open);
+        assert!(streams.enter(u64::MAX, outbox, lost()).is_some());
+    }
+}
