@@ -46,15 +46,16 @@ where
             Ok(Reply::Found { key: Hash::from_bytes(*reader.key().as_bytes()) })
         }
         Ask::Read { cell, journal, key, wait_ms, question } => {
-            let (reader, mut grown) = find(cell, journal).await?;
-            if reader.key().as_bytes() != key.as_bytes() {
-                return Err(super::other_key(&key, &Hash::from_bytes(*reader.key().as_bytes())));
-            }
             let request: Request = replica::decode(&question).map_err(|error| bad_question(&error))?;
             let deadline = Instant::now() + Duration::from_millis(u64::from(wait_ms)).min(longest);
             loop {
+                // Anew each time: a journal that has come here since lies there under another reader.
+                let (reader, mut grown) = find(cell, journal).await?;
+                if reader.key().as_bytes() != key.as_bytes() {
+                    return Err(super::other_key(&key, &Hash::from_bytes(*reader.key().as_bytes())));
+                }
                 grown.seen();
-                let (reader, request) = (reader.clone(), request.clone());
+                let request = request.clone();
                 let answer = blocking(move || replica::answer(&reader, &request)).await?;
                 let answer = answer.map_err(|error| match error {
                     journal::Error::BadRequest(_) => bad_question(&error),
