@@ -15,8 +15,8 @@ use super::frames::{BODY_BYTES_MAX, Down, ITEM_COST, PIECE_BYTES, cost, malforme
 use super::outbox::Outbox;
 use crate::bus::Items;
 
-/// What may be under way of one stream. Enough for a fast network, and little enough that what else is said is not late behind it.
-pub(super) const WINDOW_BYTES: usize = 256 * 1024;
+/// What may be under way of one stream: little, for what else is said on the connection stands behind it.
+pub(super) const WINDOW_BYTES: usize = 128 * 1024;
 /// Streams of one host that are open; one more is refused.
 pub(super) const STREAMS_MAX: usize = 256;
 
