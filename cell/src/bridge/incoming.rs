@@ -15,8 +15,8 @@ use super::frames::{BODY_BYTES_MAX, Down, ITEM_COST, PIECE_BYTES, cost, malforme
 use super::outbox::Outbox;
 use crate::bus::Items;
 
-/// What may be under way of one stream. Enough for a fast network, and little enough that what else is said is not late behind it.
-pub(super) const WINDOW_BYTES: usize = 256 * 1024;
+/// What may be under way of one stream: little, for what else is said on the connection stands behind it.
+pub(super) const WINDOW_BYTES: usize = 128 * 1024;
 /// Streams of one host that are open; one more is refused.
 pub(super) const STREAMS_MAX: usize = 256;
 
@@ -35,6 +35,8 @@ enum Came {
 struct Open {
     /// Until it is open.
     opened: Option<oneshot::Sender<Result<(), Problem>>>,
+    /// What may still come.
+    credit: usize,
     came: mpsc::Sender<Came>,
 }
 
@@ -61,7 +63,7 @@ impl Streams {
         // One more for how it ends.
         let (came, queue) = mpsc::channel(WINDOW_BYTES / ITEM_COST + 1);
         let (opened, is_open) = oneshot::channel();
-        all.insert(number, Open { opened: Some(opened), came });
+        all.insert(number, Open { opened: Some(opened), credit: WINDOW_BYTES, came });
         let streams = Arc::clone(self);
         Some((Incoming { number, streams, outbox, queue, eaten: 0, is_over: false, unreachable }, is_open))
     }
@@ -85,11 +87,14 @@ impl Streams {
     ///
     /// Where there is more than was given credit for.
     pub(super) fn piece(&self, number: u64, bytes: &[u8], is_last: bool) -> io::Result<()> {
+        let mut all = self.all();
+        let Some(open) = all.get_mut(&number) else { return Ok(()) };
+        let over = || malformed("a stream is over its credit");
+        open.credit = open.credit.checked_sub(cost(bytes.len())).ok_or_else(over)?;
         let came = if is_last { Came::Item } else { Came::Piece };
-        match self.all().get(&number).map(|open| open.came.try_send(came(bytes.to_vec()))) {
-            Some(Err(mpsc::error::TrySendError::Full(_))) => Err(malformed("a stream is over its credit")),
-            _ => Ok(()),
-        }
+        // Where it finds no room, nobody takes it any more: the queue has room for all that there is credit for.
+        let _ = open.came.try_send(came(bytes.to_vec()));
+        Ok(())
     }
 
     /// A stream has come to its end.
@@ -165,8 +170,11 @@ impl Incoming {
     async fn eat(&mut self, bytes: usize) {
         self.eaten += cost(bytes);
         if self.eaten >= WINDOW_BYTES / 2 {
-            let bytes = self.eaten as u64;
-            self.eaten = 0;
+            let bytes = std::mem::take(&mut self.eaten);
+            if let Some(open) = self.streams.all().get_mut(&self.number) {
+                open.credit += bytes;
+            }
+            let bytes = bytes as u64;
             // Where the connection has ended, the queue says so.
             let _ = self.outbox.send(&Down::Credit { number: self.number, bytes }).await;
         }

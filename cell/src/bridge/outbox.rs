@@ -29,10 +29,14 @@ const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Where what is to be written is put. Clones are handles to the same one.
 #[derive(Clone)]
-pub(super) struct Outbox {
+pub(super) struct Outbox(Arc<Shared>);
+
+struct Shared {
     frames: mpsc::Sender<Outgoing>,
+    /// Room for large bodies that are being written.
     writing: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
+    /// Room for those that wait for it.
+    waiting: Semaphore,
 }
 
 /// The stream has ended: what was to be written is for nobody.
@@ -47,18 +51,15 @@ pub(super) trait Cut: Send + Sync + 'static {
     fn last(&self, bytes: &[u8], buffer: &mut Vec<u8>);
 }
 
-/// A frame that is made when it is written.
-pub(super) trait Write: Send + Sync + 'static {
-    /// Appends it.
-    fn put(&self, buffer: &mut Vec<u8>);
-}
+/// Appends a frame.
+type Put = Box<dyn FnOnce(&mut Vec<u8>) + Send>;
 
 /// Something to be written.
 enum Outgoing {
     /// A frame that goes before all that is large.
     Small(Vec<u8>),
     /// A frame of a stream, in its turn.
-    InTurn(Box<dyn Write>),
+    InTurn(Put),
     /// A body in pieces, which takes turns.
     Large(Box<Large>),
 }
@@ -93,8 +94,8 @@ impl Large {
 pub(super) fn outbox() -> (Outbox, Inbox) {
     let (frames, inbox) = mpsc::channel(WAITING_MAX);
     let writing = Arc::new(Semaphore::new(WRITING_BYTES_MAX));
-    let waiting = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
-    (Outbox { frames, writing, waiting }, Inbox { frames: inbox, in_turn: VecDeque::new() })
+    let shared = Shared { frames, writing, waiting: Semaphore::new(WAITING_BYTES_MAX) };
+    (Outbox(Arc::new(shared)), Inbox { frames: inbox, in_turn: VecDeque::new() })
 }
 
 impl Outbox {
@@ -105,11 +106,14 @@ impl Outbox {
 
     /// Puts a small frame if there is room for it now.
     pub(super) fn try_send(&self, frame: &impl Encode<()>) -> bool {
-        self.frames.try_send(Outgoing::Small(framed(frame))).is_ok()
+        self.0.frames.try_send(Outgoing::Small(framed(frame))).is_ok()
     }
 
-    /// Puts a frame of a stream.
-    pub(super) async fn send_in_turn(&self, frame: impl Write) -> Result<(), Gone> {
+    /// Puts a frame of a stream, which is made when it is written.
+    pub(super) async fn send_in_turn(
+        &self,
+        frame: impl FnOnce(&mut Vec<u8>) + Send + 'static,
+    ) -> Result<(), Gone> {
         self.put(Outgoing::InTurn(Box::new(frame))).await
     }
 
@@ -121,14 +125,14 @@ impl Outbox {
             return self.put(Outgoing::Small(frame)).await.map(|()| true);
         }
         let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
-        let Ok(_waits) = self.waiting.try_acquire_many(bytes) else { return Ok(false) };
-        let room = Arc::clone(&self.writing).acquire_many_owned(bytes).await.map_err(|_| Gone)?;
+        let Ok(_waits) = self.0.waiting.try_acquire_many(bytes) else { return Ok(false) };
+        let room = Arc::clone(&self.0.writing).acquire_many_owned(bytes).await.map_err(|_| Gone)?;
         let large = Large { body, written: 0, cut: Box::new(cut), _room: room };
         self.put(Outgoing::Large(Box::new(large))).await.map(|()| true)
     }
 
     async fn put(&self, outgoing: Outgoing) -> Result<(), Gone> {
-        self.frames.send(outgoing).await.map_err(|_| Gone)
+        self.0.frames.send(outgoing).await.map_err(|_| Gone)
     }
 }
 
@@ -170,11 +174,10 @@ impl Inbox {
         }
         match self.in_turn.pop_front() {
             Some(Outgoing::Small(frame)) => buffer.extend_from_slice(&frame),
-            Some(Outgoing::InTurn(frame)) => frame.put(buffer),
+            Some(Outgoing::InTurn(frame)) => frame(buffer),
             Some(Outgoing::Large(mut large)) => {
-                if large.next(buffer) {
-                    self.in_turn.push_back(Outgoing::Large(large));
-                }
+                let has_more = large.next(buffer);
+                self.in_turn.extend(has_more.then_some(Outgoing::Large(large)));
             }
             None => {}
         }
@@ -225,22 +228,6 @@ mod tests {
         }
     }
 
-    struct Item(Vec<u8>);
-
-    impl Write for Item {
-        fn put(&self, buffer: &mut Vec<u8>) {
-            put(&Up::Item { number: 3, bytes: &self.0 }, buffer);
-        }
-    }
-
-    struct End;
-
-    impl Write for End {
-        fn put(&self, buffer: &mut Vec<u8>) {
-            put(&Up::End { number: 3 }, buffer);
-        }
-    }
-
     /// All that waits, in the order in which it is written: what it is, whose, and its bytes.
     fn written(inbox: &mut Inbox) -> Vec<(char, u64, Vec<u8>)> {
         let frames = inbox.written();
@@ -278,9 +265,10 @@ mod tests {
         }
         let (long, short) = (vec![1; PIECE_BYTES], vec![2]);
         for bytes in [long, short] {
-            outbox.send_in_turn(Item(bytes)).await.expect("room");
+            let item = move |buffer: &mut Vec<u8>| put(&Up::Item { number: 3, bytes: &bytes }, buffer);
+            outbox.send_in_turn(item).await.expect("room");
         }
-        outbox.send_in_turn(End).await.expect("room");
+        outbox.send_in_turn(|buffer| put(&Up::End { number: 3 }, buffer)).await.expect("room");
         outbox.send(&Up::Answer { number: 4, body: &[] }).await.expect("room");
         let order: Vec<_> = written(&mut inbox).into_iter().map(|(what, whose, _)| (what, whose)).collect();
         let expected = [

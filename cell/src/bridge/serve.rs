@@ -17,7 +17,7 @@ use super::frames::{
     Asker, BODY_BYTES_MAX, Bodies, Down, PIECE_BYTES, Reader, Up, WORDS, cost, malformed, put,
 };
 use super::incoming::STREAMS_MAX;
-use super::outbox::{self, Cut, Gone, Outbox, Write};
+use super::outbox::{self, Cut, Gone, Outbox};
 use crate::bus::{Bus, CallContext, Items, TraceParent};
 use crate::network::ByteStream;
 
@@ -177,15 +177,8 @@ impl Server {
         grant(&granted, credit)?;
         let credit = Arc::clone(&granted);
         let work = async move {
-            let ended = match bus.stream_wire(context, &action, body).await {
-                Ok(items) => give_items(&outbox, number, items, &credit).await,
-                Err(problem) => Ok(Err(problem)),
-            };
-            let _ = match ended {
-                Ok(Ok(())) => outbox.send_in_turn(Frame { number, what: What::End }).await,
-                Ok(Err(problem)) => outbox.send_in_turn(Frame { number, what: What::Refused(problem) }).await,
-                Err(Gone) => Err(Gone),
-            };
+            let opened = bus.stream_wire(context, &action, body).await;
+            let _ = give_items(&outbox, number, opened, &credit).await;
             mine.entries().remove(&number);
             drop(place);
         };
@@ -230,60 +223,50 @@ async fn give(
     outbox.send(&Up::Refused { number, problem }).await
 }
 
-/// Gives the items of a stream as far as there is credit; how it ended.
+/// Gives the items of a stream as far as there is credit, and how it ends.
 async fn give_items(
     outbox: &Outbox,
     number: u64,
-    mut items: Items,
+    opened: Result<Items, Problem>,
     credit: &Semaphore,
-) -> Result<Result<(), Problem>, Gone> {
-    outbox.send_in_turn(Frame { number, what: What::Open }).await?;
+) -> Result<(), Gone> {
+    let mut items = match opened {
+        Ok(items) => items,
+        Err(problem) => return outbox.send(&Up::Refused { number, problem }).await,
+    };
+    outbox.send_in_turn(move |buffer| put(&Up::Open { number }, buffer)).await?;
     while let Some(item) = items.next().await {
-        let item = match item {
-            Ok(item) => Arc::new(item),
-            Err(problem) => return Ok(Err(problem)),
-        };
-        let mut from = 0;
-        loop {
-            let to = item.len().min(from + PIECE_BYTES);
-            let taken = u32::try_from(cost(to - from)).expect("a piece is short");
-            credit.acquire_many(taken).await.map_err(|_| Gone)?.forget();
-            outbox.send_in_turn(Frame { number, what: What::Item(Arc::clone(&item), from..to) }).await?;
-            from = to;
-            if from == item.len() {
-                break;
+        match item {
+            Ok(item) => give_item(outbox, number, Arc::new(item), credit).await?,
+            Err(problem) => {
+                let broken_off = move |buffer: &mut Vec<u8>| put(&Up::Refused { number, problem }, buffer);
+                return outbox.send_in_turn(broken_off).await;
             }
         }
     }
-    Ok(Ok(()))
+    outbox.send_in_turn(move |buffer| put(&Up::End { number }, buffer)).await
 }
 
-/// A frame of a stream.
-struct Frame {
-    number: u64,
-    what: What,
+async fn give_item(outbox: &Outbox, number: u64, item: Arc<Vec<u8>>, credit: &Semaphore) -> Result<(), Gone> {
+    let mut from = 0;
+    loop {
+        let range = from..item.len().min(from + PIECE_BYTES);
+        let taken = u32::try_from(cost(range.len())).expect("a piece is short");
+        credit.acquire_many(taken).await.map_err(|_| Gone)?.forget();
+        from = range.end;
+        outbox.send_in_turn(piece(number, Arc::clone(&item), range)).await?;
+        if from == item.len() {
+            return Ok(());
+        }
+    }
 }
 
-enum What {
-    Open,
-    /// So much of an item.
-    Item(Arc<Vec<u8>>, Range<usize>),
-    End,
-    Refused(Problem),
-}
-
-impl Write for Frame {
-    fn put(&self, buffer: &mut Vec<u8>) {
-        let number = self.number;
-        let frame = match &self.what {
-            What::Open => Up::Open { number },
-            What::Item(item, range) if range.end < item.len() => {
-                Up::Piece { number, bytes: &item[range.clone()] }
-            }
-            What::Item(item, range) => Up::Item { number, bytes: &item[range.clone()] },
-            What::End => Up::End { number },
-            What::Refused(problem) => Up::Refused { number, problem: problem.clone() },
-        };
+/// A piece of an item, in a frame.
+fn piece(number: u64, item: Arc<Vec<u8>>, range: Range<usize>) -> impl FnOnce(&mut Vec<u8>) + Send {
+    move |buffer| {
+        let is_last = range.end == item.len();
+        let bytes = &item[range];
+        let frame = if is_last { Up::Item { number, bytes } } else { Up::Piece { number, bytes } };
         put(&frame, buffer);
     }
 }

@@ -85,16 +85,18 @@ impl Whereabouts {
 
     /// The place, once nothing is on its way.
     pub(super) async fn settled(&self) -> Place {
-        let mut changed = self.changed.subscribe();
-        loop {
-            changed.mark_unchanged();
-            match self.place.read().unwrap_or_else(PoisonError::into_inner).clone() {
-                Place::Moving => {}
-                place => return place,
+        let now = || self.place.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut place = now();
+        if matches!(place, Place::Moving) {
+            let mut changed = self.changed.subscribe();
+            place = now();
+            while matches!(place, Place::Moving) {
+                // The sender is here.
+                let _ = changed.changed().await;
+                place = now();
             }
-            // The sender is here.
-            let _ = changed.changed().await;
         }
+        place
     }
 }
 

@@ -185,8 +185,9 @@ impl Store {
     ///
     /// `data.not_here`, `data.damaged`, `data.unreadable`.
     pub fn copy(&self, hash: &Hash, to: &mut dyn Write) -> Result<u64, Problem> {
-        let (mut reading, mut size) = (self.reader(hash)?, 0);
-        while let Some(bytes) = reading.next()? {
+        let mut size = 0;
+        for bytes in self.reader(hash)? {
+            let bytes = bytes?;
             to.write_all(&bytes).map_err(|error| unreadable(&self.path(hash), &error))?;
             size += bytes.len() as u64;
         }
@@ -258,14 +259,13 @@ pub struct Reading {
     groups: Groups,
 }
 
-impl Reading {
-    /// The next bytes, 32 KiB unless they are the last; none at the end.
-    ///
-    /// # Errors
-    ///
-    /// `data.damaged`, `data.unreadable`.
-    pub fn next(&mut self) -> Result<Option<Vec<u8>>, Problem> {
-        self.groups.next().map_err(|error| self.store.damaged(&self.hash, &error))
+impl Iterator for Reading {
+    type Item = Result<Vec<u8>, Problem>;
+
+    /// The next bytes, 32 KiB unless they are the last; or `data.damaged`, `data.unreadable`.
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.groups.next().map_err(|error| self.store.damaged(&self.hash, &error));
+        next.transpose()
     }
 }
 
@@ -403,7 +403,8 @@ mod tests {
         assert_eq!(store.read(&hash, 20_000, 1).expect_err("it is not").code, "data.damaged");
         assert_eq!(store.copy(&hash, &mut Vec::new()).expect_err("not whole").code, "data.damaged");
         let mut reading = store.reader(&hash).expect("it opens");
-        assert_eq!(reading.next().expect_err("its group is not whole").code, "data.damaged");
+        let next = reading.next().expect("more");
+        assert_eq!(next.expect_err("its group is not whole").code, "data.damaged");
         let slice = store.slice(&hash, 20_000, 100).expect("it is not checked here");
         assert!(open_slice(&slice, &hash, 20_000, 100).is_err(), "but by whoever gets it");
     }

@@ -87,8 +87,7 @@ async fn data(world: &World, request: DataRef) -> Result<Items, Problem> {
     let reading = blocking(move || store.reader(&hash)).await??;
     let step = async |mut reading: Reading| {
         let read = blocking(move || {
-            let items: Result<Vec<_>, Problem> =
-                (0..DATA_ITEMS).map_while(|_| reading.next().transpose()).collect();
+            let items: Result<Vec<_>, Problem> = reading.by_ref().take(DATA_ITEMS).collect();
             items.map(|items| (items, reading))
         });
         let (items, reading) = read.await??;
