@@ -27,8 +27,14 @@ fn replicated(dir: &Path) -> (Cell, HostProcess) {
     cell.start_first();
     let mut host = HostProcess::join(&cell, &dir.join("b"), THERE);
     host.start();
-    until("it has what it was invited for", || all_on(&cell, "b"));
+    until("it has what it was invited for", || all_on(&cell, "b") && is_settled(&cell));
     (cell, host)
+}
+
+/// What a host was invited for is brought to it until it was there once: from then on it stays where it is taken over to.
+fn is_settled(cell: &Cell) -> bool {
+    let roster = cell.ok(&["call", "nucleus.roster"]);
+    roster["hosts"].as_array().expect("a list").iter().all(|host| host["services"] == json!([]))
 }
 
 fn all_on(cell: &Cell, host: &str) -> bool {
