@@ -140,6 +140,8 @@ impl Quorum {
             raft.runtime_config().elect(false);
         }
         raft.run();
+        // From here on it tells what it has read, and not that it has read nothing.
+        raft.with_raft_state(|_| ()).await.map_err(problems::start)?;
         let silent_until = silent.then(|| Instant::now() + lease_max);
         if let Some(until) = silent_until {
             let raft = raft.clone();

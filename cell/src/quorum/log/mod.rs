@@ -6,6 +6,8 @@
 //! - The state is what the records say, one after the other (`state`). In memory are the places of entries, not the entries: these are read from the
 //!   journal, which checks each against what was signed. Entries that are being written are in memory as well.
 //! - What openraft no longer needs is cleared in the journal, after a record that says all that is still needed of what goes.
+//! - A journal cannot tell a last frame that was torn from one that was damaged later. A file beside it says how long it has been (`witness`): a
+//!   shorter one is refused, since what it lacks was acknowledged.
 //! - An entry that was cut off or purged is not read any more; what openraft reads meanwhile is read again.
 
 mod record;
@@ -13,6 +15,7 @@ mod state;
 mod store;
 #[cfg(test)]
 mod tests;
+mod witness;
 mod writer;
 
 use std::io;
@@ -27,6 +30,7 @@ use super::problems;
 use super::types::{LogId, Members};
 use record::Record;
 use state::State;
+use witness::Witness;
 use writer::{Work, Writer};
 
 /// The log of this host. Clones share it.
@@ -48,14 +52,18 @@ impl Log {
     }
 
     fn open_here(place: &LogPlace) -> Result<Self, Problem> {
-        Self::of(open_journal(place).map_err(|error| problems::log(&error))?)
+        make(&place.folder).map_err(|error| problems::log(&error))?;
+        let witness = Witness::open(&place.folder).map_err(|error| problems::log(&error))?;
+        let journal = open_journal(place, witness.length()).map_err(|error| problems::log(&error))?;
+        Self::of(journal, witness)
     }
 
-    fn of(journal: Journal) -> Result<Self, Problem> {
+    fn of(journal: Journal, witness: Witness) -> Result<Self, Problem> {
         let reader = journal.reader();
         let state = state::replay(&reader).map_err(|error| problems::log(&error))?;
         let state = Arc::new(Mutex::new(state));
-        let writer = Writer::start(journal, Arc::clone(&state)).map_err(|error| problems::log(&error))?;
+        let writer =
+            Writer::start(journal, witness, Arc::clone(&state)).map_err(|error| problems::log(&error))?;
         Ok(Self(Arc::new(Inner { state, reader, writer })))
     }
 
@@ -123,13 +131,12 @@ impl Log {
     }
 }
 
-fn open_journal(place: &LogPlace) -> Result<Journal, Error> {
+fn open_journal(place: &LogPlace, witnessed: u64) -> Result<Journal, Error> {
     let LogPlace { folder, key_pair, encryption_key } = place;
-    make(folder).map_err(|source| Error::Io { context: "making the folder", source: Arc::new(source) })?;
     match Disk::open(folder, journal::Backend::default()) {
-        Ok(disk) => Journal::open_with(Box::new(disk), key_pair.clone(), 0, encryption_key.as_ref())
+        Ok(disk) => Journal::open_with(Box::new(disk), key_pair.clone(), witnessed, encryption_key.as_ref())
             .map(|(journal, _)| journal),
-        Err(Error::NotCreated) => {
+        Err(Error::NotCreated) if witnessed == 0 => {
             let disk = Disk::create(folder, journal::Backend::default())?;
             Journal::create_with(Box::new(disk), key_pair.clone(), encryption_key.as_ref())
         }

@@ -1,5 +1,6 @@
 //! The thread that writes.
 
+use std::fmt::Display;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::closed;
 use super::record::Record;
 use super::state::{Place, State};
+use super::witness::Witness;
 use crate::quorum::types::{Entry, LogId, Types};
 use crate::quorum::wire;
 
@@ -37,9 +39,9 @@ pub(super) enum Work {
 pub(super) struct Writer(mpsc::Sender<Work>);
 
 impl Writer {
-    pub(super) fn start(journal: Journal, state: Arc<Mutex<State>>) -> io::Result<Self> {
+    pub(super) fn start(journal: Journal, witness: Witness, state: Arc<Mutex<State>>) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
-        let thread = Thread { journal, state, failed: None };
+        let thread = Thread { journal, witness, state, failed: None };
         std::thread::Builder::new().name("quorum-log".to_owned()).spawn(move || thread.run(receiver))?;
         Ok(Self(sender))
     }
@@ -51,6 +53,7 @@ impl Writer {
 
 struct Thread {
     journal: Journal,
+    witness: Witness,
     state: Arc<Mutex<State>>,
     /// Why nothing is written any more.
     failed: Option<String>,
@@ -150,13 +153,15 @@ impl Thread {
 
     /// Appends and syncs; the place of the first.
     fn append(&mut self, records: &[Vec<u8>]) -> io::Result<u64> {
-        match &self.failed {
-            Some(why) => Err(io::Error::other(why.clone())),
-            None => self.journal.append(records).map_err(|error| self.fail(&error)),
+        if let Some(why) = &self.failed {
+            return Err(io::Error::other(why.clone()));
         }
+        let first = self.journal.append(records).map_err(|error| self.fail(&error))?;
+        self.witness.note(self.journal.length()).map_err(|error| self.fail(&error))?;
+        Ok(first)
     }
 
-    fn fail(&mut self, error: &journal::Error) -> io::Error {
+    fn fail(&mut self, error: &dyn Display) -> io::Error {
         self.failed = Some(error.to_string());
         io::Error::other(error.to_string())
     }
