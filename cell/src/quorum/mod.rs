@@ -11,8 +11,8 @@
 //! - A vote, an entry, a cut of the log: each is synced before it is acknowledged to anybody.
 //! - A term has one leader at most. A host that starts again does not go on leading: each life that leads has a term of its own.
 //! - An entry is handed to the state machine when a majority has synced it, once, in order. What the state machine says that it has applied is
-//!   never handed to it again. A log that lacks some of that was lost, and a state machine that lacks what the log no longer keeps as well: a host does
-//!   not start with either.
+//!   never handed to it again. A log that lacks some of that was lost, and so was a state that lacks what the log no longer keeps: a host
+//!   starts with neither.
 //! - **The lease.** A host grants no vote for [`Settings::election_max`] after it has heard from a leader. The leader counts that time from when it
 //!   *sent* what a majority has acknowledged since, and leaves an eighth off for clocks that run at different speeds. So while
 //!   [`Quorum::holds_lease`], nobody else leads. A host that starts again may have promised that to a leader it has forgotten: it grants and
@@ -124,9 +124,23 @@ impl Quorum {
         transport: Arc<dyn Transport>,
         state_machine: Arc<dyn StateMachine>,
     ) -> Result<Self, Problem> {
+        let log = Log::open(place).await?;
+        let started = Self::start_on(log.clone(), Voter(me), settings, transport, state_machine).await;
+        if started.is_err() {
+            // So that it can be tried again at once.
+            log.close().await;
+        }
+        started
+    }
+
+    async fn start_on(
+        mut log: Log,
+        me: Voter,
+        settings: Settings,
+        transport: Arc<dyn Transport>,
+        state_machine: Arc<dyn StateMachine>,
+    ) -> Result<Self, Problem> {
         let config = settings.config()?;
-        let me = Voter(me);
-        let mut log = Log::open(place).await?;
         let ready = Arc::new(AtomicBool::new(false));
         let mut machine =
             Machine::open(state_machine, log.clone(), settings.snapshot_bytes_max, Arc::clone(&ready))
@@ -135,14 +149,11 @@ impl Quorum {
         let peers = Peers::new(me, transport, &settings);
         let raft = Raft::build(me, config, peers, log.clone(), machine).await.map_err(problems::start)?;
         ready.store(true, Ordering::Release);
-        let lease_max = settings.election_max;
-        if silent {
-            raft.runtime_config().elect(false);
-        }
+        raft.runtime_config().elect(!silent);
         raft.run();
         // From here on it tells what it has read, and not that it has read nothing.
         raft.with_raft_state(|_| ()).await.map_err(problems::start)?;
-        let silent_until = silent.then(|| Instant::now() + lease_max);
+        let silent_until = silent.then(|| Instant::now() + settings.election_max);
         if let Some(until) = silent_until {
             let raft = raft.clone();
             tokio::spawn(async move {

@@ -8,6 +8,9 @@ use protocol::Problem;
 
 use super::problems;
 
+/// Entries that are given to the disk at once.
+const APPEND_ENTRIES_MAX: u64 = 256;
+
 /// Times and bounds of a group. All its members should have the same.
 ///
 /// A leader that is lost is replaced within twice `election_max` and what two rounds of questions and a sync take, unless two hosts ask for
@@ -86,6 +89,7 @@ impl Settings {
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.compact_every),
             max_in_snapshot_log_to_keep: self.entries_kept,
             replication_lag_threshold: self.compact_every.saturating_add(self.entries_kept).saturating_mul(2),
+            max_append_entries: Some(APPEND_ENTRIES_MAX),
             enable_pre_vote: Some(true),
             // Each life that leads has a term of its own.
             enable_leader_restore: Some(false),

@@ -1,6 +1,6 @@
 //! The log against openraft's own suite, and against losses.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use journal::storage::Lossy;
@@ -91,7 +91,7 @@ async fn what_counts_is_the_same_after_cuts_purges_and_restarts() {
 }
 
 /// A journal that loses what is not synced when it goes.
-fn lossy(folder: &PathBuf) -> Log {
+fn lossy(folder: &Path) -> Log {
     let disk = |disk| Box::new(Lossy::new(disk));
     let key_pair = KeyPair::from_seed(&[7; 32]);
     let journal = match Disk::open(folder, Backend::default()) {

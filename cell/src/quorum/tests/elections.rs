@@ -38,7 +38,7 @@ async fn a_host_that_leads_and_is_lost_is_replaced_with_all_that_was_committed()
     group.isolate(lost);
     group.stop(lost).await;
     let next = group.leader().await;
-    println!("replaced after {:?}", since.elapsed());
+    eprintln!("replaced after {:?}", since.elapsed());
     assert_ne!(next, lost);
     assert!(group.hosts[next].term() > term, "a term has one leader");
     for payload in payloads(10..20) {
