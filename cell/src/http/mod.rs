@@ -87,6 +87,8 @@ impl Server {
         .max_connections(settings.connections_max)
         .client_request_timeout(REQUEST_HEAD_MAX)
         .keep_alive(KEEP_ALIVE)
+        // Who hangs up is heard at once: nobody works for a stream that nobody reads.
+        .h1_allow_half_closed(false)
         .shutdown_timeout(10)
         .disable_signals()
         .bind(place.clone())
