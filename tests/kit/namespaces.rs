@@ -128,7 +128,7 @@ impl Lan {
         self.change(|wires| wires.loss_percent = percent);
     }
 
-    /// Lets no more than so many kbit/s go to a host: what is more waits for [`SLOW_WAIT_MS_MAX`], or vanishes.
+    /// Lets no more than so many kbit/s go to a host: what is more waits for a while, or vanishes.
     pub fn slow_down(&self, host: usize, kbit_per_second: u32) {
         self.change(|wires| wires.slow.extend([(host, kbit_per_second)]));
     }
