@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use kit::random::{Random, number};
 use kit::{Cell, pair, until};
 use serde_json::{Value, json};
 
@@ -17,22 +18,6 @@ use serde_json::{Value, json};
 const KILLS: u32 = 40;
 /// Senders at once.
 const SENDERS: usize = 8;
-
-/// A small generator, seeded: failures print the seed, `CRASH_SEED` repeats it.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
-fn number(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
-}
 
 #[test]
 fn what_was_acknowledged_survives_kills_exactly_once_on_both_sides() {
@@ -57,7 +42,7 @@ fn what_was_acknowledged_survives_kills_exactly_once_on_both_sides() {
             std::thread::spawn(move || send_until_stopped(sender, &stop, &acknowledged, &alice, &token))
         })
         .collect();
-    let mut random = Random(seed | 1);
+    let mut random = Random::new(seed);
     for kill in 0..kills {
         std::thread::sleep(Duration::from_millis(20 + random.below(180)));
         if kill % 2 == 0 {

@@ -3,7 +3,9 @@
 
 pub mod cluster;
 pub mod hosts;
+pub mod linearizability;
 pub mod namespaces;
+pub mod random;
 pub mod rpc;
 
 use std::io::{BufRead, BufReader};

@@ -11,6 +11,7 @@
 //!   journal, guided by coverage, each for so long (300 unless told); needs cargo-fuzz and a nightly toolchain.
 //!   `campaign partitions`: the last part of `test` alone, seven cells in network namespaces; needs root.
 //!   `campaign hosts`: the end-to-end suites with every cell split over two processes, and over six.
+//!   `campaign linearizable [SECONDS]`: one cell over three hosts that are cut off, frozen and killed, for so long (600 unless told); needs root.
 //!   `campaign sim [SEEDS]`: more seeds of the simulated network (1000 unless told).
 //!
 //! Everything is built with the one profile `release`: see Cargo.toml.
@@ -43,6 +44,9 @@ fn main() -> ExitCode {
             Some("partitions") => machine::prepare_tests()
                 .and_then(|()| cargo(&["build", "--release", "--locked", "--workspace", "--bins"]))
                 .and_then(|()| partitions()),
+            Some("linearizable") => machine::prepare_tests()
+                .and_then(|()| cargo(&["build", "--release", "--locked", "--workspace", "--bins"]))
+                .and_then(|()| linearizable(rest.get(1).map_or("600", String::as_str))),
             Some("hosts") => machine::prepare_tests()
                 .and_then(|()| cargo(&["build", "--release", "--locked", "--workspace", "--bins"]))
                 .and_then(|()| split("2", &SUITES))
@@ -51,7 +55,7 @@ fn main() -> ExitCode {
             _ => machine::prepare().and_then(|()| campaign()),
         },
         _ => Err("usage: cargo xtask up [--cells N] [--once] | test | deploy | bench | verify | fix \
-                      | campaign [fuzz [SECONDS] | sim [SEEDS] | partitions | hosts]"
+                      | campaign [fuzz [SECONDS] | sim [SEEDS] | linearizable [SECONDS] | partitions | hosts]"
             .to_owned()),
     };
     match done {
@@ -171,8 +175,24 @@ fn partitions() -> Done {
 /// Runs the hosts of one cell in network namespaces: mostly they wait, so all tests at once, and those that look at times take turns by themselves.
 fn bad_days() -> Done {
     run(Command::new("cargo")
-        .args(["test", "--release", "--locked", "--workspace", "--test", "hosts_bad_days"])
+        .args([
+            "test",
+            "--release",
+            "--locked",
+            "--workspace",
+            "--test",
+            "hosts_bad_days",
+            "--test",
+            "linearizable",
+        ])
         .args(["--", "--nocapture", "--test-threads=6"]))
+}
+
+/// Troubles the hosts of one cell for so long, and looks whether what clients saw is linearizable.
+fn linearizable(seconds: &str) -> Done {
+    run(Command::new("cargo")
+        .args(["test", "--release", "--locked", "--workspace", "--test", "linearizable", "--", "--nocapture"])
+        .env("LINEARIZABLE_SECONDS", seconds))
 }
 
 /// Runs so many seeds of the simulated network.
