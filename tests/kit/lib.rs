@@ -7,6 +7,7 @@ pub mod linearizability;
 pub mod namespaces;
 pub mod random;
 pub mod rpc;
+pub mod stranger;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -1,13 +1,15 @@
 //! The event loop: one task owns the swarm; everything else sends it commands.
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::PoisonError;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent};
 use libp2p::core::transport::Boxed;
 use libp2p::core::upgrade::Version;
 use libp2p::multiaddr::Protocol;
@@ -235,8 +237,41 @@ fn tcp(
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(key)?)
         .multiplex(yamux::Config::default())
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Abrupt(Some(muxer)))))
         .boxed())
+}
+
+/// A connection that ends at once when this side hangs up, with all its streams. Yamux (0.14) would flush first, which takes for ever where nothing gets
+/// through, and it tells nobody who reads from a stream or waits for room on one: they would wait for ever as well, and keep their places.
+struct Abrupt<M>(Option<M>);
+
+impl<M: StreamMuxer + Unpin> StreamMuxer for Abrupt<M> {
+    type Substream = M::Substream;
+    type Error = M::Error;
+
+    fn poll_inbound(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::Substream, Self::Error>> {
+        self.get_mut().0.as_mut().map_or(Poll::Pending, |muxer| Pin::new(muxer).poll_inbound(cx))
+    }
+
+    fn poll_outbound(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::Substream, Self::Error>> {
+        self.get_mut().0.as_mut().map_or(Poll::Pending, |muxer| Pin::new(muxer).poll_outbound(cx))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        // Dropped, it wakes all its streams, and the system closes the socket.
+        self.get_mut().0 = None;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
+        self.get_mut().0.as_mut().map_or(Poll::Pending, |muxer| Pin::new(muxer).poll(cx))
+    }
 }
 
 fn cannot_start(error: &dyn std::fmt::Display) -> Problem {
