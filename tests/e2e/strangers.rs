@@ -133,7 +133,7 @@ async fn refused(stranger: &mut Stranger, ask: &Ask) -> String {
 /// Whatever a key that was not admitted asks for is refused, and what it orders is not done.
 async fn is_nobody(address: &str, seed: [u8; 32], cell: &Cell) {
     let mut stranger = Stranger::connect(seed, address).await;
-    let roster = Roster { hosts: vec![entry("intruder", &seed)], grants: Vec::new() };
+    let roster = Roster { hosts: vec![entry("intruder", &seed)], grants: Vec::new(), number: u64::MAX };
     let trace = [7; 16];
     for ask in [
         Ask::Roster { roster },
