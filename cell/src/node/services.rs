@@ -70,7 +70,8 @@ enum Order {
 #[derive(Clone)]
 pub(crate) struct Control {
     orders: mpsc::Sender<Order>,
-    store: Store,
+    /// Until the services have stopped: whoever ends the process after that must not find views that are open.
+    store: Arc<std::sync::Mutex<Option<Store>>>,
 }
 
 impl Control {
@@ -92,6 +93,11 @@ impl Control {
         stopped.await.map_err(|_| stopping())?
     }
 
+    /// Lets go of the views.
+    fn close(&self) {
+        self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    }
+
     /// Brings the view of a copy up to its first entries, for whoever takes the journal over. Blocks on files.
     pub(crate) fn fold_copy(
         &self,
@@ -100,7 +106,9 @@ impl Control {
         reader: &journal::Reader,
         have: u64,
     ) -> Result<(), machine::Fault> {
-        let keyspace = self.store.keyspace(service);
+        let store = self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let store = store.ok_or_else(|| machine::Fault("the views are closed".to_owned()))?;
+        let keyspace = store.keyspace(service);
         match service {
             Service::Nucleus => fold_copy(&nucleus::NucleusMachine, reader, have, &keyspace),
             Service::Identity => fold_copy(&identity_machine(host), reader, have, &keyspace),
@@ -140,7 +148,7 @@ impl Services {
         let supervisor = Supervisor::new(reports, Arc::clone(host));
         let turns = std::array::from_fn(|_| Mutex::default());
         let (orders, mut inbox) = mpsc::channel(ORDERS_MAX);
-        host.set_control(Control { orders, store: store.clone() });
+        host.set_control(Control { orders, store: Arc::new(std::sync::Mutex::new(Some(store.clone()))) });
         let this =
             Rc::new(Self { host: Arc::clone(host), store, senders, faults, supervisor, patience, turns });
         let weak = Rc::downgrade(&this);
@@ -234,6 +242,7 @@ impl Services {
                 tracing::warn!(%problem, "the process ends before it");
             }
         }
+        self.host.control().close();
     }
 }
 
