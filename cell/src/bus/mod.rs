@@ -13,7 +13,7 @@
 //! 8. **metrics**: calls, refusals and a latency histogram for each action.
 //!
 //! A service that runs on another host of the cell is called there, over the bridge (`remote`): both hosts run their middleware, with the
-//! same deadline. While a service moves, calls wait for it.
+//! same deadline. While a service moves, calls wait for it; one that came too late for the old host goes to the new one.
 //!
 //! A stream (`streams`) is opened in the same way, on the host that leads, and has no deadline from then on.
 //!
@@ -71,6 +71,8 @@ pub use streams::Items;
 const RETRIES_MAX: u32 = 2;
 /// Pause before the first retry; the second waits twice as long.
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
+/// How long a call waits for word of where its service has gone.
+const MOVE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Bounds of the bus.
 #[derive(Clone, Copy, Debug)]
@@ -311,10 +313,7 @@ impl Bus {
 
     /// Whether an action is answered on another host.
     fn is_elsewhere<A: Action>(&self, handler: &Handler<A>) -> bool {
-        match &handler.way {
-            Way::Machine { route, .. } => route.whereabouts.is_elsewhere(),
-            Way::Front(_) => self.0.fronts.is_elsewhere(),
-        }
+        self.whereabouts(handler).is_elsewhere()
     }
 
     /// Calls under way to a service.
@@ -330,6 +329,7 @@ impl Bus {
             .expect("every declared action has a handler")
     }
 
+    /// Calls, and again where what was called has moved meanwhile and says that it did nothing.
     async fn guarded<A: Action>(
         &self,
         handler: &Handler<A>,
@@ -339,8 +339,43 @@ impl Bus {
         if !context.caller.may(A::INFO.access) {
             return Err(denied(A::INFO.name, &context.caller));
         }
-        let service = A::INFO.service;
         let deadline = context.deadline.unwrap_or_else(|| Instant::now() + context.patience);
+        let whereabouts = self.whereabouts(handler);
+        // A call that came over goes back: who called looks where the service is now.
+        if !whereabouts.may_move() || context.came_over {
+            return pin!(self.once::<A>(handler, context, request, deadline)).await;
+        }
+        let patient_until = deadline.min(Instant::now() + MOVE_PATIENCE);
+        loop {
+            let mut changes = whereabouts.changes();
+            let called = self.once::<A>(handler, context.clone(), request.clone(), deadline);
+            match Box::pin(called).await {
+                Err(problem) if nothing_was_done(&problem) => {
+                    if tokio::time::timeout_at(patient_until.into(), changes.changed()).await.is_err() {
+                        return Err(problem);
+                    }
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Where what answers an action is.
+    fn whereabouts<'a, A: Action>(&'a self, handler: &'a Handler<A>) -> &'a Whereabouts {
+        match &handler.way {
+            Way::Machine { route, .. } => &route.whereabouts,
+            Way::Front(_) => &self.0.fronts,
+        }
+    }
+
+    async fn once<A: Action>(
+        &self,
+        handler: &Handler<A>,
+        context: CallContext,
+        request: A::Request,
+        deadline: Instant,
+    ) -> Result<A::Answer, Problem> {
+        let service = A::INFO.service;
         match &handler.way {
             Way::Machine { route, .. } if route.whereabouts.is_elsewhere() => {
                 let _place = self.0.keeper.take(&route.bulkhead, deadline).ok_or_else(|| busy(service))?;
@@ -405,7 +440,7 @@ impl Bus {
         let ServicePlace::There(_) = place.await.map_err(|_| late())? else {
             // It has come here while the call waited.
             let handler = self.handler::<A>();
-            return Box::pin(self.guarded::<A>(handler, context, request)).await;
+            return Box::pin(self.once::<A>(handler, context, request, deadline)).await;
         };
         if context.came_over {
             return Err(remote::not_here(A::INFO.service));
@@ -476,6 +511,12 @@ fn wrong_answer(action: &str) -> Problem {
 
 fn worth_a_retry(problem: &Problem) -> bool {
     ["bus.busy", "bus.not_running", "bus.not_here", "bus.host_unreachable"].contains(&&*problem.code)
+}
+
+/// Whether a refusal says that the call came where its service had been, or would be, and was not carried out. In an actor that has stopped
+/// in order what it took in is done and answered, and what it had not is dropped.
+fn nothing_was_done(problem: &Problem) -> bool {
+    ["bus.not_running", "bus.not_here", "service.stopping", "service.lease_lapsed"].contains(&&*problem.code)
 }
 
 fn denied(action: &str, caller: &Caller) -> Problem {

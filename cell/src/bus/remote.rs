@@ -60,6 +60,8 @@ pub enum Place {
 /// Where a service, or the fronts, are. Asking whether that is here costs one load.
 pub(super) struct Whereabouts {
     is_elsewhere: AtomicBool,
+    /// Whether it was ever anywhere but here.
+    may_move: AtomicBool,
     place: RwLock<Place>,
     changed: watch::Sender<u64>,
 }
@@ -67,7 +69,12 @@ pub(super) struct Whereabouts {
 impl Default for Whereabouts {
     fn default() -> Self {
         let changed = watch::Sender::new(0);
-        Self { is_elsewhere: AtomicBool::new(false), place: RwLock::default(), changed }
+        Self {
+            is_elsewhere: AtomicBool::new(false),
+            may_move: AtomicBool::new(false),
+            place: RwLock::default(),
+            changed,
+        }
     }
 }
 
@@ -75,12 +82,25 @@ impl Whereabouts {
     pub(super) fn set(&self, place: Place) {
         let is_elsewhere = !matches!(place, Place::Here);
         *self.place.write().unwrap_or_else(PoisonError::into_inner) = place;
+        if is_elsewhere {
+            self.may_move.store(true, Ordering::Release);
+        }
         self.is_elsewhere.store(is_elsewhere, Ordering::Release);
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     pub(super) fn is_elsewhere(&self) -> bool {
         self.is_elsewhere.load(Ordering::Acquire)
+    }
+
+    /// Whether it may go elsewhere, or come back.
+    pub(super) fn may_move(&self) -> bool {
+        self.may_move.load(Ordering::Acquire)
+    }
+
+    /// Told whenever a place is named, from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     /// The place, once nothing is on its way.
@@ -153,9 +173,14 @@ pub(super) fn not_here(service: Service) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::{Bus, BusLimits};
+    use futures_util::FutureExt;
     use protocol::consensus::RecordRequest;
+    use protocol::messages::Sweep;
+    use protocol::shared::Empty;
     use protocol::{Amount, CellId};
     use serde_json::json;
+    use std::sync::atomic::AtomicUsize;
 
     fn crosses<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
         let bytes = encode(value, "test.it").expect("it is written");
@@ -169,5 +194,82 @@ mod tests {
         crosses(&json!({ "long": "x".repeat(100_000), "empty": "", "deep": [[["a"]]], "ü": "ß" }));
         let events = vec![vec![0, 255, 7], vec![]];
         crosses(&RecordRequest { epoch: 1, first: 2, events });
+    }
+
+    /// Another host: answers as it was told to, and counts.
+    struct Other {
+        refusal: Option<fn() -> Problem>,
+        calls: AtomicUsize,
+    }
+
+    impl Other {
+        fn new(refusal: Option<fn() -> Problem>) -> Arc<Self> {
+            Arc::new(Self { refusal, calls: AtomicUsize::new(0) })
+        }
+
+        fn calls(&self) -> usize {
+            self.calls.load(Ordering::Relaxed)
+        }
+    }
+
+    impl Remote for Other {
+        fn call(&self, _: RemoteCall) -> BoxFuture<'_, Result<Vec<u8>, Problem>> {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            let answer =
+                self.refusal.map_or_else(|| encode(&Empty {}, "message.sweep"), |refusal| Err(refusal()));
+            std::future::ready(answer).boxed()
+        }
+
+        fn stream(&self, _: RemoteCall) -> BoxFuture<'_, Result<Items, Problem>> {
+            std::future::ready(Err(not_here(Service::Message))).boxed()
+        }
+    }
+
+    fn placed(bus: &Bus, other: &Arc<Other>) {
+        bus.place(Service::Message, Place::There(Arc::clone(other) as Arc<dyn Remote>));
+    }
+
+    fn sweep(bus: &Bus) -> tokio::task::JoinHandle<Result<Empty, Problem>> {
+        let bus = bus.clone();
+        tokio::spawn(async move { bus.call::<Sweep>(CallContext::internal(), Empty {}).await })
+    }
+
+    #[tokio::test]
+    async fn a_command_that_came_too_late_for_one_host_goes_to_the_next() {
+        let too_late = || not_here(Service::Message);
+        for first in [too_late, || crate::bus::route::not_running(Service::Message)] {
+            let (bus, old, new) = (Bus::new(BusLimits::default()), Other::new(Some(first)), Other::new(None));
+            placed(&bus, &old);
+            let called = sweep(&bus);
+            while old.calls() == 0 {
+                tokio::task::yield_now().await;
+            }
+            placed(&bus, &new);
+            assert_eq!(called.await.expect("it ends"), Ok(Empty {}));
+            assert_eq!((old.calls(), new.calls()), (1, 1));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_that_may_have_been_done_is_never_sent_again() {
+        let lost =
+            || Problem::new(ProblemKind::UnknownOutcome, "bus.unknown_outcome", "the connection broke");
+        let (bus, old, new) = (Bus::new(BusLimits::default()), Other::new(Some(lost)), Other::new(None));
+        placed(&bus, &old);
+        let called = sweep(&bus);
+        while old.calls() == 0 {
+            tokio::task::yield_now().await;
+        }
+        placed(&bus, &new);
+        assert_eq!(called.await.expect("it ends").expect_err("unknown").code, "bus.unknown_outcome");
+        assert_eq!((old.calls(), new.calls()), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_command_waits_for_word_of_its_service_and_not_for_ever() {
+        let (bus, old) = (Bus::new(BusLimits::default()), Other::new(Some(|| not_here(Service::Message))));
+        placed(&bus, &old);
+        assert_eq!(sweep(&bus).await.expect("it ends").expect_err("nobody").code, "bus.not_here");
+        assert_eq!(old.calls(), 1);
     }
 }
