@@ -2,7 +2,7 @@
 //!
 //! The rooms: [`actor`] runs the pure machines, [`bus`] carries calls, [`store`] keeps views,
 //! [`network`] and [`delivery`] talk to other cells, [`http`] and [`cli`] to people and programs,
-//! [`data`] keeps and fetches data sets, [`telemetry`] traces requests, [`fronts`] are the actions that need the world, [`node`] puts it all together. Each foreign
+//! [`data`] keeps and fetches data sets, [`signals`] tells those who listen, [`telemetry`] traces requests, [`fronts`] are the actions that need the world, [`node`] puts it all together. Each foreign
 //! framework is named in one room only: actix in `actor` and `bus`, libp2p in `network`, actix-web in
 //! `http`, RocksDB in `store`.
 
@@ -23,5 +23,6 @@ pub mod node;
 pub mod offline;
 pub mod replication;
 pub mod settings;
+pub mod signals;
 pub mod store;
 pub mod telemetry;

@@ -48,7 +48,7 @@ pub use problem::{Problem, ProblemKind};
 pub use service::Service;
 /// The actions, requests and answers of the Message service.
 pub use words::message as messages;
-pub use words::{consensus, identity, market, nucleus, shared, state, trace};
+pub use words::{consensus, identity, market, nucleus, shared, signal, state, trace};
 
 /// Calls `visitor` once for each declared action, service by service.
 pub fn visit_actions<V: Visitor>(visitor: &mut V) {

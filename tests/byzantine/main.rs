@@ -34,9 +34,7 @@ fn up(dir: &std::path::Path, malice: Malice) -> (Vec<Cell>, Hostile) {
 
 /// The id of a transaction that is final. A key is its first writer's, so each cell has its own.
 fn put(cell: &Cell, key: &str, value: &str) -> String {
-    let args = json!({ "key": format!("{key}/{}", cell.peer), "value": value }).to_string();
-    let put = ["tx", "submit", "--module", "kv", "--call", "put", "--args", &args, "--wait", "finalised"];
-    let done = cell.ok(&put);
+    let done = cell.put(&format!("{key}/{}", cell.peer), value);
     assert_eq!(done["status"], "finalised", "{done}");
     done["id"].as_str().expect("an id").to_owned()
 }

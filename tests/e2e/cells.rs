@@ -85,9 +85,7 @@ fn proofs_check_offline_and_a_rebuild_gives_the_same_root() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mut cell = Cell::init(dir.path(), "solo");
     cell.start();
-    let args = r#"{"key":"colour","value":"blue"}"#;
-    let tx =
-        cell.ok(&["tx", "submit", "--module", "kv", "--call", "put", "--args", args, "--wait", "finalised"]);
+    let tx = cell.put("colour", "blue");
     assert_eq!((&tx["status"], &tx["block"]), (&json!("finalised"), &json!(0)));
     let rejected = cell.run(&[
         "tx",
@@ -219,8 +217,7 @@ fn encrypted_journals_serve_their_cell_and_show_nothing_to_others() {
     let mut cell = Cell::adopt(&dir.path().join("sealed"));
     cell.ok(&["init", "--http-port", "0", "--peer-port", "0", "--encrypt", "all"]);
     cell.start();
-    let args = json!({ "key": "note", "value": SECRET }).to_string();
-    cell.ok(&["tx", "submit", "--module", "kv", "--call", "put", "--args", &args, "--wait", "finalised"]);
+    cell.put("note", SECRET);
     let root = cell.ok(&["state", "root"])["root"].clone();
     let whole = cell.ok(&["journal", "cat", "state"]);
     cell.ok(&["stop"]);
@@ -269,7 +266,7 @@ fn encrypted_journals_serve_their_cell_and_show_nothing_to_others() {
     // The same without encryption is found, so the search finds what is there.
     let mut plain = Cell::init(dir.path(), "plain");
     plain.start();
-    plain.ok(&["tx", "submit", "--module", "kv", "--call", "put", "--args", &args, "--wait", "finalised"]);
+    plain.put("note", SECRET);
     plain.ok(&["stop"]);
     assert!(holds(&plain, SECRET.as_bytes()));
     let refused = plain.refused(&["journal", "export", "state", copies[0], "--with-encryption-key"]);

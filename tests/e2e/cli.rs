@@ -86,6 +86,9 @@ const RUNNING: &[&[&str]] = &[
     &["market", "transfer", "--to", "bob", "--amount", "1.5", "--wait", "finalised"],
     &["market", "statement"],
     &["market", "supply"],
+    &["signal", "emit", "job.done", r#"{"n":1}"#, "--key", "a"],
+    &["signal", "broadcast", "news", "--output", "json"],
+    &["signal", "listen", "job.*", "--timeout", "1"],
     &["token", "create", "reader"],
     &["token", "list"],
     &["token", "revoke", "reader"],
@@ -226,18 +229,7 @@ fn what_needs_no_running_cell_works_on_a_stopped_one() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mut cell = Cell::init(dir.path(), "solo");
     cell.start();
-    cell.ok(&[
-        "tx",
-        "submit",
-        "--module",
-        "kv",
-        "--call",
-        "put",
-        "--args",
-        r#"{"key":"a","value":"1"}"#,
-        "--wait",
-        "finalised",
-    ]);
+    cell.put("a", "1");
     let proof = cell.ok(&["state", "prove", "kv/a"]);
     let block = cell.ok(&["block", "show", "0"]);
     let root = cell.ok(&["state", "root"])["root"].as_str().expect("a root").to_owned();

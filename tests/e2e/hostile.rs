@@ -3,47 +3,24 @@
 //!
 //! The peer speaks libp2p by itself and shares no code with the cell's network: only the message type.
 
-use std::time::Duration;
-
 use ed25519_dalek::SigningKey;
-use futures_util::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use kit::stranger::{HELLO, REQUEST, Stranger, framed, replied};
 use kit::{Cell, until};
-use libp2p::swarm::SwarmEvent;
-use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identity, noise, tcp, yamux};
-use libp2p_stream::{Behaviour, Control};
 use minicbor::{Decode, Encode};
 use protocol::message::{Message, MessageType, Together};
 use protocol::receipt::ReceiptHead;
 use protocol::signing::{self, Signature};
 use protocol::{CellId, Problem, codec};
 
-const PROTOCOL: StreamProtocol = StreamProtocol::new("/celluler/cell/1");
-/// How long one exchange may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PROTOCOL: &str = "/celluler/cell/1";
 /// What a hostile peer may cost at most.
 const MEMORY_KIB_MAX: u64 = 64 * 1024;
-/// A frame's length, the number of its request, and its tag.
-const HEAD_BYTES: usize = 4 + 8 + 1;
-/// The tags of a hello, of a request and of its reply.
-const HELLO: u8 = 0;
-const REQUEST: u8 = 1;
-const REPLY: u8 = 2;
 
 /// A peer that can send anything.
 struct Peer {
     key: SigningKey,
-    swarm: Option<Swarm<Behaviour>>,
-    connection: Option<actix_rt::task::JoinHandle<()>>,
-    control: Control,
-    address: Multiaddr,
+    stranger: Option<Stranger>,
     victim: CellId,
-    victim_peer: Option<PeerId>,
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        self.connection.iter().for_each(actix_rt::task::JoinHandle::abort);
-    }
 }
 
 #[derive(Encode)]
@@ -70,63 +47,18 @@ enum Taken {
 
 impl Peer {
     async fn connect(seed: u8, cell: &Cell) -> Self {
-        let mut peer = Self::new(seed, cell);
-        peer.dial().await;
-        peer
+        let stranger = Some(Stranger::connect([seed; 32], &cell.peer).await);
+        Self { stranger, ..Self::new(seed, cell) }
     }
 
     fn new(seed: u8, cell: &Cell) -> Self {
         let key = SigningKey::from_bytes(&[seed; 32]);
-        let libp2p_key = identity::Keypair::ed25519_from_bytes([seed; 32]).expect("a key");
-        let swarm = libp2p::SwarmBuilder::with_existing_identity(libp2p_key)
-            .with_tokio()
-            .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
-            .expect("a transport")
-            .with_behaviour(|_| Behaviour::new())
-            .expect("a behaviour")
-            .with_swarm_config(|config| config.with_idle_connection_timeout(PATIENCE))
-            .build();
-        Self {
-            key,
-            control: swarm.behaviour().new_control(),
-            swarm: Some(swarm),
-            connection: None,
-            address: cell.peer.parse().expect("an address"),
-            victim: cell.id().parse().expect("an id"),
-            victim_peer: None,
-        }
-    }
-
-    async fn dial(&mut self) {
-        let mut swarm = self.swarm.take().expect("dials once");
-        swarm.dial(self.address.clone()).expect("dials");
-        let connected = async {
-            loop {
-                if let SwarmEvent::ConnectionEstablished { peer_id, .. } = swarm.select_next_some().await {
-                    return peer_id;
-                }
-            }
-        };
-        self.victim_peer = Some(tokio::time::timeout(PATIENCE, connected).await.expect("connects"));
-        self.connection = Some(actix_rt::spawn(async move {
-            loop {
-                swarm.select_next_some().await;
-            }
-        }));
+        Self { key, stranger: None, victim: cell.id().parse().expect("an id") }
     }
 
     /// Sends bytes as they are on a stream of their own; the reply's bytes, if there is one.
     async fn send(&mut self, bytes: Vec<u8>) -> Option<Vec<u8>> {
-        let victim = self.victim_peer.expect("connected");
-        let exchange = async {
-            let mut stream = self.control.open_stream(victim, PROTOCOL).await.ok()?;
-            stream.write_all(&bytes).await.ok()?;
-            stream.close().await.ok()?;
-            let mut reply = Vec::new();
-            stream.read_to_end(&mut reply).await.ok()?;
-            (!reply.is_empty()).then_some(reply)
-        };
-        tokio::time::timeout(PATIENCE, exchange).await.expect("answered or refused, not left hanging")
+        self.stranger.as_mut().expect("connected").send(PROTOCOL, bytes).await
     }
 
     /// Sends a batch in a proper frame; what became of it.
@@ -157,14 +89,8 @@ impl Peer {
     }
 }
 
-fn framed(tag: u8, body: &[u8]) -> Vec<u8> {
-    let length = (8 + 1 + body.len() as u32).to_le_bytes();
-    [length.as_slice(), &7u64.to_le_bytes(), &[tag], body].concat()
-}
-
 fn answer(reply: &[u8]) -> Taken {
-    assert_eq!(reply[4..HEAD_BYTES], [7, 0, 0, 0, 0, 0, 0, 0, REPLY], "an answer, not a busy");
-    codec::decode(&reply[HEAD_BYTES..]).expect("an answer")
+    codec::decode(replied(reply)).expect("an answer")
 }
 
 fn outcome(taken: Taken) -> Option<String> {

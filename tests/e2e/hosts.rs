@@ -6,11 +6,6 @@ use kit::hosts::service;
 use kit::{Cell, HostProcess, until};
 use serde_json::{Value, json};
 
-fn put(cell: &Cell, key: &str, value: &str) -> Value {
-    let args = json!({ "key": key, "value": value }).to_string();
-    cell.ok(&["tx", "submit", "--module", "kv", "--call", "put", "--args", &args, "--wait", "finalised"])
-}
-
 fn get(cell: &Cell, key: &str) -> Value {
     cell.ok(&["state", "get", &format!("kv/{key}")])["value"].clone()
 }
@@ -70,7 +65,7 @@ fn a_ticket_lets_one_host_in_once() {
 fn services_move_while_the_cell_runs_and_nothing_is_lost() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (cell, host) = cell_and_host(dir.path(), "state");
-    put(&cell, "a", "1");
+    cell.put("a", "1");
     let writing = std::sync::atomic::AtomicBool::new(true);
     let (http, token) = (cell.http.clone(), cell.token());
     let written = std::thread::scope(|scope| {
@@ -118,9 +113,20 @@ fn services_move_while_the_cell_runs_and_nothing_is_lost() {
     {
         assert_eq!(cell.refused(&["service", "move", what[0], "--to", what[1]]).1, code);
     }
-    // The copies are the journals: both hosts show the same.
-    let here = cell.ok(&["journal", "verify"]);
-    assert!(here["items"].as_array().expect("a list").iter().all(|item| item["ok"] == true), "{here}");
+    // The copies are the journals: both hosts show the same. The other one shows those that lie there.
+    let there = host.as_cell();
+    let verified = |cell: &Cell| {
+        let verified = cell.ok(&["journal", "verify"])["items"].as_array().expect("a list").clone();
+        assert!(verified.iter().all(|item| item["ok"] == true), "{verified:?}");
+        verified.into_iter().map(|item| item["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(verified(&cell).len(), 6);
+    let lying_there = verified(&there);
+    assert!(lying_there.contains(&"identity".to_owned()), "{lying_there:?}");
+    assert!(!lying_there.contains(&"nucleus".to_owned()), "{lying_there:?}");
+    let listed = there.ok(&["journal", "list"])["items"].as_array().expect("a list").len();
+    assert_eq!(listed, lying_there.len());
+    assert_eq!(there.refused(&["journal", "prove", "nucleus", "0"]), (1, "journal.not_here".to_owned()));
     drop(host);
 }
 
@@ -128,7 +134,7 @@ fn services_move_while_the_cell_runs_and_nothing_is_lost() {
 fn a_lost_host_comes_back_and_a_lost_lead_finds_its_hosts() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (mut cell, mut host) = cell_and_host(dir.path(), "state,consensus");
-    put(&cell, "a", "1");
+    cell.put("a", "1");
     host.kill();
     until("its services are missed", || service(&cell, "state").1 != "running");
     let (code, problem) = cell.refused(&["state", "get", "kv/a"]);
@@ -140,7 +146,7 @@ fn a_lost_host_comes_back_and_a_lost_lead_finds_its_hosts() {
     host.start();
     until("it is back", || cell.is_synced());
     assert_eq!(get(&cell, "a"), "1");
-    put(&cell, "b", "2");
+    cell.put("b", "2");
     let incarnations = |cell: &Cell| {
         let items = cell.ok(&["hosts"])["items"].as_array().expect("a list").clone();
         let b = items.into_iter().find(|item| item["host"] == "b").expect("it is there");
@@ -152,7 +158,7 @@ fn a_lost_host_comes_back_and_a_lost_lead_finds_its_hosts() {
     cell.start_first();
     until("the lead has found it", || cell.is_synced());
     assert_eq!((get(&cell, "a"), get(&cell, "b")), (json!("1"), json!("2")));
-    put(&cell, "c", "3");
+    cell.put("c", "3");
     // From the other host's folder the whole cell is reached.
     let status = host.as_cell().ok(&["status"]);
     assert_eq!(status["readiness"]["state"], "synced", "{status}");
@@ -163,11 +169,11 @@ fn a_lost_host_comes_back_and_a_lost_lead_finds_its_hosts() {
 fn a_removed_host_is_refused_at_once() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (cell, mut host) = cell_and_host(dir.path(), "state,market");
-    put(&cell, "a", "1");
+    cell.put("a", "1");
     cell.ok(&["host", "remove", "b"]);
     assert_eq!(service(&cell, "state"), ("first".to_owned(), "running".to_owned()));
     assert_eq!(get(&cell, "a"), "1");
-    put(&cell, "b", "2");
+    cell.put("b", "2");
     assert_eq!(cell.ok(&["hosts"])["items"].as_array().expect("a list").len(), 1);
     assert_eq!(cell.refused(&["host", "remove", "b"]).1, "nucleus.unknown_host");
     // Its process finds nobody any more, and neither does a new one of it.

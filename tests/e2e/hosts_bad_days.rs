@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 use kit::cluster::Cluster;
@@ -54,6 +54,17 @@ const REFUSALS: [&str; 7] = [
 /// Tests that look at times run alone, the others beside each other.
 static MACHINE: RwLock<()> = RwLock::new(());
 
+/// Waits until no other test runs, and lets those pass that may run beside each other: who waits in line for the lock would part them.
+fn alone() -> RwLockWriteGuard<'static, ()> {
+    loop {
+        match MACHINE.try_write() {
+            Ok(machine) => return machine,
+            Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK_PAUSE),
+        }
+    }
+}
+
 /// What clients did, and what came of it.
 #[derive(Default)]
 struct Ledger(Mutex<Entries>);
@@ -63,6 +74,8 @@ struct Entries {
     /// Texts of all puts and chats that were tried, with the id of what was acknowledged.
     puts: BTreeMap<String, Option<String>>,
     chats: BTreeMap<String, Option<String>>,
+    /// With which code a put was refused.
+    codes: BTreeMap<String, String>,
     /// What was refused, and how often.
     refused: BTreeMap<String, u64>,
     /// What must not be.
@@ -102,6 +115,16 @@ impl Ledger {
             let args = transaction["transaction"]["args"].as_str().unwrap_or_default();
             serde_json::from_str::<Value>(args).unwrap_or_default()["key"].as_str().map(str::to_owned)
         };
+        let mut done_all_the_same: BTreeMap<&str, u64> = BTreeMap::new();
+        for code in transactions.iter().filter_map(|transaction| entries.codes.get(&key_of(transaction)?)) {
+            *done_all_the_same.entry(code).or_default() += 1;
+        }
+        // No other refusal leaves that open.
+        let may_be = |code: &&str| *code == "bus.unknown_outcome" || code.starts_with("test.");
+        assert!(
+            done_all_the_same.keys().all(may_be),
+            "refused, and done all the same: {done_all_the_same:?}"
+        );
         once("put", &entries.puts, transactions.iter().map(|transaction| (key_of(transaction), transaction)));
         for direction in ["in", "out"] {
             let there = messages.iter().filter(|message| message["direction"] == direction);
@@ -153,13 +176,17 @@ struct Worker<'a> {
 
 impl Worker<'_> {
     fn call(&self, action: &str, params: &Value) -> Option<Value> {
+        self.try_call(action, params).ok()
+    }
+
+    fn try_call(&self, action: &str, params: &Value) -> Result<Value, String> {
         let excused_before = self.is_excused.load(Ordering::Relaxed);
         match self.client.call(action, params, DEADLINE) {
-            Ok(answer) => Some(answer),
+            Ok(answer) => Ok(answer),
             Err(code) => {
                 let is_excused = excused_before || self.is_excused.load(Ordering::Relaxed);
-                self.ledger.refused(self.place, action, code, is_excused);
-                None
+                self.ledger.refused(self.place, action, code.clone(), is_excused);
+                Err(code)
             }
         }
     }
@@ -169,7 +196,11 @@ impl Worker<'_> {
         let number = ROUNDS.fetch_add(1, Ordering::Relaxed);
         let (text, value) = (format!("{}.{number}", self.place), number.to_string());
         self.ledger.entries().puts.insert(text.clone(), None);
-        if let Some(view) = put(&text, &value, |params| self.call("consensus.submit", params)) {
+        let answer = put(&text, &value, |params| self.try_call("consensus.submit", params));
+        if let Err(code) = &answer {
+            self.ledger.entries().codes.insert(text.clone(), code.clone());
+        }
+        if let Ok(view) = answer {
             if view["status"] == "rejected" {
                 self.ledger.entries().wrong.push(format!("{text} was rejected: {}", view["problem"]));
             }
@@ -407,7 +438,7 @@ fn a_slow_receiver_slows_down_nobody_else() {
     const GIVE_UP: Duration = Duration::from_millis(300);
     const SLOW: Duration = Duration::from_secs(12);
     const KBIT_PER_SECOND: u32 = 64;
-    let _machine = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+    let _machine = alone();
     let day = Day::begin();
     let (cluster, get) = (&day.cluster, json!({ "key": "kv/probe" }));
     // From the first host to the second and back, which is not the slow one.
@@ -458,7 +489,7 @@ fn ten_times_too_many_callers_are_shed_and_the_rest_is_served() {
     const OVERLOAD: Duration = Duration::from_secs(6);
     /// Of what is served, 99 of 100 take no longer.
     const SERVED_MAX: Duration = Duration::from_secs(1);
-    let _machine = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+    let _machine = alone();
     let cluster = Cluster::start(&SERVICES, &[("service.in_flight_max", &PLACES.to_string())], &[]);
     let get = json!({ "key": "kv/none" });
     let alone = Asked::by(&cluster, 0, "state.get", &get, 1, Duration::from_secs(2));

@@ -25,8 +25,7 @@ fn cell_and_host(dir: &Path) -> (Cell, HostProcess) {
 }
 
 fn put(cell: &Cell, number: u64) {
-    let args = json!({ "key": format!("n{number}"), "value": "v" }).to_string();
-    cell.ok(&["tx", "submit", "--module", "kv", "--call", "put", "--args", &args, "--wait", "finalised"]);
+    cell.put(&format!("n{number}"), "v");
 }
 
 /// A page of a host that is read for as long as the test wants.

@@ -5,11 +5,6 @@ use std::path::Path;
 use kit::{Cell, network, until};
 use serde_json::{Value, json};
 
-fn put(cell: &Cell, key: &str, value: &str) -> Value {
-    let args = json!({ "key": key, "value": value }).to_string();
-    cell.ok(&["tx", "submit", "--module", "kv", "--call", "put", "--args", &args, "--wait", "finalised"])
-}
-
 /// Who takes part in the present epoch, as a cell tells.
 fn members(cell: &Cell) -> Vec<String> {
     let listed = cell.ok(&["consensus", "members"]);
@@ -59,7 +54,7 @@ fn a_cell_joins_a_network_that_goes_on_and_one_leaves_and_one_is_evicted() {
     for cell in &cells {
         until("it is synced", || cell.is_synced());
     }
-    put(&cells[0], "a", "1");
+    cells[0].put("a", "1");
     // A cell that is no member follows, and cannot submit.
     let genesis = cells[0].dir().join("genesis.json").display().to_string();
     let mut new = newcomer(dir.path(), &genesis, &cells[0]);
@@ -76,13 +71,13 @@ fn a_cell_joins_a_network_that_goes_on_and_one_leaves_and_one_is_evicted() {
     }
     let [first, second, third, fourth] = &mut cells[..] else { panic!("four cells") };
     until_members_are(&[first, second, third, fourth, &new], &[first, second, third, fourth, &new]);
-    put(&new, "of-new", "1");
-    put(first, "of-old", "1");
+    new.put("of-new", "1");
+    first.put("of-old", "1");
     until_equal(&[first, second, third, fourth, &new]);
     // Four of five are enough, with the new one among them.
     fourth.kill();
-    put(second, "of-second", "2");
-    put(&new, "of-new", "2");
+    second.put("of-second", "2");
+    new.put("of-new", "2");
     // One that is away is evicted by four of five.
     let gone = fourth.id();
     for cell in [&*first, &*second, &*third] {
@@ -93,7 +88,7 @@ fn a_cell_joins_a_network_that_goes_on_and_one_leaves_and_one_is_evicted() {
     // One leaves, and follows from then on.
     second.ok(&["consensus", "leave"]);
     until_members_are(&[first, second, third, &new], &[first, third, &new]);
-    put(third, "a3", "3");
+    third.put("a3", "3");
     until_equal(&[first, second, third, &new]);
     assert_eq!(second.refused(&submit), (4, "consensus.no_member".to_owned()));
     // The one that was evicted while it was away finds out and follows, too.
@@ -101,7 +96,7 @@ fn a_cell_joins_a_network_that_goes_on_and_one_leaves_and_one_is_evicted() {
     until_members_are(&[fourth], &[first, third, &new]);
     until_equal(&[first, fourth]);
     // All of it survives a restart of everybody.
-    let block = put(&new, "last", "1");
+    let block = new.put("last", "1");
     for cell in [&mut *first, &mut *third, &mut new] {
         cell.kill();
     }
@@ -109,7 +104,7 @@ fn a_cell_joins_a_network_that_goes_on_and_one_leaves_and_one_is_evicted() {
         cell.start();
     }
     until_members_are(&[first, third, &new], &[first, third, &new]);
-    put(first, "after", "1");
+    first.put("after", "1");
     is_proven_by_the_genesis_alone(dir.path(), &new, &genesis, &block);
     let then = first.ok(&["consensus", "members", "--at", "0"]);
     assert_eq!(then["items"].as_array().expect("a list").len(), 4, "those of the first block");
@@ -141,7 +136,7 @@ fn a_network_of_one_becomes_one_of_two_and_one_again() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mut one = Cell::init(dir.path(), "one");
     one.start();
-    put(&one, "a", "1");
+    one.put("a", "1");
     let genesis = one.dir().join("genesis.json").display().to_string();
     let two = newcomer(dir.path(), &genesis, &one);
     one.ok(&["peers", "add", &two.peer, "--name", "two"]);
@@ -150,12 +145,12 @@ fn a_network_of_one_becomes_one_of_two_and_one_again() {
     one.ok(&["tx", "submit", "--signed", &request, "--wait", "finalised"]);
     one.ok(&["consensus", "accept", "two"]);
     until_members_are(&[&one, &two], &[&one, &two]);
-    put(&two, "b", "1");
-    put(&one, "c", "1");
+    two.put("b", "1");
+    one.put("c", "1");
     until_equal(&[&one, &two]);
     one.ok(&["consensus", "leave"]);
     until_members_are(&[&one, &two], &[&two]);
-    put(&two, "d", "1");
+    two.put("d", "1");
     until_equal(&[&one, &two]);
     let refused = two.run(&["consensus", "leave"]);
     let refused: Value = serde_json::from_slice(&refused.stdout).expect("JSON");
@@ -173,23 +168,28 @@ fn a_cell_that_comes_late_begins_at_a_checkpoint() {
     // More than two mebibytes: several chunks.
     let value = |turn: usize| format!("{turn} {}", "x".repeat(60_000));
     for turn in 0..40 {
-        put(&cells[turn % 4], &format!("key{turn}"), &value(turn));
+        cells[turn % 4].put(&format!("key{turn}"), &value(turn));
     }
     let genesis = cells[0].dir().join("genesis.json").display().to_string();
-    let new = Cell::init_with(dir.path(), "late", &["--network", &genesis]);
+    let mut new = Cell::init_with(dir.path(), "late", &["--network", &genesis]);
     new.ok(&["config", "set", "consensus.checkpoint_blocks", "4"]);
-    let mut new = started(new, &cells[0]);
-    new.ok(&["peers", "add", &cells[1].peer]);
+    new.start();
+    // Both at once: of a single one it would take over block after block, for as long as it knows no other.
+    std::thread::scope(|scope| {
+        for known in &cells[..2] {
+            scope.spawn(|| new.ok(&["peers", "add", &known.peer]));
+        }
+    });
     until("it is where the others are", || {
         new.is_synced() && new.ok(&["state", "root"]) == cells[0].ok(&["state", "root"])
     });
     assert_eq!(new.refused(&["block", "show", "0"]).1, "consensus.unknown_block", "it began later");
     assert_eq!(new.ok(&["state", "get", "kv/key3"])["value"], json!(value(3)));
     // It goes on from there, through restarts, and without its views.
-    put(&cells[0], "after", "1");
+    cells[0].put("after", "1");
     until_equal(&[&new, &cells[0]]);
     new.kill();
-    put(&cells[0], "after", "2");
+    cells[0].put("after", "2");
     let rebuilt = new.ok(&["rebuild"]);
     assert_eq!(rebuilt["rejoins"], false, "{rebuilt}");
     new.start();
@@ -204,7 +204,7 @@ fn a_cell_that_comes_late_begins_at_a_checkpoint() {
         cell.ok(&["consensus", "accept", &new.id()]);
     }
     until("it is a member", || members(&new).contains(&new.id()) && new.is_synced());
-    put(&new, "of-late", "1");
-    put(&cells[2], "of-2", "1");
+    new.put("of-late", "1");
+    cells[2].put("of-2", "1");
     until_equal(&[&new, &cells[0], &cells[1], &cells[2], &cells[3]]);
 }

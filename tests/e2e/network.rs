@@ -4,11 +4,6 @@ use kit::{Cell, network, until};
 use serde_json::{Value, json};
 
 /// Submits `kv.put` at a cell; the transaction's id.
-fn put(cell: &Cell, key: &str, value: &str, wait: &str) -> Value {
-    let args = json!({ "key": key, "value": value }).to_string();
-    cell.ok(&["tx", "submit", "--module", "kv", "--call", "put", "--args", &args, "--wait", wait])
-}
-
 fn start_all(cells: &mut [Cell]) {
     cells.iter_mut().for_each(Cell::start);
     for cell in cells.iter() {
@@ -50,7 +45,7 @@ fn four_cells_agree_on_one_order_and_one_state() {
         for (number, cell) in cells.iter().enumerate() {
             scope.spawn(move || {
                 for turn in 0..5 {
-                    put(cell, &format!("of-{number}"), &turn.to_string(), "accepted");
+                    cell.put_until(&format!("of-{number}"), &turn.to_string(), "accepted");
                     // The first one owns it; the others are refused, on all cells alike.
                     let args = json!({ "key": "shared", "value": turn.to_string() }).to_string();
                     cell.run(&[
@@ -93,10 +88,10 @@ fn four_cells_agree_on_one_order_and_one_state() {
 fn draw_the_same(cells: &[Cell]) {
     let draws = |cell: &Cell| cell.ok(&["consensus", "beacon"])["items"].clone();
     until("a value was drawn", || {
-        put(&cells[0], "more", "x", "finalised");
+        cells[0].put("more", "x");
         !draws(&cells[0])[0].is_null()
     });
-    put(&cells[1], "of-1", "4", "finalised");
+    cells[1].put("of-1", "4");
     let events = || cells.iter().map(|cell| cell.ok(&["consensus"])["events"].clone()).collect::<Vec<_>>();
     let (mut before, mut looks) = (events(), 0);
     until("nobody makes an event any more, in five looks", || {
@@ -159,9 +154,9 @@ fn without_two_thirds_nothing_is_taken_and_it_goes_on_by_itself() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mut cells = network(dir.path(), 4);
     start_all(&mut cells);
-    put(&cells[0], "a", "1", "finalised");
+    cells[0].put("a", "1");
     cells[3].kill();
-    put(&cells[0], "a", "2", "finalised");
+    cells[0].put("a", "2");
     cells[2].kill();
     until("it notices", || cells[0].get("/readyz").0 == 503);
     let args = json!({ "key": "a", "value": "3" }).to_string();
@@ -171,7 +166,7 @@ fn without_two_thirds_nothing_is_taken_and_it_goes_on_by_itself() {
     assert_eq!(cells[0].ok(&["state", "get", "kv/a"])["value"], "2", "reads go on");
     cells[2].start();
     until("it goes on", || cells[0].is_synced());
-    put(&cells[0], "a", "4", "finalised");
+    cells[0].put("a", "4");
     // All of them, in whatever order.
     for cell in &mut cells {
         cell.kill();
@@ -182,7 +177,7 @@ fn without_two_thirds_nothing_is_taken_and_it_goes_on_by_itself() {
     for cell in &cells {
         until("it is synced", || cell.is_synced());
     }
-    put(&cells[0], "a", "5", "finalised");
+    cells[0].put("a", "5");
     agree(&cells);
     assert_eq!(cells[3].ok(&["state", "get", "kv/a"])["value"], "5");
 }
@@ -193,7 +188,7 @@ fn a_data_set_is_found_everywhere_and_proven() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mut cells = network(dir.path(), 4);
     start_all(&mut cells);
-    put(&cells[0], "before", "1", "finalised");
+    cells[0].put("before", "1");
     let hash = "1f".repeat(32);
     let args = json!({ "hash": hash, "size": 5120, "tags": ["lang:en", "text"] }).to_string();
     let register =

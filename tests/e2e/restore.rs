@@ -5,11 +5,6 @@ use std::path::Path;
 use kit::{Cell, network, until};
 use serde_json::{Value, json};
 
-fn put(cell: &Cell, key: &str, value: &str) -> Value {
-    let args = json!({ "key": key, "value": value }).to_string();
-    cell.ok(&["tx", "submit", "--module", "kv", "--call", "put", "--args", &args, "--wait", "finalised"])
-}
-
 fn journals(cell: &Cell) -> Vec<Value> {
     cell.ok(&["journal", "list"])["items"].as_array().expect("a list").clone()
 }
@@ -24,7 +19,7 @@ fn a_restored_member_follows_until_its_key_is_rotated_and_never_forks() {
     let mut cells = network(dir.path(), 4);
     cells.iter_mut().for_each(Cell::start);
     until("all are synced", || cells.iter().all(Cell::is_synced));
-    put(&cells[3], "before", "1");
+    cells[3].put("before", "1");
     cells[0].chat("cell-3", "hello");
     // Of a running cell.
     let backup = text(&dir.path().join("backup"));
@@ -34,7 +29,7 @@ fn a_restored_member_follows_until_its_key_is_rotated_and_never_forks() {
     let old = journals(&cells[3]);
     // What happens then is not in the backup: more of the cell's own events among it.
     for number in 0..5 {
-        put(&cells[3], "after", &number.to_string());
+        cells[3].put("after", &number.to_string());
     }
     let folder = cells[3].dir().to_owned();
     assert_eq!(cells[3].refused(&["restore", &backup]), (6, "folder.exists".to_owned()));
@@ -71,7 +66,7 @@ fn a_restored_member_follows_until_its_key_is_rotated_and_never_forks() {
     until("it has caught up", || cells[3].ok(&["state", "get", "kv/after"])["value"] == "4");
     let submit = ["tx", "submit", "--module", "kv", "--call", "put", "--args", r#"{"key":"x","value":"1"}"#];
     assert_eq!(cells[3].refused(&submit), (4, "consensus.no_member".to_owned()));
-    put(&cells[0], "meanwhile", "1");
+    cells[0].put("meanwhile", "1");
     assert_eq!(cells[0].refused(&["consensus", "rotate"]), (6, "keys.not_restored".to_owned()));
     // Any member passes its request on.
     let request = dir.path().join("rotate.json");
@@ -80,10 +75,10 @@ fn a_restored_member_follows_until_its_key_is_rotated_and_never_forks() {
     let rotated = cells[1].ok(&["tx", "submit", "--signed", &text(&request), "--wait", "finalised"]);
     assert_eq!(rotated["status"], "finalised", "{rotated}");
     until("it is a member again", || cells[3].run(&submit).status.success());
-    put(&cells[3], "after", "5");
+    cells[3].put("after", "5");
     // With one of the others away it is needed.
     cells[0].kill();
-    put(&cells[1], "three", "1");
+    cells[1].put("three", "1");
     cells[0].start();
     until("all have the same state", || {
         let root = |cell: &Cell| cell.ok(&["state", "root"]);
@@ -98,7 +93,7 @@ fn a_restored_member_follows_until_its_key_is_rotated_and_never_forks() {
     cells[3].ok(&["backup", &second]);
     cells[3].start();
     until("it takes part again", || cells[3].is_synced());
-    put(&cells[3], "after", "6");
+    cells[3].put("after", "6");
 }
 
 #[test]
@@ -106,7 +101,7 @@ fn a_damaged_backup_is_refused_and_a_cell_alone_goes_on_from_a_sound_one() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mut alice = Cell::init_with(dir.path(), "alice", &["--encrypt", "message"]);
     alice.start();
-    put(&alice, "a", "1");
+    alice.put("a", "1");
     alice.chat("self", "kept");
     let backup = dir.path().join("backup");
     alice.ok(&["backup", &text(&backup)]);
@@ -130,5 +125,5 @@ fn a_damaged_backup_is_refused_and_a_cell_alone_goes_on_from_a_sound_one() {
     until("it is well", || again.is_synced());
     assert_eq!(again.ok(&["state", "get", "kv/a"])["value"], "1");
     assert!(again.ok(&["message", "list"]).to_string().contains("kept"), "what is encrypted can be read");
-    put(&again, "a", "2");
+    again.put("a", "2");
 }

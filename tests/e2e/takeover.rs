@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 
 /// How long a call may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long it is watched that a service is not taken over: longer than its lease.
+const NOT_TAKEN_OVER: Duration = Duration::from_secs(4);
 /// The batch that it was about to write when it was frozen may come to its own disk, and nowhere else: an entry of each writer at most.
 const BATCH_MAX: u64 = 8;
 /// What runs on the other host.
@@ -162,18 +164,7 @@ fn a_lost_host_is_taken_over_and_nothing_acknowledged_is_lost() {
     for name in THERE.split(',') {
         assert!(fork_of(&cell, name) > 0, "the fork of {name} has not risen");
     }
-    cell.ok(&[
-        "tx",
-        "submit",
-        "--module",
-        "kv",
-        "--call",
-        "put",
-        "--args",
-        r#"{"key":"a","value":"1"}"#,
-        "--wait",
-        "finalised",
-    ]);
+    cell.put("a", "1");
     // It comes back with a past of its own: it is nobody's, until it is given the journals again.
     host.start();
     for name in THERE.split(',') {
@@ -249,14 +240,15 @@ fn what_is_on_one_disk_alone_is_taken_over_by_hand() {
     });
     let token = cell.token();
     call(&cell.http, token.trim(), "identity.add_contact", &contact(1).1).expect("adds");
-    until("the copy has it", || {
-        let list = cell.ok(&["services"]);
-        list["items"].as_array().expect("a list").iter().all(|item| item["health"] == "running")
-    });
-    std::thread::sleep(Duration::from_secs(1));
+    let entries = |cell: &Cell| {
+        let list = cell.ok(&["journal", "list"])["items"].as_array().expect("a list").clone();
+        list.into_iter().find(|item| item["name"] == "identity").map(|item| item["entries"].clone())
+    };
+    // Of the copy here, and of the journal there.
+    until("the copy has it, and its host knows", || entries(&cell) == entries(&host.as_cell()));
     host.kill();
     until("it is missed", || service(&cell, "identity").1 != "running");
-    std::thread::sleep(Duration::from_secs(4));
+    std::thread::sleep(NOT_TAKEN_OVER);
     assert_eq!(service(&cell, "identity").0, "b", "it is not taken over by itself");
     let removed = cell.ok(&["host", "remove", "b", "--force"]);
     assert_eq!(removed["host"]["name"], "b", "{removed}");
@@ -269,7 +261,7 @@ fn what_is_on_one_disk_alone_is_taken_over_by_hand() {
     );
     // Its key is refused.
     host.start();
-    std::thread::sleep(Duration::from_secs(2));
+    until("it is alone", || !host.as_cell().run(&["identity", "contacts"]).status.success());
     assert_eq!(cell.ok(&["hosts"])["items"].as_array().expect("a list").len(), 1);
     call(&cell.http, token.trim(), "identity.add_contact", &contact(2).1).expect("goes on");
 }

@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 
 use serde_json::Value;
 
-use super::{Cell, free_ports, start_process, until};
+use super::{Cell, free_ports, program, start_process, until};
 
 /// How many processes a cell has: 1 unless told, 2 or 6.
 pub const ENVIRONMENT: &str = "CELLULER_HOSTS";
@@ -25,6 +25,8 @@ fn split() -> Vec<&'static str> {
 /// One more host of a cell, and its process while it runs.
 pub struct HostProcess {
     dir: PathBuf,
+    /// What its commands and its process run.
+    pub program: PathBuf,
     child: Option<Child>,
     /// Settings of its process, as environment variables.
     pub environment: Vec<(&'static str, &'static str)>,
@@ -40,7 +42,10 @@ impl HostProcess {
     /// If it is not let in.
     pub fn join(cell: &Cell, dir: &Path, services: &str) -> Self {
         let listen = format!("/ip4/127.0.0.1/tcp/{}", free_ports(1));
-        Self::join_by(&Self::ticket(cell), dir, services, &listen)
+        let mut this = Self::adopt(dir);
+        this.program.clone_from(&cell.program);
+        this.use_ticket(&Self::ticket(cell), services, &listen);
+        this
     }
 
     /// A ticket of a running cell.
@@ -59,14 +64,24 @@ impl HostProcess {
     /// If it is not let in.
     pub fn join_by(ticket: &str, dir: &Path, services: &str, listen: &str) -> Self {
         let this = Self::adopt(dir);
-        let join = ["host", "join", ticket, "--services", services, "--listen", listen, "--http-port", "0"];
-        this.as_cell().ok(&join);
+        this.use_ticket(ticket, services, listen);
         this
+    }
+
+    fn use_ticket(&self, ticket: &str, services: &str, listen: &str) {
+        let join = ["host", "join", ticket, "--services", services, "--listen", listen, "--http-port", "0"];
+        self.as_cell().ok(&join);
     }
 
     /// One that has joined already.
     pub fn adopt(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), child: None, environment: Vec::new(), http: String::new() }
+        Self {
+            dir: dir.to_owned(),
+            program: program(),
+            child: None,
+            environment: Vec::new(),
+            http: String::new(),
+        }
     }
 
     /// Its folder.
@@ -81,7 +96,7 @@ impl HostProcess {
 
     /// Its folder as a cell's: for commands on it.
     pub fn as_cell(&self) -> Cell {
-        Cell::adopt(&self.dir)
+        Cell::adopt_by(self.program.clone(), &self.dir)
     }
 
     /// Starts it and waits until it is ready: services come when the host that leads says so.
@@ -91,7 +106,7 @@ impl HostProcess {
     /// If it is not ready in time.
     pub fn start(&mut self) {
         if self.child.is_none() {
-            let (child, ready) = start_process(&self.dir, &self.environment);
+            let (child, ready) = start_process(&self.program, &self.dir, &self.environment);
             self.child = Some(child);
             self.http = ready["http"].as_str().unwrap_or_default().to_owned();
         }
@@ -110,6 +125,11 @@ impl HostProcess {
         if let Some(id) = self.id() {
             let _ = Command::new("kill").args(["-TERM", &id.to_string()]).status();
         }
+    }
+
+    /// Waits until its process has ended, bounded; its exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        super::wait(self.child.take()?)
     }
 }
 

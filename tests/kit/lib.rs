@@ -36,9 +36,25 @@ pub fn program() -> PathBuf {
     target.map(|dir| dir.join("cell")).expect("cell is built first: cargo build --release -p cell")
 }
 
+/// Names the program of another build, from which hosts are upgraded to this one.
+pub const OLDER: &str = "CELLULER_OLDER";
+
+/// The program that hosts are upgraded from: that of [`OLDER`], or this build's own.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn older_program() -> PathBuf {
+    let Some(path) = std::env::var_os(OLDER).map(PathBuf::from) else { return program() };
+    assert!(path.is_file(), "{OLDER}: there is no program at {}", path.display());
+    path
+}
+
 /// A cell's folder, and its process while it runs.
 pub struct Cell {
     dir: PathBuf,
+    /// What its commands and its process run.
+    pub program: PathBuf,
     child: Option<Child>,
     /// Its other hosts, where the tests run with cells of several processes ([`hosts::ENVIRONMENT`]).
     others: Vec<HostProcess>,
@@ -66,8 +82,17 @@ impl Cell {
     ///
     /// If it cannot be made.
     pub fn init_with(dir: &Path, name: &str, more: &[&str]) -> Self {
+        Self::init_by(program(), dir, name, more)
+    }
+
+    /// Makes a cell with a program of another build.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be made.
+    pub fn init_by(program: PathBuf, dir: &Path, name: &str, more: &[&str]) -> Self {
         let dir = dir.join(name);
-        let cell = Self::adopt(&dir);
+        let cell = Self::adopt_by(program, &dir);
         let port = free_ports(3).to_string();
         let init = ["init", "--name", name, "--http-port", "0", "--peer-port", &port];
         cell.ok(&[&init, more].concat());
@@ -76,8 +101,14 @@ impl Cell {
 
     /// A cell that is there already.
     pub fn adopt(dir: &Path) -> Self {
+        Self::adopt_by(program(), dir)
+    }
+
+    /// The same, with a program of another build.
+    fn adopt_by(program: PathBuf, dir: &Path) -> Self {
         Self {
             dir: dir.to_owned(),
+            program,
             child: None,
             others: Vec::new(),
             environment: Vec::new(),
@@ -134,7 +165,7 @@ impl Cell {
     ///
     /// If it is not ready in time.
     pub fn start_first(&mut self) {
-        let (child, ready) = start_process(&self.dir, &self.environment);
+        let (child, ready) = start_process(&self.program, &self.dir, &self.environment);
         self.child = Some(child);
         self.http = ready["http"].as_str().unwrap_or_default().to_owned();
         self.peer = ready["peer"].as_str().unwrap_or_default().to_owned();
@@ -160,7 +191,7 @@ impl Cell {
     ///
     /// If the program cannot be run.
     pub fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(program())
+        Command::new(&self.program)
             .args(arguments)
             .args(["--output", "json", "--dir"])
             .arg(&self.dir)
@@ -193,6 +224,25 @@ impl Cell {
         let body = serde_json::json!({ "text": text }).to_string();
         let what = ["--to", to, "--type", "CHAT", "--body", &body, "--wait", "delivered"];
         self.ok(&[&["message", "send"], &what[..]].concat())
+    }
+
+    /// Writes a key of the module `kv`, and waits until that is final; what the command answers.
+    ///
+    /// # Panics
+    ///
+    /// If it fails.
+    pub fn put(&self, key: &str, value: &str) -> Value {
+        self.put_until(key, value, "finalised")
+    }
+
+    /// The same, and waits until it has come so far.
+    ///
+    /// # Panics
+    ///
+    /// If it fails.
+    pub fn put_until(&self, key: &str, value: &str, wait: &str) -> Value {
+        let args = serde_json::json!({ "key": key, "value": value }).to_string();
+        self.ok(&["tx", "submit", "--module", "kv", "--call", "put", "--args", &args, "--wait", wait])
     }
 
     /// Runs a command that has to fail; its exit code and its problem's code.
@@ -249,13 +299,7 @@ impl Cell {
 
     /// Waits until its process has ended, bounded; its exit code.
     pub fn wait(&mut self) -> Option<i32> {
-        let mut child = self.child.take()?;
-        let mut code = None;
-        until("the process has ended", || {
-            code = child.try_wait().ok().flatten();
-            code.is_some()
-        });
-        code.and_then(|status| status.code())
+        wait(self.child.take()?)
     }
 
     /// The id of the cell.
@@ -283,9 +327,9 @@ impl Drop for Cell {
 }
 
 /// Starts what a folder is of; its process, and what it said when it was ready.
-fn start_process(dir: &Path, environment: &[(&'static str, &'static str)]) -> (Child, Value) {
+fn start_process(program: &Path, dir: &Path, environment: &[(&'static str, &'static str)]) -> (Child, Value) {
     let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).expect("a log");
-    let mut child = Command::new(program())
+    let mut child = Command::new(program)
         .args(["start", "--output", "json", "--dir"])
         .arg(dir)
         .envs(environment.iter().copied())
@@ -309,6 +353,16 @@ fn start_process(dir: &Path, environment: &[(&'static str, &'static str)]) -> (C
         panic!("no ready line but {text:?}");
     }
     (child, ready)
+}
+
+/// Waits until a process has ended, bounded; its exit code.
+fn wait(mut child: Child) -> Option<i32> {
+    let mut code = None;
+    until("the process has ended", || {
+        code = child.try_wait().ok().flatten();
+        code.is_some()
+    });
+    code.and_then(|status| status.code())
 }
 
 /// Memory of a process that lies in RAM, in KiB.

@@ -5,9 +5,9 @@
 pub struct Random(u64);
 
 impl Random {
-    /// One for a seed.
+    /// One for a seed. Seeds beside each other give numbers that have nothing to do with each other.
     pub const fn new(seed: u64) -> Self {
-        Self(seed | 1)
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x2545_f491_4f6c_dd1d)
     }
 
     /// A number below a bound.

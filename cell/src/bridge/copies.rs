@@ -164,15 +164,14 @@ fn keep_view(
     service: Service,
     follower: &Follower,
 ) -> impl Future<Output = ()> + Send + 'static + use<> {
-    let (mut changes, have, slot) = (follower.changes(), follower.have_counter(), follower.slot());
+    let (mut changes, have, reader) = (follower.changes(), follower.have_counter(), follower.to_reader());
     async move {
         while changes.changed().await.is_ok() {
             {
                 let Some(host) = host.upgrade() else { return };
                 let is_standby =
                     |bridge: &Arc<Bridge>| bridge.grant(service).is_some_and(|grant| grant.replicated);
-                let reader = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                if let Some(reader) = reader.filter(|_| host.bridge().is_some_and(is_standby)) {
+                if let Some(reader) = reader().filter(|_| host.bridge().is_some_and(is_standby)) {
                     let have = have.load(Ordering::Acquire);
                     let fold = move || host.control().fold_copy(&host, service, &reader, have);
                     if let Ok(Err(fault)) = crate::node::blocking(fold).await {
@@ -193,14 +192,13 @@ fn show(
     service: Service,
     follower: &Follower,
 ) -> impl Future<Output = ()> + Send + 'static + use<> {
-    let (mut changes, have, slot) = (follower.changes(), follower.have_counter(), follower.slot());
+    let (mut changes, have, reader) = (follower.changes(), follower.have_counter(), follower.to_reader());
     async move {
         let mut shown = false;
         loop {
             {
                 let Some(host) = host.upgrade() else { return };
-                let reader = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                if let Some(reader) = reader.filter(|_| !shown) {
+                if let Some(reader) = reader().filter(|_| !shown) {
                     shown = true;
                     host.service(service).gauges.show(reader.clone());
                     host.feed.attach(service, source_of(service, reader, Arc::clone(&have)));

@@ -213,20 +213,9 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::super::frames::{BODY_BYTES_MAX, Up};
+    use super::super::serve::Answer;
     use super::*;
     use protocol::codec;
-
-    struct Answer(u64);
-
-    impl Cut for Answer {
-        fn piece(&self, bytes: &[u8], buffer: &mut Vec<u8>) {
-            put(&Up::Piece { number: self.0, bytes }, buffer);
-        }
-
-        fn last(&self, body: &[u8], buffer: &mut Vec<u8>) {
-            put(&Up::Answer { number: self.0, body }, buffer);
-        }
-    }
 
     /// All that waits, in the order in which it is written: what it is, whose, and its bytes.
     fn written(inbox: &mut Inbox) -> Vec<(char, u64, Vec<u8>)> {

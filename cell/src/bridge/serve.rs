@@ -272,7 +272,7 @@ fn piece(number: u64, item: Arc<Vec<u8>>, range: Range<usize>) -> impl FnOnce(&m
 }
 
 /// An answer in frames.
-struct Answer(u64);
+pub(super) struct Answer(pub(super) u64);
 
 impl Cut for Answer {
     fn piece(&self, bytes: &[u8], buffer: &mut Vec<u8>) {

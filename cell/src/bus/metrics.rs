@@ -17,6 +17,8 @@ pub struct ActionMetrics {
     pub refused: AtomicU64,
     /// Calls that were answered from memory, without asking the service; answered ones too.
     pub from_memory: AtomicU64,
+    /// Queries whose service could not be had, and that got an answer of their caller's own.
+    pub fallbacks: AtomicU64,
     /// Latency counts, one a bucket and one for what is above all.
     pub latency: [AtomicU64; BUCKETS_US.len() + 1],
     /// Sum of all latencies in microseconds.
@@ -30,6 +32,7 @@ impl ActionMetrics {
             action,
             refused: AtomicU64::new(0),
             from_memory: AtomicU64::new(0),
+            fallbacks: AtomicU64::new(0),
             latency: std::array::from_fn(|_| AtomicU64::new(0)),
             latency_sum_us: AtomicU64::new(0),
         }
@@ -45,6 +48,11 @@ impl ActionMetrics {
     /// Counts a call that was answered from memory.
     pub fn given_again(&self) {
         self.from_memory.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a query that got its caller's own answer.
+    pub fn fell_back(&self) {
+        self.fallbacks.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Measures a call that began at `start`.

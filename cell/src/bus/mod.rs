@@ -9,8 +9,9 @@
 //! 4. **memory**: where an action is declared `cached`, its last answer while the view is the same;
 //! 5. **bulkhead**: calls under way per service are bounded, one more is `bus.busy` at once;
 //! 6. **breaker**: a service that keeps failing is left alone for a while (`bus.circuit_open`);
-//! 7. **retry**: queries only, on `busy` and `unavailable`, twice, with a pause;
-//! 8. **metrics**: calls, refusals and a latency histogram for each action.
+//! 7. **retry**: queries only, on `busy` and `unavailable`, twice, with a pause that chance makes longer or shorter;
+//! 8. **metrics**: calls, refusals and a latency histogram for each action;
+//! 9. **fallback**: a query that names an answer of its own ([`Bus::call_or`]) gets that where its service cannot be had.
 //!
 //! A service that runs on another host of the cell is called there, over the bridge (`remote`): both hosts run their middleware, with the
 //! same deadline. While a service moves, calls wait for it; one that came too late for the old host goes to the new one.
@@ -35,6 +36,7 @@ mod streams;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -69,7 +71,7 @@ pub use streams::Items;
 
 /// Times a query is tried again.
 const RETRIES_MAX: u32 = 2;
-/// Pause before the first retry; the second waits twice as long.
+/// Pause before the first retry, half of it more or less; the second waits twice as long.
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
 /// How long a call waits for word of where its service has gone.
 const MOVE_PATIENCE: Duration = Duration::from_secs(1);
@@ -218,6 +220,28 @@ impl Bus {
         }
         tracing::debug!(parent: &span, code, "answered");
         result
+    }
+
+    /// Calls a query; where its service cannot be had, or has too much to do, the answer is this one. What the service itself refuses stays
+    /// refused.
+    ///
+    /// # Errors
+    ///
+    /// The service's refusals, and `bus.denied`.
+    pub async fn call_or<A: Action>(
+        &self,
+        context: CallContext,
+        request: A::Request,
+        fallback: impl FnOnce(&Problem) -> A::Answer,
+    ) -> Result<A::Answer, Problem> {
+        let result = self.call::<A>(context, request).await;
+        match result {
+            Err(problem) if A::INFO.kind == Kind::Query && cannot_be_had(&problem) => {
+                self.handler::<A>().metrics.fell_back();
+                Ok(fallback(&problem))
+            }
+            result => result,
+        }
     }
 
     /// Calls an action by name, with its request as JSON.
@@ -481,7 +505,7 @@ impl Bus {
             match &result {
                 Err(problem) if tries < RETRIES_MAX && worth_a_retry(problem) => {
                     tries += 1;
-                    tokio::time::sleep(RETRY_PAUSE * tries).await;
+                    tokio::time::sleep(jittered(RETRY_PAUSE * tries)).await;
                 }
                 _ => return result,
             }
@@ -507,6 +531,16 @@ async fn ask<W: ServiceWords>(
 fn wrong_answer(action: &str) -> Problem {
     let cause = format!("{action} was answered with another action's answer");
     Problem::new(ProblemKind::Fault, "bus.wrong_answer", cause)
+}
+
+/// Between half and one and a half of a pause: who was refused together does not come back together.
+fn jittered(pause: Duration) -> Duration {
+    let chance = RandomState::new().hash_one(()) % 1_024;
+    pause / 2 + pause * u32::try_from(chance).unwrap_or(0) / 1_024
+}
+
+fn cannot_be_had(problem: &Problem) -> bool {
+    matches!(problem.kind, ProblemKind::Unavailable | ProblemKind::Busy)
 }
 
 fn worth_a_retry(problem: &Problem) -> bool {

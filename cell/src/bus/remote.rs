@@ -176,7 +176,7 @@ mod tests {
     use crate::bus::{Bus, BusLimits};
     use futures_util::FutureExt;
     use protocol::consensus::RecordRequest;
-    use protocol::messages::Sweep;
+    use protocol::messages::{Outbox, OutboxCount, Sweep};
     use protocol::shared::Empty;
     use protocol::{Amount, CellId};
     use serde_json::json;
@@ -271,5 +271,26 @@ mod tests {
         placed(&bus, &old);
         assert_eq!(sweep(&bus).await.expect("it ends").expect_err("nobody").code, "bus.not_here");
         assert_eq!(old.calls(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_query_falls_back_where_its_service_cannot_be_had_and_on_nothing_else() {
+        let refused = || Problem::new(ProblemKind::Denied, "test.refused", "no");
+        let away = || Problem::new(ProblemKind::Unavailable, "bus.host_unreachable", "away");
+        let bus = Bus::new(BusLimits::default());
+        let outbox = |other: Arc<Other>| {
+            placed(&bus, &other);
+            bus.call_or::<Outbox>(CallContext::internal(), Empty {}, |_| OutboxCount { waiting: 7 })
+        };
+        assert_eq!(outbox(Other::new(Some(away))).await, Ok(OutboxCount { waiting: 7 }));
+        assert_eq!(outbox(Other::new(Some(refused))).await.expect_err("it says no").code, "test.refused");
+        let swept = |other: Arc<Other>| {
+            placed(&bus, &other);
+            bus.call_or::<Sweep>(CallContext::internal(), Empty {}, |_| Empty {})
+        };
+        let swept = swept(Other::new(Some(away))).await;
+        assert_eq!(swept.expect_err("a command was not done").code, "bus.host_unreachable");
+        let of_outbox = bus.metrics().iter().find(|metrics| metrics.action == "message.outbox");
+        assert_eq!(of_outbox.expect("there").fallbacks.load(Ordering::Relaxed), 1);
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use ureq::Agent;
 
 use super::Context;
+use crate::folder::Folder;
 use crate::telemetry::TraceParent;
 
 /// The longest a call may take: longer than any wait the cell itself allows.
@@ -17,7 +18,7 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// A client of the running cell.
 pub(super) struct Client {
     agent: Agent,
-    url: String,
+    folder: Folder,
     token: String,
     trace: Option<TraceParent>,
 }
@@ -26,7 +27,7 @@ impl Client {
     /// The client of a folder's running cell.
     pub(super) fn of(context: &Context) -> Result<Self, Problem> {
         let folder = context.folder()?;
-        let url = folder.run_http()?;
+        folder.run_http()?;
         let token = match (&context.token_file, std::env::var("CELL_TOKEN")) {
             (Some(path), _) => std::fs::read_to_string(path)
                 .map_err(|error| super::unreadable(path, &error))?
@@ -40,7 +41,12 @@ impl Client {
             .http_status_as_error(false)
             .proxy(None)
             .build();
-        Ok(Self { agent: config.into(), url, token, trace: context.trace })
+        Ok(Self { agent: config.into(), folder, token, trace: context.trace })
+    }
+
+    /// Where it listens now: started again, it may be elsewhere.
+    fn url(&self, path: &str) -> Result<String, Problem> {
+        Ok(format!("{}{path}", self.folder.run_http()?))
     }
 
     /// Calls an action.
@@ -48,7 +54,7 @@ impl Client {
         let request = json!({ "jsonrpc": "2.0", "id": 1, "method": action, "params": params });
         let mut asked = self
             .agent
-            .post(format!("{}/rpc", self.url))
+            .post(self.url("/rpc")?)
             .header("authorization", format!("Bearer {}", self.token))
             .header("content-type", "application/json");
         if let Some(trace) = &self.trace {
@@ -100,7 +106,7 @@ impl Client {
     ) -> Result<ureq::BodyReader<'static>, Problem> {
         let mut request = self
             .agent
-            .get(format!("{}{path}", self.url))
+            .get(self.url(path)?)
             .config()
             .timeout_global(None)
             .build()
@@ -122,7 +128,7 @@ impl Client {
         Problem::new(
             ProblemKind::Unreachable,
             "cli.unreachable",
-            format!("the cell at {} cannot be reached: {why}", self.url),
+            format!("the cell of {} cannot be reached: {why}", self.folder.path().display()),
         )
         .hint("cell status shows whether it runs; cell start starts it")
     }

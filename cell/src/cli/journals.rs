@@ -31,13 +31,16 @@ pub(super) fn run(context: &Context, command: Journal) -> Result<ExitCode, Probl
     match command {
         Journal::List => {
             let items: Result<Vec<Value>, Problem> =
-                Service::ALL.into_iter().map(|service| summary(context, service)).collect();
+                lying_here(context)?.into_iter().map(|service| summary(context, service)).collect();
             context.output.value(&json!({ "items": items?, "next": null }))
         }
         Journal::Cat { name, from, limit } => cat(context, &name.parse()?, from, limit),
         Journal::Verify { proof: Some(file), key: Some(key), .. } => check(context, &file, &key),
         Journal::Verify { name: Some(name), .. } => verify(context, &[name.parse()?]),
-        Journal::Verify { .. } => verify(context, &Service::ALL.map(Name::own)),
+        Journal::Verify { .. } => {
+            let names: Vec<Name> = lying_here(context)?.into_iter().map(Name::own).collect();
+            verify(context, &names)
+        }
         Journal::Prove(asked) => prove(context, &asked),
         Journal::Export { name, folder, with_secret_key, with_encryption_key } => {
             export(context, &name.parse()?, &folder, (with_secret_key, with_encryption_key))
@@ -85,13 +88,28 @@ impl fmt::Display for Name {
     }
 }
 
+/// The journals of this cell that lie in this folder: all six, but for a host that has joined, which has those it writes or copies.
+fn lying_here(context: &Context) -> Result<Vec<Service>, Problem> {
+    let (folder, is_joined) = (context.folder()?, bridge::joined(&context.dir)?.is_some());
+    let lies_here = |service: &Service| {
+        !is_joined || !matches!(Reader::open(&folder.journal(*service)), Err(journal::Error::NotCreated))
+    };
+    Ok(Service::ALL.into_iter().filter(lies_here).collect())
+}
+
 fn reader(context: &Context, name: &Name) -> Result<Reader, Problem> {
     let folder = context.folder()?;
     let path = match name.cell {
         Some(cell) => Place::new(&folder.replicas(), cell, name.service).folder().to_owned(),
         None => folder.journal(name.service),
     };
+    let is_joined = bridge::joined(&context.dir)?.is_some();
     Reader::open(&path).map_err(|error| match (&error, name.cell) {
+        (journal::Error::NotCreated, None) if is_joined => {
+            let cause = format!("the {} journal does not lie on this host", name.service);
+            Problem::new(ProblemKind::NotFound, "journal.not_here", cause)
+                .hint("ask on the host that leads, where all journals lie: cell hosts")
+        }
         (journal::Error::NotCreated, Some(_)) => {
             Problem::new(ProblemKind::NotFound, "replica.missing", format!("there is no copy of {name} here"))
                 .hint("cell journal followed lists the copies; cell journal follow PEER JOURNAL makes one")

@@ -19,6 +19,7 @@ mod offline;
 mod online;
 mod output;
 mod run;
+mod signals;
 mod testnet;
 mod trace;
 mod watch;
@@ -136,6 +137,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode, Problem> {
         Command::Doctor => doctor::doctor(context),
         Command::Testnet { command } => testnet::run(context, command),
         Command::Watch(watch) => watch::watch(context, watch),
+        Command::Signal { command } => signals::run(context, command),
         Command::Journal { command } => journals::run(context, command),
         Command::Host { command } => hosts::run(context, command),
         Command::Hosts => hosts::hosts(context),

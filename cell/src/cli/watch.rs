@@ -13,28 +13,38 @@ use super::args::Watch;
 use super::client::Client;
 
 /// The pause before a broken stream is opened again.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
-/// How often it is opened again without an event in between.
-const RECONNECTS_MAX: u32 = 20;
-/// Events that wait to be printed.
-const EVENTS_MAX: usize = 1_024;
+pub(super) const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+/// How often it is opened again without a line in between.
+pub(super) const RECONNECTS_MAX: u32 = 20;
+/// Lines that wait to be printed.
+pub(super) const LINES_MAX: usize = 1_024;
 
 pub(super) fn watch(context: &Context, watch: Watch) -> Result<ExitCode, Problem> {
     let client = Client::of(context)?;
     let names = watch.events.join(",");
     let first = client.events(&names, watch.since.as_deref())?;
-    let (send, events) = mpsc::sync_channel(EVENTS_MAX);
+    let (send, events) = mpsc::sync_channel(LINES_MAX);
     let since = watch.since.clone();
     std::thread::spawn(move || follow(&client, &names, first, since, &send));
-    let deadline = watch.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    print_each(&events, watch.limit, watch.timeout, |event| print(context, event))
+}
+
+/// Prints what comes: so many, or for so many seconds, or until there is no more.
+pub(super) fn print_each<T>(
+    lines: &mpsc::Receiver<Result<T, Problem>>,
+    limit: Option<u64>,
+    timeout_s: Option<u64>,
+    print: impl Fn(&T),
+) -> Result<ExitCode, Problem> {
+    let deadline = timeout_s.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let mut printed = 0;
-    while watch.limit.is_none_or(|limit| printed < limit) {
-        let event = match deadline {
-            Some(deadline) => events.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok(),
-            None => events.recv().ok(),
+    while limit.is_none_or(|limit| printed < limit) {
+        let line = match deadline {
+            Some(deadline) => lines.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok(),
+            None => lines.recv().ok(),
         };
-        match event {
-            Some(Ok(event)) => print(context, &event),
+        match line {
+            Some(Ok(line)) => print(&line),
             Some(Err(problem)) => return Err(problem),
             None => break,
         }

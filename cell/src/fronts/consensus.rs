@@ -1,6 +1,7 @@
 //! Consensus fronts: signing with the next nonce, checking signatures, waiting for an outcome; looking at the gossip.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use consensus::{Refusal, WAITING_MAX};
 use futures_util::stream::{self, StreamExt};
@@ -25,6 +26,8 @@ use crate::node::World;
 
 /// How long a submit waits unless told.
 const WAIT_MS: u64 = 10_000;
+/// The pause between two looks at a transaction while nobody can be asked how it stands.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Transactions up to which a call's signatures are checked without a look whether there is room.
 const CHECK_AT_ONCE: usize = 64;
 /// Transactions that are looked up at the same time.
@@ -127,7 +130,7 @@ async fn submit_all(
     items.extend(stream::iter(lookups).buffered(LOOKUPS).collect::<Vec<_>>().await);
     let wait = wait.unwrap_or(TxStatus::Accepted);
     for item in items.iter_mut().filter(|item| item.status.is_some_and(|status| status < wait)) {
-        let view = world.bus.internal().consensus().tx(TxRef { id: item.id }).await?;
+        let Some(view) = look(world, item.id, deadline).await? else { break };
         let view = await_status(world, view, wait, deadline, &mut grown).await?;
         (item.status, item.block, item.problem) = (Some(view.status), view.block, view.problem);
     }
@@ -229,7 +232,7 @@ fn bad_signature() -> Problem {
         .hint("sign the transaction with the key of its sender: cell tx sign")
 }
 
-/// Looks again whenever a journal has grown. Outside of the trace: so many looks would leave nothing else in its ring.
+/// Looks again whenever a journal has grown.
 async fn await_status(
     world: &Arc<World>,
     mut view: TxView,
@@ -242,9 +245,26 @@ async fn await_status(
         if tokio::time::timeout_at(deadline, grown.changed()).await.is_err() {
             return Ok(view);
         }
-        view = world.bus.internal().consensus().tx(TxRef { id: view.id }).await?;
+        let Some(seen) = look(world, view.id, deadline).await? else { return Ok(view) };
+        view = seen;
     }
     Ok(view)
+}
+
+/// How a transaction stands that was taken in; nothing if nobody can be asked before the time is over. Outside of the trace: so many looks
+/// would leave nothing else in its ring.
+async fn look(world: &World, id: TxId, deadline: Instant) -> Result<Option<TxView>, Problem> {
+    loop {
+        match world.bus.internal().consensus().tx(TxRef { id }).await {
+            Err(problem) if matches!(problem.kind, ProblemKind::Unavailable | ProblemKind::Busy) => {
+                if Instant::now() + LOOK_AGAIN >= deadline {
+                    return Ok(None);
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            looked => return looked.map(Some),
+        }
+    }
 }
 
 async fn graph(world: &World, request: GraphRequest) -> Result<GraphView, Problem> {

@@ -5,6 +5,7 @@ mod identity;
 mod market;
 mod message;
 mod nucleus;
+mod signals;
 mod state;
 mod streams;
 mod trace;
@@ -31,6 +32,7 @@ pub fn install(world: &Arc<World>) {
     consensus::install(world);
     market::install(world);
     trace::install(world);
+    signals::install(world);
     streams::install(world);
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use protocol::messages::{Outbox, OutboxCount};
 use protocol::nucleus::{
     CellStatus, Drain, Follow, FollowRequest, Followed, Health, HostView, Hosts, InviteHost,
     InviteHostRequest, MoveService, MoveServiceRequest, Readiness, RemoveHost, ServiceStatus, Services,
@@ -14,6 +15,7 @@ use protocol::{Problem, ProblemKind, Service};
 
 use super::front;
 use crate::bridge::Lead;
+use crate::bus::CallContext;
 use crate::node::World;
 
 pub(super) fn install(world: &Arc<World>) {
@@ -104,7 +106,10 @@ async fn status(world: &Arc<World>) -> Result<CellStatus, Problem> {
     let bus = world.bus.internal();
     let services = services(world);
     let consensus = bus.consensus().status(Empty {}).await.ok();
-    let outbox = bus.message().outbox(Empty {}).await.map_or(0, |outbox| outbox.waiting);
+    // Whoever asks how the cell is wants to know even when a part of it is away.
+    let context = CallContext::internal();
+    let none = |_: &Problem| OutboxCount { waiting: 0 };
+    let outbox = world.bus.call_or::<Outbox>(context, Empty {}, none).await?.waiting;
     let network = world.network();
     Ok(CellStatus {
         cell: world.cell,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt};
-use protocol::nucleus::{JournalEntry, ReadJournal, ReadJournalRequest, Watch};
+use protocol::nucleus::{JournalEntry, Listen, ReadJournal, ReadJournalRequest, Watch};
 use protocol::state::{DataRef, GetData};
 use protocol::{Problem, ProblemKind, StreamAction};
 
@@ -20,6 +20,7 @@ const ENTRIES_BYTES: usize = 128 * 1024;
 
 pub(super) fn install(world: &Arc<World>) {
     producer::<Watch, _, _>(world, |world, request| async move { feed::watch(&world.feed, &request) });
+    producer::<Listen, _, _>(world, |world, request| async move { world.signals.listen(request) });
     producer::<ReadJournal, _, _>(world, |world, request| async move { journal(&world, request) });
     producer::<GetData, _, _>(world, |world, request| async move { data(&world, request).await });
 }

@@ -124,6 +124,12 @@ fn actions(host: &Host, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::
         ConstCounter::new(metrics.from_memory.load(Ordering::Relaxed))
             .encode(family.encode_family(&[("action", metrics.action)])?)?;
     }
+    let help = "Queries whose service could not be had, answered by their callers' fallback";
+    let mut family = encoder.encode_descriptor("action_fallbacks", help, None, counter)?;
+    for metrics in host.bus.metrics() {
+        ConstCounter::new(metrics.fallbacks.load(Ordering::Relaxed))
+            .encode(family.encode_family(&[("action", metrics.action)])?)?;
+    }
     let mut family = encoder.encode_descriptor(
         "action_latency_us",
         "Calls that took at most so many microseconds",

@@ -143,9 +143,12 @@ impl Supervisor {
     }
 
     /// Asks a service for the effects that it owes.
-    pub(super) fn owe(&self, service: Service) {
-        if let Some(running) = self.running.borrow().iter().find(|running| running.service == service) {
-            running.handles.owe.do_send(Owe);
+    pub(super) async fn owe(&self, service: Service) {
+        let is_it = |running: &&Running| running.service == service;
+        let found = self.running.borrow().iter().find(is_it).map(|running| running.handles.owe.clone());
+        if let Some(owe) = found {
+            // Who is gone owes them when it is started again.
+            let _ = owe.send(Owe).await;
         }
     }
 
@@ -163,8 +166,8 @@ impl Supervisor {
             let _turn = turn.lock().await;
             let Some((_, handles)) = self.running.borrow().iter().find(is_it).map(find) else { return };
             let (done, stopped) = oneshot::channel();
-            handles.stop.do_send(Stop { done });
-            // Who is gone without an answer has stopped as well.
+            // Sent when there is room behind what was asked before. Who is gone without an answer has stopped as well.
+            let _ = handles.stop.send(Stop { done }).await;
             let _ = stopped.await;
             self.running.borrow_mut().retain(|running| !Rc::ptr_eq(&running.turn, &turn));
         });

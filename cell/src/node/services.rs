@@ -162,7 +162,7 @@ impl Services {
                             drop(done.send(this.start(appointment).await));
                         }
                         Order::Stop { service, done } => drop(done.send(this.stop_one(service).await)),
-                        Order::Owe { service } => this.supervisor.owe(service),
+                        Order::Owe { service } => this.supervisor.owe(service).await,
                     }
                 });
             }

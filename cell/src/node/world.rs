@@ -19,6 +19,7 @@ use crate::gossip;
 use crate::keys::{Keyring, Signer};
 use crate::network::Network;
 use crate::replication::Copies;
+use crate::signals::Signals;
 
 /// Contacts and proofs remembered; beyond this the caches begin anew.
 const CACHED_MAX: usize = 10_000;
@@ -62,6 +63,8 @@ pub struct World {
     pub copies: Copies,
     /// Data that lies here.
     pub data: Store,
+    /// Who listens for signals.
+    pub signals: Signals,
     /// Who waits for a receipt or a reply.
     pub waiters: Waiters,
     /// What waits to be put into this cell's next event.
@@ -106,6 +109,7 @@ impl World {
             data: Store::new(data, host.settings.data.bytes_max),
             links: Links::default(),
             copies: Copies::new(replicas),
+            signals: Signals::default(),
             waiters: Waiters::default(),
             pool: gossip::Pool::default(),
             to_say: tokio::sync::Notify::new(),

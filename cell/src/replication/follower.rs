@@ -141,9 +141,10 @@ impl Follower {
         Arc::clone(&self.have)
     }
 
-    /// Where its reader is put.
-    pub(crate) fn slot(&self) -> Arc<Mutex<Option<Reader>>> {
-        Arc::clone(&self.reader)
+    /// Gives its reader, once there is one.
+    pub(crate) fn to_reader(&self) -> impl Fn() -> Option<Reader> + Send + 'static + use<> {
+        let reader = Arc::clone(&self.reader);
+        move || reader.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends it; says whether its files are closed.

@@ -12,6 +12,7 @@
 //!   `campaign partitions`: the last part of `test` alone, seven cells in network namespaces; needs root.
 //!   `campaign hosts`: the end-to-end suites with every cell split over two processes, and over six.
 //!   `campaign linearizable [SECONDS]`: one cell over three hosts that are cut off, frozen and killed, for so long (600 unless told); needs root.
+//!   `campaign upgrade PROGRAM`: hosts are upgraded one at a time from the program `cell` of another build to this one.
 //!   `campaign sim [SEEDS]`: more seeds of the simulated network (1000 unless told).
 //!
 //! Everything is built with the one profile `release`: see Cargo.toml.
@@ -51,11 +52,15 @@ fn main() -> ExitCode {
                 .and_then(|()| cargo(&["build", "--release", "--locked", "--workspace", "--bins"]))
                 .and_then(|()| split("2", &SUITES))
                 .and_then(|()| split("6", &SUITES)),
+            Some("upgrade") => machine::prepare_tests()
+                .and_then(|()| cargo(&["build", "--release", "--locked", "--workspace", "--bins"]))
+                .and_then(|()| upgrade(rest.get(1).ok_or("usage: cargo xtask campaign upgrade PROGRAM")?)),
             Some("sim") => simulate(rest.get(1).map_or("1000", String::as_str)),
             _ => machine::prepare().and_then(|()| campaign()),
         },
         _ => Err("usage: cargo xtask up [--cells N] [--once] | test | deploy | bench | verify | fix \
-                      | campaign [fuzz [SECONDS] | sim [SEEDS] | linearizable [SECONDS] | partitions | hosts]"
+                      | campaign [fuzz [SECONDS] | sim [SEEDS] | linearizable [SECONDS] | partitions | hosts \
+                      | upgrade PROGRAM]"
             .to_owned()),
     };
     match done {
@@ -181,6 +186,23 @@ fn linearizable(seconds: &str) -> Done {
     run(Command::new("cargo")
         .args(["test", "--release", "--locked", "--workspace", "--test", "linearizable", "--", "--nocapture"])
         .env("LINEARIZABLE_SECONDS", seconds))
+}
+
+/// Upgrades hosts from another build's program to this one's.
+fn upgrade(from: &str) -> Done {
+    let program = std::fs::canonicalize(from).map_err(|error| format!("{from}: {error}"))?;
+    run(Command::new("cargo")
+        .args([
+            "test",
+            "--release",
+            "--locked",
+            "--workspace",
+            "--test",
+            "hosts_upgrade",
+            "--",
+            "--nocapture",
+        ])
+        .env("CELLULER_OLDER", program))
 }
 
 /// Runs so many seeds of the simulated network.

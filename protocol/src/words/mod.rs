@@ -16,5 +16,6 @@ pub mod market;
 pub mod message;
 pub mod nucleus;
 pub mod shared;
+pub mod signal;
 pub mod state;
 pub mod trace;

@@ -3,6 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use super::shared::{Empty, ListRequest, Page};
+use super::signal::{BroadcastRequest, EmitRequest, Heard, ListenRequest, Told};
 use super::trace::{TraceRef, TraceSummary, TraceView, TracesRequest};
 use crate::action::Access;
 use crate::event::Event;
@@ -683,6 +684,10 @@ crate::actions! {
         Trace trace(TraceRef) -> TraceView, Query, Read;
         /// The latest traces that were recorded, newest first.
         Traces traces(TracesRequest) -> Page<TraceSummary>, Query, Read;
+        /// Tells something to one listener of each group. It is not journaled: who does not listen now never hears it.
+        Emit emit(EmitRequest) -> Told, Command, Write;
+        /// Tells something to every listener. It is not journaled: who does not listen now never hears it.
+        Broadcast broadcast(BroadcastRequest) -> Told, Command, Write;
         /// Stops taking new work, finishes what was taken, keeps answering queries.
         Drain drain(Empty) -> Empty, Command, Admin;
         /// Drains, then stops the cell.
@@ -691,6 +696,8 @@ crate::actions! {
     stream {
         /// The events of all services, as they become durable. The first line has no event: it says where the stream begins.
         Watch watch(WatchRequest) -> Watched, Lines, Read;
+        /// What is emitted and broadcast from now on. The first line has no signal: it says that it is listened.
+        Listen listen(ListenRequest) -> Heard, Lines, Read;
         /// Entries of one journal of this cell, in their order, to the last one that is durable when it is asked.
         ReadJournal journal(ReadJournalRequest) -> JournalEntry, Lines, Admin;
     }

@@ -2,6 +2,7 @@
 
 mod chain;
 mod hosts;
+mod signals;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use protocol::consensus::{GRAPH_ROUNDS, GRAPH_ROUNDS_MAX};
 use super::output::Format;
 pub(super) use chain::{Block, Consensus, Data, State, Tx};
 pub(super) use hosts::{Host, Join, Service};
+pub(super) use signals::{Listen, Signal};
 
 /// A cell: one operator's node. Six services, each with its own signed journal; messages to other
 /// cells; an order of transactions; a provable state.
@@ -100,6 +102,11 @@ pub(super) enum Command {
     /// Print events as they happen
     #[command(after_help = "Example: cell watch 'message.*' state.applied --output json")]
     Watch(Watch),
+    /// Tell something to whoever listens now, on any host of this cell; it is kept nowhere
+    Signal {
+        #[command(subcommand)]
+        command: Signal,
+    },
     /// Messages to and from other cells
     Message {
         #[command(subcommand)]
