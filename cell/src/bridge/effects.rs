@@ -30,7 +30,7 @@ async fn carry<E: Encode<()>>(host: Weak<Host>, service: Service, mut effects: E
     while let Some(batch) = effects.next(BATCH_MAX).await {
         let encode = |(id, effect): (EffectId, E)| WireEffect { id, effect: codec::encode(&effect) };
         for effects in cut(batch.into_iter().map(encode)) {
-            let ask = Ask::Effects { service, effects };
+            let ask = Ask::Effects { service, effects, missed: false };
             loop {
                 let Some(host) = host.upgrade() else { return };
                 match bring(&host, &ask).await {

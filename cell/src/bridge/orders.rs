@@ -36,7 +36,7 @@ async fn answer(bridge: &Arc<Bridge>, from: HostId, ask: Ask) -> Result<Reply, P
     }
     let is_lead = bridge.known().lead == Some(from);
     match ask {
-        Ask::Effects { service, effects } => {
+        Ask::Effects { service, effects, .. } => {
             let holder = bridge.entry(&from).map(|host| host.name);
             if holder.is_none() || bridge.holder(service) != holder {
                 return Err(not_the_writer(service));

@@ -190,6 +190,10 @@ pub(super) enum Ask {
         service: Service,
         #[n(1)]
         effects: Vec<WireEffect>,
+        /// Of no use: hosts of before leases do not read the others without it.
+        #[n(2)]
+        #[cbor(default)]
+        missed: bool,
     },
     /// Whether what was granted still is. Asked of the lead, again and again.
     #[n(6)]
