@@ -160,6 +160,8 @@ impl Link {
 
     async fn ask(&self, call: RemoteCall) -> Result<Vec<u8>, Problem> {
         fits(&call)?;
+        // What a host asks that has lost the lead may be of the past.
+        self.bridge.upgrade().ok_or_else(super::stopping)?.may_lead_on()?;
         let outbox = self.opened().await?;
         let number = self.next_number();
         let (reply, answer) = oneshot::channel();
