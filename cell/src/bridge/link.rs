@@ -107,7 +107,7 @@ impl Link {
     }
 
     /// What was under way has failed, or nobody knows.
-    fn fail_all(&self) {
+    pub(super) fn fail_all(&self) {
         self.streams.fail_all();
         let all = std::mem::take(&mut *self.under_way());
         for pending in all.into_values() {

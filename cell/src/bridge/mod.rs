@@ -161,7 +161,7 @@ impl Bridge {
                 roster: start.roster,
                 lead,
                 term: 0,
-                told_by: lead,
+                told_by: None,
                 voters: Vec::new(),
             }),
             links: Mutex::default(),
@@ -249,16 +249,23 @@ impl Bridge {
 
     /// Another host leads than before, or in another term; what was known of an earlier one says nothing against it.
     pub(crate) async fn led_by(self: &Arc<Self>, lead: HostId, term: u64) {
-        {
+        let before = {
             let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
             if term < known.term || (term, Some(lead)) == (known.term, known.lead) {
                 return;
             }
-            (known.term, known.lead) = (term, Some(lead));
-        }
+            known.term = term;
+            known.lead.replace(lead)
+        };
         tracing::info!(%lead, term, "a host leads the cell");
         self.remember();
         self.place_all();
+        // Whoever waits for the one before, which may be frozen, is not to wait for it any longer.
+        let link =
+            before.filter(|before| *before != lead).and_then(|before| self.links().get(&before).cloned());
+        if let Some(link) = link {
+            link.fail_all();
+        }
         self.meet().await;
     }
 

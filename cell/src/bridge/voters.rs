@@ -206,10 +206,10 @@ impl Bridge {
         others.filter_map(|voter| self.entry(&voter).map(|host| host.name)).collect()
     }
 
-    /// Whether another host is known to lead by election.
+    /// Whether another host leads by election, and has told what it knows.
     pub(crate) fn is_led(&self) -> bool {
         let known = self.known();
-        known.term > 0 && known.lead.is_some_and(|lead| lead != self.key)
+        known.term > 0 && known.lead.is_some_and(|lead| lead != self.key) && known.told_by == known.lead
     }
 
     /// Copies a journal no longer: it is to be written here.

@@ -322,7 +322,7 @@ impl Default for Store {
 impl Default for Log {
     fn default() -> Self {
         Self {
-            filter: "info,libp2p=warn,actix_server=warn,openraft=warn".to_owned(),
+            filter: "info,libp2p=warn,actix_server=warn,openraft=error".to_owned(),
             format: "text".to_owned(),
         }
     }
