@@ -195,9 +195,13 @@ fn put(client: &Client, key: &str, value: &str) {
     assert_eq!(answer["status"], "finalised", "{answer}");
 }
 
+fn found(client: &Client, key: &str) -> Result<Value, String> {
+    let found = client.call("state.get", &json!({ "key": format!("kv/{key}") }), PATIENCE);
+    found.map(|found| found["value"].clone())
+}
+
 fn get(client: &Client, key: &str) -> Value {
-    client.call("state.get", &json!({ "key": format!("kv/{key}") }), PATIENCE).expect("reads")["value"]
-        .clone()
+    found(client, key).expect("reads")
 }
 
 #[test]

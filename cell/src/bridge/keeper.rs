@@ -163,6 +163,9 @@ impl Lead {
         tracing::warn!(%service, host = grant.host, "the host is lost: its service is taken over");
         let taken = self.go_on_here(bridge, service).await;
         self.leases().is_held(service);
+        if taken.is_ok() {
+            bridge.fail_calls_to(&from);
+        }
         taken
     }
 

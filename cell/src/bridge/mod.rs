@@ -260,13 +260,26 @@ impl Bridge {
         tracing::info!(%lead, term, "a host leads the cell");
         self.remember();
         self.place_all();
-        // Whoever waits for the one before, which may be frozen, is not to wait for it any longer.
-        let link =
-            before.filter(|before| *before != lead).and_then(|before| self.links().get(&before).cloned());
+        if lead == self.key
+            && !self.leads()
+            && let Ok(host) = self.host()
+        {
+            // Calls wait until it is ready.
+            host.bus.place(Service::Nucleus, ServicePlace::Moving);
+            host.bus.place_fronts(ServicePlace::Moving);
+        }
+        if let Some(before) = before.filter(|before| *before != lead) {
+            self.fail_calls_to(&before);
+        }
+        self.meet().await;
+    }
+
+    /// Whoever waits for a host that was taken over from is not to wait any longer: it may be frozen, and its connections open.
+    fn fail_calls_to(&self, key: &HostId) {
+        let link = self.links().get(key).cloned();
         if let Some(link) = link {
             link.fail_all();
         }
-        self.meet().await;
     }
 
     /// Leads from now on, as it was elected to: keeps what was granted, and sets the other hosts up.
@@ -329,6 +342,8 @@ impl Bridge {
     /// another host's to write stops here.
     async fn learn(self: &Arc<Self>, roster: Roster) {
         let stays: Vec<HostId> = roster.hosts.iter().map(|host| host.key).collect();
+        let taken_over: Vec<GrantView> =
+            roster.grants.iter().filter(|grant| grant.takeover).cloned().collect();
         let Some(before) = self.know(roster) else { return };
         for key in before.hosts.iter().map(|host| host.key).filter(|key| !stays.contains(key)) {
             self.links().remove(&key);
@@ -336,6 +351,12 @@ impl Bridge {
             self.network().forget(as_peer(key)).await;
         }
         self.place_all();
+        for grant in &taken_over {
+            let old = before.grants.iter().find(|old| old.service == grant.service && old.host != grant.host);
+            if let Some(key) = old.and_then(|old| self.entry_named(&old.host)).map(|host| host.key) {
+                self.fail_calls_to(&key);
+            }
+        }
         leases::stop_what_is_not_mine(self);
         self.meet().await;
     }
