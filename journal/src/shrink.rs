@@ -33,21 +33,24 @@ impl Journal {
         if length == now {
             return Ok(());
         }
-        self.log.guarded(|log| cut_to(log, &self.key_pair, length))
+        let fork = self.fork().saturating_add(1);
+        self.log.guarded(|log| cut_to(log, &self.key_pair, length, fork))
     }
 
-    /// Goes on where a copy ends, when the writer that it was copied from is not known to have stopped: the fork rises by one, and with it
-    /// go the entries from the first one on that had not come yet. Durable when it returns.
+    /// Goes on where a copy ends, when the writer that it was copied from is not known to have stopped: the fork rises, to `fork` or by one,
+    /// whichever is more, and with it go the entries from the first one on that had not come yet. Durable when it returns.
+    ///
+    /// Two that may take over without knowing of each other must not come to the same fork: each is to name one of its own.
     ///
     /// # Errors
     ///
     /// As [`Journal::append`].
-    pub fn take_over(&mut self) -> Result<()> {
-        let key_pair = &self.key_pair;
+    pub fn take_over(&mut self, fork: u64) -> Result<()> {
+        let (key_pair, fork) = (&self.key_pair, fork.max(self.fork().saturating_add(1)));
         self.log.guarded(|log| {
             log.checkpoint_if_due()?;
             let end = missing(log)?.iter().next().map_or(log.reader.length(), |gap| gap.start);
-            cut_to(log, key_pair, end)
+            cut_to(log, key_pair, end, fork)
         })
     }
 
@@ -69,12 +72,14 @@ impl Journal {
     }
 }
 
-fn cut_to(log: &mut Log, key_pair: &KeyPair, length: u64) -> Result<()> {
+fn cut_to(log: &mut Log, key_pair: &KeyPair, length: u64, fork: u64) -> Result<()> {
     log.checkpoint_if_due()?;
     let state = log.reader.state();
     let roots: Vec<Node> =
         tree::roots_of(length).into_iter().map(|index| log.reader.node(index)).collect::<Result<_>>()?;
-    let fork = state.fork.checked_add(1).ok_or_else(|| Error::corrupt("the fork can rise no more"))?;
+    if fork <= state.fork {
+        return Err(Error::corrupt("the fork can rise no more"));
+    }
     let mut next = State { fork, length, byte_length: bytes_below(&roots)?, roots, ..state.clone() };
     next.signature =
         (length > 0).then(|| key_pair.sign(&hash::signable(&next.tree_hash(), next.length, next.fork)));

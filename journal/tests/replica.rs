@@ -308,7 +308,7 @@ fn a_fork_that_rose_alone_fences_the_writer_before() {
     for length in [0, 1, 7, 1_024, 2_100] {
         let (mut old, memory) = (written(0..length), Memory::default());
         let mut taken_over = written(0..length);
-        taken_over.take_over().expect("forks");
+        taken_over.take_over(0).expect("forks");
         assert_eq!((taken_over.length(), taken_over.fork()), (length, 1));
         taken_over.verify(&mut |_, _| {}).expect("holds");
         old.append(&["late"]).expect("appends on its own disk");
@@ -345,7 +345,7 @@ fn a_copy_with_gaps_is_taken_over_up_to_the_first_one() {
         drop(mirror);
         let disk = Box::new(memory.clone());
         let (mut journal, _) = Journal::open_on(disk, pair(), first).expect("opens");
-        journal.take_over().expect("takes over");
+        journal.take_over(0).expect("takes over");
         assert_eq!((journal.length(), journal.fork()), (first, 1));
         assert_eq!(journal.append(&["goes on"]).expect("appends"), first);
         journal.verify(&mut |_, _| {}).expect("holds");

@@ -48,6 +48,8 @@ impl InProcess {
             services: Vec::new(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
             http_port: 0,
+            peer_listen: Vec::new(),
+            passphrase: None,
         };
         bridge::join(options, &Handle::current()).await.expect("it is let in");
         Self::open(dir).await

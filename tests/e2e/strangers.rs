@@ -121,7 +121,7 @@ fn seed_of(host: &HostProcess) -> [u8; 32] {
 
 fn entry(name: &str, seed: &[u8; 32]) -> HostEntry {
     let key = HostId::from_bytes(SigningKey::from_bytes(seed).verifying_key().to_bytes());
-    HostEntry { name: name.to_owned(), key, addresses: Vec::new(), services: Vec::new() }
+    HostEntry { name: name.to_owned(), key, addresses: Vec::new(), services: Vec::new(), may_lead: false }
 }
 
 async fn refused(stranger: &mut Stranger, ask: &Ask) -> String {

@@ -73,6 +73,23 @@ impl HostProcess {
         self.as_cell().ok(&join);
     }
 
+    /// Joins a running cell as a host that may come to lead, to run these services if any, and is not started yet.
+    ///
+    /// # Panics
+    ///
+    /// If it is not let in.
+    pub fn join_to_lead(cell: &Cell, dir: &Path, services: &[&str]) -> Self {
+        let ticket =
+            cell.ok(&["host", "invite", "--may-lead"])["ticket"].as_str().expect("a ticket").to_owned();
+        let listen = format!("/ip4/127.0.0.1/tcp/{}", free_ports(1));
+        let this = Self::adopt(dir);
+        let join = ["host", "join", &ticket, "--listen", &listen, "--http-port", "0"];
+        let peers = ["--peer-listen", "/ip4/127.0.0.1/tcp/0"];
+        let services: Vec<&str> = services.iter().flat_map(|name| ["--services", name]).collect();
+        this.as_cell().ok(&[&join[..], &peers, &services].concat());
+        this
+    }
+
     /// One that has joined already.
     pub fn adopt(dir: &Path) -> Self {
         Self {

@@ -20,16 +20,31 @@ impl Grant {
         Self { service, epoch, leased: false, replicated: false, takeover }
     }
 
+    /// The same, where the hosts elect who leads: it holds as long as that host does.
+    pub(crate) fn by_elected(grant: &GrantView) -> Self {
+        let &GrantView { service, epoch, replicated, takeover, .. } = grant;
+        Self { service, epoch, leased: true, replicated, takeover }
+    }
+
     /// What the host that leads says that Nucleus granted, to a host that runs a service for it.
     pub(crate) const fn by_lead(service: Service, epoch: u64, replicated: bool, takeover: bool) -> Self {
         Self { service, epoch, leased: true, replicated, takeover }
     }
 
     /// Nucleus's own journal: nobody stands above it to grant it. With one host the folder's lock
-    /// makes its writer single; among several hosts its log is the committed log of the consensus
-    /// library (DESIGN §9, rule 8).
+    /// makes its writer single; where the hosts elect who leads it is [`Grant::of_term`].
     pub const fn of_nucleus() -> Self {
         Self { service: Service::Nucleus, epoch: 1, leased: false, replicated: false, takeover: false }
+    }
+
+    /// Nucleus's own journal, by election: each term is a takeover, since the writer of the one before may be alive.
+    pub(crate) const fn of_term(term: u64, replicated: bool) -> Self {
+        Self { service: Service::Nucleus, epoch: term, leased: true, replicated, takeover: true }
+    }
+
+    /// The same, under an epoch that is no lower than the journal's last.
+    pub(crate) fn not_below(self, epoch: u64) -> Self {
+        Self { epoch: self.epoch.max(epoch), ..self }
     }
 
     /// Whether it holds only as long as the host that leads says so.

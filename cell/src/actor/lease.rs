@@ -5,10 +5,14 @@
 //! service may be taken over, and
 //!
 //! - nothing is written here under the old grant: the writer waits until the lease holds again, or is fenced;
-//! - where a replica is in the path, nothing is released that it has not, and nothing is answered from a view that may be of the past.
+//! - where a replica is in the path, nothing is released that it has not, or without the lease, and nothing is answered from a view that may be
+//!   of the past.
 //!
 //! A process that was frozen finds out by looking at the clock, before it does any of that. What it was about to release when it was frozen is
 //! in the replica; what is not there, it never releases.
+//!
+//! The host that leads holds what it runs itself as long as it leads, where leading is by election: it says so again and again
+//! ([`Lease::bind`]). Where there is nobody who could be elected, a grant of it holds for ever.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -80,10 +84,28 @@ impl Lease {
         }
     }
 
-    /// A replica has made so many entries durable that were written under this epoch or before.
+    /// The grant in force may be used until then, no longer and no shorter, whatever was said before. By the host that leads, of what it runs.
+    pub(crate) fn bind(&self, until: Instant) {
+        let mut state = self.state();
+        if state.epoch > 0 && !state.is_fenced {
+            state.until = Some(until);
+            self.0.changed.notify_all();
+        }
+    }
+
+    /// From now on nothing is released before replicas have it, nor answered without a lease.
+    pub(crate) fn tighten(&self) {
+        let mut state = self.state();
+        if state.epoch > 0 && state.replicated.is_none() {
+            state.replicated = Some(0);
+            self.0.is_strict.store(true, Ordering::Release);
+        }
+    }
+
+    /// So many entries are durable on as many replicas as have to have them, of those that were written under this epoch or before.
     pub(crate) fn replicated(&self, epoch: u64, entries: u64) {
         let mut state = self.state();
-        if state.epoch == epoch && state.replicated.is_some_and(|before| before < entries) {
+        if state.epoch == epoch && state.replicated.is_some_and(|before| before != entries) {
             state.replicated = Some(entries);
             self.0.changed.notify_all();
         }
@@ -124,13 +146,15 @@ impl Lease {
         self.wait(grant, State::holds).map_err(|()| fenced(grant.service()))
     }
 
-    /// Waits until a replica has so many entries, where that is asked for.
+    /// Waits until a replica has so many entries, where that is asked for, and the lease holds: whoever takes the journal over when it has
+    /// ended finds on the replicas all that was ever released.
     ///
     /// # Errors
     ///
     /// `service.outcome_unknown`: another host writes the journal now, and may have taken these entries over or not.
     pub(crate) fn wait_for_replica(&self, grant: &Grant, entries: u64) -> Result<(), Problem> {
-        let is_there = |state: &State| state.replicated.is_none_or(|replicated| entries <= replicated);
+        let has_all = |replicated: u64, state: &State| entries <= replicated && state.holds();
+        let is_there = |state: &State| state.replicated.is_none_or(|replicated| has_all(replicated, state));
         self.wait(grant, is_there).map_err(|()| {
             let cause =
                 format!("another host took the {} service over while this was under way", grant.service());
@@ -230,12 +254,18 @@ mod tests {
     #[test]
     fn a_batch_waits_for_the_replica() {
         let (lease, grant) = granted(1, true);
+        lease.extend(1, soon());
         let other = lease.clone();
         let writer = std::thread::spawn(move || other.wait_for_replica(&grant, 7));
         lease.replicated(1, 6);
         std::thread::sleep(Duration::from_millis(30));
         assert!(!writer.is_finished(), "six are not seven");
+        // Whoever may take over since would not look for the seventh.
+        lease.bind(Instant::now());
         lease.replicated(1, 7);
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(!writer.is_finished(), "nothing is released without a lease");
+        lease.bind(soon());
         writer.join().expect("ends").expect("it is there");
     }
 }

@@ -124,11 +124,19 @@ pub fn open_service<M: Machine>(
             "tail_unproven: the journal's end was torn by a crash; what nobody acknowledged was cut");
     }
     let problem = |error| journal_problem(service, &error);
-    if grant.is_takeover() && last_epoch::<M>(&journal).map_err(problem)? < grant.epoch() {
-        journal.take_over().map_err(problem)?;
+    let last_epoch = match grant.is_takeover() {
+        true => last_epoch::<M>(&journal).map_err(problem)?,
+        false => 0,
+    };
+    // Nucleus's epochs before there was an election may be higher than the first terms.
+    let is_new = service == Service::Nucleus || last_epoch < grant.epoch();
+    if grant.is_takeover() && is_new && journal.fork() < grant.epoch() {
+        // An epoch is given once: no other one takes over under this fork.
+        journal.take_over(grant.epoch()).map_err(problem)?;
         tracing::warn!(%service, fork = journal.fork(), length = journal.length(), epoch = grant.epoch(),
             "the journal was taken over: what its writer before appends now is refused everywhere");
     }
+    let grant = if service == Service::Nucleus { grant.not_below(last_epoch) } else { grant };
     fold(&machine, service, &journal.reader(), journal.length(), &keyspace, position)
         .map_err(|fault| super::fault_problem(service, &fault))?;
     let length = journal.length();

@@ -54,6 +54,8 @@ pub(super) struct Progress {
     pub(super) length: u64,
     /// Whether it has all that its sources have, one at least.
     pub(super) is_settled: bool,
+    /// Whether its files are open, and it is known what is in them.
+    pub(super) is_open: bool,
 }
 
 impl Progress {
@@ -106,7 +108,8 @@ impl Copies {
         let follower = &kept.get(&service)?.follower;
         let view = follower.view();
         let is_settled = view.state == CopyState::Following;
-        Some(Progress { have: follower.have(), fork: view.fork, length: view.length, is_settled })
+        let is_open = !matches!(view.state, CopyState::Opening | CopyState::Stopped);
+        Some(Progress { have: follower.have(), fork: view.fork, length: view.length, is_settled, is_open })
     }
 
     /// A journal has just come to another host: the copy looks for it there.
@@ -146,16 +149,26 @@ impl Copies {
 
 /// Tells the writer of a journal how far the copy here is, where it waits for that.
 pub(super) fn tell_writer(bridge: &Bridge, service: Service) {
-    let Some(grant) = bridge.grant(service).filter(|grant| grant.replicated && bridge.leads()) else {
-        return;
-    };
-    let Some(writer) = bridge.entry_named(&grant.host).filter(|writer| writer.key != bridge.key) else {
+    let Some((writer, epoch)) = writer_of(bridge, service).filter(|(writer, _)| *writer != bridge.key) else {
         return;
     };
     let Some(progress) = bridge.copies.progress(service) else { return };
     let Progress { have, fork, .. } = progress;
-    let have = Said::Have { service, epoch: grant.epoch, fork, length: have };
-    bridge.network().push(Lane::Hosts, &as_peer(writer.key), codec::encode(&have));
+    let have = Said::Have { service, epoch, fork, length: have };
+    bridge.network().push(Lane::Hosts, &as_peer(writer), codec::encode(&have));
+}
+
+/// Who writes a journal and waits for the copy here, and under which epoch: what whoever leads now has told.
+fn writer_of(bridge: &Bridge, service: Service) -> Option<(HostId, u64)> {
+    let known = bridge.known();
+    let votes = bridge.quorum().is_some();
+    if service == Service::Nucleus {
+        return Some((known.lead.filter(|_| votes)?, known.term));
+    }
+    let is_told = bridge.leads() || votes && known.told_by == known.lead;
+    let grant = known.roster.grants.iter().find(|grant| grant.service == service)?;
+    let writer = known.roster.hosts.iter().find(|host| host.name == grant.host)?;
+    (grant.replicated && is_told).then_some((writer.key, grant.epoch))
 }
 
 /// Keeps the view of a standby up with its copy.

@@ -15,6 +15,8 @@ use crate::node::{Host, Queues, Senders};
 const BATCH_MAX: usize = 256;
 /// Bytes of one request: more go in several. One effect may have more alone.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// How long the lead may take; it has to find room for them, and nothing else.
+const ANSWER_MAX: Duration = Duration::from_secs(3);
 /// The pause before what the lead did not take is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -79,8 +81,20 @@ fn is_final(problem: &Problem) -> bool {
 
 async fn bring(host: &Host, ask: &Ask) -> Result<(), Problem> {
     let bridge = host.bridge().ok_or_else(super::stopping)?;
+    if let (Ok(lead), Ask::Effects { service, effects }) = (bridge.lead(), ask) {
+        // This host has come to lead.
+        return take(lead.senders(), *service, effects);
+    }
     let lead = bridge.known().lead.ok_or_else(super::stopping)?;
-    bridge.ask(lead, ask).await.map(|_| ())
+    // It may be frozen, and another one lead meanwhile.
+    let asked = tokio::time::timeout(ANSWER_MAX, bridge.ask(lead, ask));
+    asked.await.unwrap_or_else(|_| Err(unanswered())).map(|_| ())
+}
+
+fn unanswered() -> Problem {
+    let cause = "the host that leads does not answer";
+    Problem::new(ProblemKind::Unavailable, "bus.host_unreachable", cause)
+        .hint("cell hosts shows the connections; it is asked again by itself")
 }
 
 /// Takes what a service on another host asks for: all of it, or nothing while there is no room.

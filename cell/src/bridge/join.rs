@@ -11,7 +11,7 @@ use protocol::{CellId, Problem, ProblemKind, Service, codec};
 
 use super::place::{self, Joined};
 use super::ticket::Ticket;
-use super::wire::{Ask, Reply, Secret, Token};
+use super::wire::{Ask, CellKeys, Reply, Secret, Token};
 use super::{ASK_TIMEOUT, as_peer, network_settings};
 use crate::folder;
 use crate::keys;
@@ -36,6 +36,10 @@ pub struct JoinOptions {
     pub listen: Vec<String>,
     /// Where its HTTP listens.
     pub http_port: u16,
+    /// Where it listens for other cells when it comes to lead, if it may.
+    pub peer_listen: Vec<String>,
+    /// What the cell's key is kept under, if it gets it.
+    pub passphrase: Option<String>,
 }
 
 /// What was made.
@@ -49,6 +53,8 @@ pub struct JoinReport {
     pub dir: PathBuf,
     /// What it will run once it is started.
     pub services: Vec<Service>,
+    /// Whether it may come to lead.
+    pub may_lead: bool,
 }
 
 /// Nobody is answered before there is a host.
@@ -87,35 +93,39 @@ pub async fn join(options: JoinOptions, runtime: &tokio::runtime::Handle) -> Res
         key,
         addresses: network.addresses(),
         services: options.services.clone(),
+        may_lead: false,
     };
     let joined = ask_to_join(&network, &ticket, entry).await;
     network.stop().await;
-    let Reply::Joined { cell, genesis, settings, lead, token: Token(token) } = joined? else {
+    let Reply::Joined { cell, genesis, settings, lead, token: Token(token), keys: cell_keys } = joined?
+    else {
         return Err(unreachable("it answered what was not asked"));
     };
-    let mut settings: Settings = serde_json::from_str(&settings).map_err(|error| {
-        Problem::new(
-            ProblemKind::Invalid,
-            "bridge.garbled",
-            format!("the cell's settings do not read: {error}"),
-        )
-        .hint("hosts of one cell run versions that fit: cell hosts shows them")
-    })?;
+    let mut settings: Settings =
+        serde_json::from_str(&settings).map_err(|error| garbled(&format!("its settings: {error}")))?;
     settings.http.port = options.http_port;
     settings.bridge.listen = options.listen;
     // Other cells are faced by the host that leads.
-    settings.network.listen = Vec::new();
+    settings.network.listen = if cell_keys.is_some() { options.peer_listen } else { Vec::new() };
     let joined = Joined { cell, name: name.clone(), lead };
     folder::put_together(&dir, |draft| {
         let unwritable = |error: std::io::Error| folder::unwritable(draft, &error);
         fs::create_dir_all(draft.join("journals")).map_err(unwritable)?;
         keys::write_new(&draft.join("host.key"), hex::encode(*seed).as_bytes()).map_err(unwritable)?;
         keys::write_new(&draft.join("admin.token"), token.as_bytes()).map_err(unwritable)?;
+        if let Some(CellKeys { seed, lives }) = &cell_keys {
+            let lives: Vec<keys::Life> =
+                serde_json::from_str(lives).map_err(|error| garbled(&error.to_string()))?;
+            keys::create(draft, &seed.0, options.passphrase.as_deref())?;
+            if !lives.is_empty() {
+                keys::write_lives(draft, &lives).map_err(unwritable)?;
+            }
+        }
         fs::write(draft.join("genesis.json"), &genesis).map_err(unwritable)?;
         fs::write(draft.join(settings::FILE), settings::documented_toml(&settings)).map_err(unwritable)?;
         place::remember(draft, &joined).map_err(unwritable)
     })?;
-    Ok(JoinReport { cell, host: name, dir, services: options.services })
+    Ok(JoinReport { cell, host: name, dir, services: options.services, may_lead: cell_keys.is_some() })
 }
 
 async fn ask_to_join(network: &Network, ticket: &Ticket, entry: HostEntry) -> Result<Reply, Problem> {
@@ -144,6 +154,11 @@ async fn ask_to_join(network: &Network, ticket: &Ticket, entry: HostEntry) -> Re
         Reply::Refused { problem } => Err(problem),
         reply => Ok(reply),
     }
+}
+
+fn garbled(why: &str) -> Problem {
+    Problem::new(ProblemKind::Invalid, "bridge.garbled", format!("what the cell says does not read: {why}"))
+        .hint("hosts of one cell run versions that fit: cell hosts shows them")
 }
 
 fn unreachable(why: &str) -> Problem {

@@ -5,7 +5,7 @@
 //! journal here has every entry that was acknowledged, because nothing left the service before it had (DESIGN §9, rule 8). In this order:
 //!
 //! 1. the host is promised nothing more about that service: were it to wake now, it would neither write nor answer;
-//! 2. the copy is closed: from then on nothing is acknowledged by it;
+//! 2. where hosts vote, the copy gets the newest that any of most of them has; then it is closed: from then on nothing is acknowledged by it;
 //! 3. Nucleus grants the journal to this host, under a higher epoch, as taken over;
 //! 4. it is opened here under a newer fork, and the service starts.
 
@@ -13,13 +13,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nucleus::FIRST_HOST;
 use protocol::nucleus::{GrantRequest, GrantView, HostEntry};
 use protocol::shared::Empty;
 use protocol::{HostId, Problem, ProblemKind, Service};
 
 use super::lead::{Lead, learn_anew};
-use super::{Bridge, as_peer};
+use super::{Bridge, as_peer, voters};
 
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -34,6 +33,8 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
     let weak = Arc::downgrade(&bridge);
     drop(bridge);
     let (mut last, mut tried) = (Instant::now(), BTreeMap::new());
+    let tending = Arc::new(tokio::sync::Mutex::new(()));
+    let mut tended = Instant::now();
     loop {
         {
             let Some(bridge) = weak.upgrade() else { return };
@@ -43,6 +44,18 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
             }
             last = Instant::now();
             look(&bridge, &lead, &mut tried);
+            if tended.elapsed() >= TRY_PAUSE
+                && let Ok(turn) = Arc::clone(&tending).try_lock_owned()
+            {
+                tended = Instant::now();
+                let owner = Arc::clone(&bridge);
+                bridge.spawn(async move {
+                    let _turn = turn;
+                    if let Err(problem) = voters::tend(&owner, &lead).await {
+                        tracing::warn!(%problem, "the hosts that vote are not those they should be yet; it is tried again");
+                    }
+                });
+            }
         }
         tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => return,
@@ -88,8 +101,12 @@ fn task_of(bridge: &Bridge, lead: &Lead, grant: &GrantView) -> Option<Task> {
     let (host, service) = (bridge.host().ok()?, grant.service);
     if grant.host == host.name {
         let runs = host.bus.lease(service).epoch() == Some(grant.epoch);
+        let me = bridge.entry(&bridge.key)?;
+        if runs && grant.replicated != lead.wants_replica(bridge, &host, service, &me) {
+            return Some(Task::GrantAnew(me));
+        }
         // At the start they are started one after the other, by whoever starts the cell.
-        return (!runs && host.is_started()).then(|| bridge.entry(&bridge.key).map(Task::Start))?;
+        return (!runs && host.is_started()).then_some(Task::Start(me));
     }
     let entry = bridge.entry_named(&grant.host)?;
     if grant.replicated && lead.leases().has_ended(&entry.key) {
@@ -100,7 +117,12 @@ fn task_of(bridge: &Bridge, lead: &Lead, grant: &GrantView) -> Option<Task> {
     }
     match bridge.registry.runs(&entry.key, service)? {
         epoch if epoch != grant.epoch => Some(Task::Start(entry)),
-        _ if grant.replicated != lead.wants_replica(&host, service, &entry) => Some(Task::GrantAnew(entry)),
+        // Who has not asked yet may do so in a moment.
+        _ if lead.leases().asks(&entry.key)
+            && grant.replicated != lead.wants_replica(bridge, &host, service, &entry) =>
+        {
+            Some(Task::GrantAnew(entry))
+        }
         _ => None,
     }
 }
@@ -141,6 +163,9 @@ impl Lead {
         tracing::warn!(%service, host = grant.host, "the host is lost: its service is taken over");
         let taken = self.go_on_here(bridge, service).await;
         self.leases().is_held(service);
+        if taken.is_ok() {
+            bridge.fail_calls_to(&from);
+        }
         taken
     }
 
@@ -154,13 +179,16 @@ impl Lead {
                 return Err(Problem::new(ProblemKind::Unavailable, "bridge.no_copy", cause)
                     .hint("restore the cell from a backup, or bring the lost host back"));
             }
-            bridge.copies.stop(service).await?;
             let nucleus = host.bus.internal();
-            let (host_name, replicated, takeover) = (FIRST_HOST.to_owned(), false, true);
+            // What was released is on most of the voters, where there are some.
+            voters::gathered(bridge, service).await?;
+            bridge.copies.stop(service).await?;
+            let me = bridge.entry(&bridge.key).ok_or_else(super::stopping)?;
+            let (replicated, takeover) = (self.wants_replica(bridge, &host, service, &me), true);
+            let host_name = host.name.clone();
             let asked = GrantRequest { service, host: host_name, replicated, takeover };
             let grant = nucleus.nucleus().grant(asked).await?;
             bridge.know(nucleus.nucleus().roster(Empty {}).await?);
-            let me = bridge.entry(&bridge.key).ok_or_else(super::stopping)?;
             self.start_at(bridge, &me, &grant, None).await
         }
         .await;

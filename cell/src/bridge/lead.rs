@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use nucleus::FIRST_HOST;
 use protocol::nucleus::{
-    AdmitHostRequest, AuditRequest, CreateTokenRequest, FirstHostRequest, HostEntry, HostName, HostTicket,
-    InvitationRequest, LostEntries, RemoveHostRequest, RemovedHost, Roster, TokenName,
+    AdmitHostRequest, AuditRequest, CreateTokenRequest, FirstHostRequest, GrantView, HostEntry, HostName,
+    HostTicket, InvitationRequest, InviteHostRequest, LostEntries, RemoveHostRequest, RemovedHost, Roster,
+    TokenName,
 };
 use protocol::shared::Empty;
 use protocol::{Access, Hash, HostId, Problem, ProblemKind, Service};
@@ -15,7 +16,7 @@ use tokio::sync::MutexGuard;
 
 use super::leases::Leases;
 use super::ticket::{Ticket, hash_of};
-use super::wire::{Ask, Reply, Token};
+use super::wire::{Ask, CellKeys, Reply, Secret, Token};
 use super::{Bridge, Start, place};
 use crate::keys::{self, Keyring};
 use crate::node::{Host, Senders};
@@ -66,6 +67,11 @@ impl Lead {
         &self.keyring
     }
 
+    /// Who led before this host was elected: what it held, it holds no more.
+    pub(crate) fn comes_after(&self, host: HostId) {
+        self.leases.have_ended(host);
+    }
+
     pub(super) fn leases(&self) -> &Leases {
         &self.leases
     }
@@ -105,6 +111,7 @@ impl Lead {
             key: bridge.key(),
             addresses: bridge.addresses(),
             services: Vec::new(),
+            may_lead: false,
         };
         host.bus.internal().nucleus().first_host(FirstHostRequest { host: me }).await?;
         let roster = learn_anew(host, &bridge).await?;
@@ -123,12 +130,16 @@ impl Lead {
     pub(crate) async fn invite(
         self: &Arc<Self>,
         host: &Arc<Host>,
-        ttl_s: Option<u64>,
+        asked: InviteHostRequest,
     ) -> Result<HostTicket, Problem> {
+        let InviteHostRequest { ttl_s, may_lead } = asked;
         let bridge = self.open(host).await?;
         let secret = *keys::new_seed()?;
-        let request =
-            InvitationRequest { secret_hash: hash_of(&secret), ttl_s: ttl_s.unwrap_or(TICKET_TTL_S) };
+        let request = InvitationRequest {
+            secret_hash: hash_of(&secret),
+            ttl_s: ttl_s.unwrap_or(TICKET_TTL_S),
+            may_lead,
+        };
         let invitation = host.bus.internal().nucleus().invite(request).await?;
         let ticket = Ticket { lead: bridge.key(), addresses: bridge.addresses(), secret };
         Ok(HostTicket { ticket: ticket.to_text(), expires_ms: invitation.expires_ms })
@@ -158,12 +169,15 @@ impl Lead {
                 "too many wishes to join are refused; this one is not in the audit"
             );
         }
-        admitted?;
+        let admitted = admitted?;
         let roster = learn_anew(&host, bridge).await?;
         tracing::info!(host = entry.name, key = %entry.key, "a host has joined");
         let lead =
             roster.hosts.into_iter().find(|host| host.key == bridge.key).ok_or_else(super::stopping)?;
+        let lives = serde_json::to_string(self.keyring.lives()).unwrap_or_default();
+        let keys = CellKeys { seed: Secret(*self.keyring.seed()), lives };
         Ok(Reply::Joined {
+            keys: admitted.may_lead.then_some(keys),
             cell: host.cell,
             genesis: serde_json::to_string_pretty(&*host.genesis).unwrap_or_default(),
             settings: host.settings.to_json().to_string(),
@@ -197,7 +211,8 @@ impl Lead {
         let (host, entry) = (bridge.host()?, bridge.entry_named(&name));
         let held = |service: &Service| bridge.holder(*service).is_some_and(|holder| holder == name);
         let held = Service::ALL.into_iter().filter(held);
-        let held: Vec<Service> = held.filter(|_| name != FIRST_HOST).collect();
+        let held: Vec<Service> =
+            held.filter(|service| name != host.name && *service != Service::Nucleus).collect();
         let mut lost = Vec::new();
         if force && let Some(entry) = entry.filter(|entry| entry.key != bridge.key) {
             // It may be alive where nobody sees it: it is waited for until it writes no more.
@@ -214,7 +229,7 @@ impl Lead {
             }
         } else {
             for service in held {
-                self.move_service(bridge, service, FIRST_HOST).await?;
+                self.move_service(bridge, service, &host.name).await?;
             }
         }
         let removed = host.bus.internal().nucleus().drop_host(HostName { host: name.clone() }).await?;
@@ -229,9 +244,14 @@ impl Lead {
     /// Has a host run what it was granted, and gives it what it was invited for.
     async fn set_up(&self, bridge: &Arc<Bridge>, key: HostId) -> Result<(), Problem> {
         let Some(entry) = bridge.entry(&key) else { return Ok(()) };
-        let roster = bridge.known().roster;
+        let known = bridge.known();
+        if known.term > 0 {
+            bridge.ask(key, &Ask::Lead { term: known.term }).await?;
+        }
+        let roster = known.roster;
         bridge.ask(key, &Ask::Roster { roster: roster.clone() }).await?;
-        for grant in roster.grants.iter().filter(|grant| grant.host == entry.name) {
+        let its = |grant: &&GrantView| grant.host == entry.name && grant.service != Service::Nucleus;
+        for grant in roster.grants.iter().filter(its) {
             let _turn = self.turn(grant.service).await;
             if bridge.grant(grant.service).as_ref() == Some(grant) {
                 self.start_at(bridge, &entry, grant, None).await?;
@@ -273,6 +293,12 @@ pub(super) async fn learn_anew(host: &Host, bridge: &Arc<Bridge>) -> Result<Rost
     for entry in roster.hosts.iter().filter(|entry| entry.key != bridge.key) {
         let (owner, entry, roster) = (Arc::clone(bridge), entry.clone(), roster.clone());
         bridge.spawn(async move {
+            let term = owner.known().term;
+            if term > 0
+                && let Err(problem) = owner.ask(entry.key, &Ask::Lead { term }).await
+            {
+                tracing::debug!(host = entry.name, %problem, "a host did not hear who leads");
+            }
             if let Err(problem) = owner.ask(entry.key, &Ask::Roster { roster }).await {
                 tracing::debug!(host = entry.name, %problem, "a host did not hear of a change");
             }

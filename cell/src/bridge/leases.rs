@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use protocol::nucleus::{GrantView, Roster};
 use protocol::{HostId, Problem, Service};
 
-use super::wire::{Ask, Head, Reply};
+use super::wire::{Ask, Reply};
 use super::{Bridge, orders};
 
 /// Times in a lease that it is asked for anew.
@@ -33,18 +33,25 @@ struct Promised {
     refused: BTreeSet<HostId>,
     /// Services that are being taken over: nobody is promised anything about them.
     lapsed: BTreeSet<Service>,
+    /// The host that led before by election: what it held, it held as long as it led.
+    ended: Option<HostId>,
 }
 
 impl Leases {
     pub(super) fn new(lease: Duration) -> Self {
         let (since, heard) = (Instant::now(), BTreeMap::new());
         let (asking, refused, lapsed) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        let promised = Promised { since, heard, asking, refused, lapsed };
+        let promised = Promised { since, heard, asking, refused, lapsed, ended: None };
         Self { lease, promised: Mutex::new(promised) }
     }
 
     fn promised(&self) -> MutexGuard<'_, Promised> {
         self.promised.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The host that led before this one was elected holds nothing any more: nobody is elected before its lease is over.
+    pub(super) fn have_ended(&self, key: HostId) {
+        self.promised().ended = Some(key);
     }
 
     /// From now on the time of every host is counted anew: this process did not run for a while, and heard nobody.
@@ -55,20 +62,24 @@ impl Leases {
     }
 
     /// A host asks whether it may go on.
-    pub(super) fn renew(&self, key: HostId, roster: Roster) -> Result<Reply, Problem> {
+    pub(super) fn renew(&self, key: HostId, roster: Roster, voters: Vec<HostId>) -> Result<Reply, Problem> {
         let mut promised = self.promised();
         if promised.refused.contains(&key) {
             return Err(orders::not_admitted(&key));
         }
         promised.heard.insert(key, Instant::now());
+        promised.ended.take_if(|ended| *ended == key);
         promised.asking.insert(key);
         let except = promised.lapsed.iter().copied().collect();
         let lease_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
-        Ok(Reply::Renewed { roster, except, lease_ms })
+        Ok(Reply::Renewed { roster, except, lease_ms, voters })
     }
 
     /// How long it takes until the lease of a host has certainly ended, if it asks no more.
     fn left(&self, promised: &Promised, key: &HostId) -> Duration {
+        if promised.ended == Some(*key) {
+            return Duration::ZERO;
+        }
         let heard = promised.heard.get(key).copied().unwrap_or(promised.since).max(promised.since);
         (self.lease + self.lease / 10).saturating_sub(heard.elapsed())
     }
@@ -124,6 +135,9 @@ pub(super) async fn keep(bridge: Arc<Bridge>) {
         {
             let Some(bridge) = weak.upgrade() else { return };
             let Ok(host) = bridge.host() else { return };
+            if bridge.leads() {
+                return;
+            }
             let told = Arc::clone(&told);
             // One that hangs holds up no other one.
             host.edge.spawn(async move {
@@ -146,28 +160,25 @@ pub(super) async fn keep(bridge: Arc<Bridge>) {
 pub(super) async fn renew(bridge: &Arc<Bridge>) -> Result<Duration, Problem> {
     let lead = bridge.known().lead.ok_or_else(super::stopping)?;
     let asked = Instant::now();
-    let Reply::Renewed { roster, except, lease_ms } = bridge.ask(lead, &Ask::Renew).await? else {
+    let Reply::Renewed { roster, except, lease_ms, voters } = bridge.ask(lead, &Ask::Renew).await? else {
         return Err(super::lead::garbled());
     };
+    // What another one has promised that led before is over when it does no more.
+    if bridge.leads() || bridge.known().lead != Some(lead) {
+        return Err(super::stopping());
+    }
+    bridge.hear_voters(voters);
     let (host, lease) = (bridge.host()?, Duration::from_millis(lease_ms));
     for grant in
         roster.grants.iter().filter(|grant| grant.host == host.name && !except.contains(&grant.service))
     {
         host.bus.lease(grant.service).extend(grant.epoch, asked + lease);
     }
-    if roster.number != bridge.known().roster.number {
+    let known = bridge.known();
+    if roster.number != known.roster.number || known.told_by != known.lead {
         bridge.learn(roster).await;
     }
     Ok(lease)
-}
-
-/// The lead has a copy of a journal that is written here, up to here.
-pub(super) fn replicated(bridge: &Bridge, from: HostId, service: Service, epoch: u64, head: Head) {
-    let Ok(host) = bridge.host() else { return };
-    let is_mine = host.service(service).gauges.reader().is_some_and(|reader| reader.fork() == head.fork);
-    if is_mine && bridge.known().lead == Some(from) {
-        host.bus.lease(service).replicated(epoch, head.length);
-    }
 }
 
 /// Stops what runs here and was granted to another host, or anew: nothing is written under the grant before.
@@ -197,7 +208,7 @@ mod tests {
     const LEASE: Duration = Duration::from_millis(100);
 
     fn renewed(leases: &Leases, key: HostId) -> Vec<Service> {
-        match leases.renew(key, Roster { hosts: vec![], grants: vec![], number: 1 }) {
+        match leases.renew(key, Roster { hosts: vec![], grants: vec![], number: 1 }, vec![]) {
             Ok(Reply::Renewed { except, .. }) => except,
             other => panic!("{other:?}"),
         }
@@ -225,7 +236,7 @@ mod tests {
         renewed(&leases, key);
         assert!(leases.refuse(key) > LEASE / 2);
         let roster = Roster { hosts: vec![], grants: vec![], number: 1 };
-        assert_eq!(leases.renew(key, roster).expect_err("refused").code, "bridge.not_admitted");
+        assert_eq!(leases.renew(key, roster, vec![]).expect_err("refused").code, "bridge.not_admitted");
         leases.allow(&key);
         assert_eq!(renewed(&leases, key), []);
     }

@@ -107,7 +107,7 @@ impl Link {
     }
 
     /// What was under way has failed, or nobody knows.
-    fn fail_all(&self) {
+    pub(super) fn fail_all(&self) {
         self.streams.fail_all();
         let all = std::mem::take(&mut *self.under_way());
         for pending in all.into_values() {
@@ -160,6 +160,8 @@ impl Link {
 
     async fn ask(&self, call: RemoteCall) -> Result<Vec<u8>, Problem> {
         fits(&call)?;
+        // What a host asks that has lost the lead may be of the past.
+        self.bridge.upgrade().ok_or_else(super::stopping)?.may_lead_on()?;
         let outbox = self.opened().await?;
         let number = self.next_number();
         let (reply, answer) = oneshot::channel();

@@ -1,12 +1,14 @@
 //! The bridge: one cell over several hosts.
 //!
-//! - The host that **leads** runs Nucleus and what faces other cells: network, gossip, deliveries, fronts. The others run services for it.
+//! - The host that **leads** runs Nucleus and what faces other cells: network, gossip, deliveries, fronts. The others run services for it. It is
+//!   the one that the cell was made on, or the one that those elect that may lead.
 //! - `frames`, `outbox`, `link`, `serve`: calls. Each host keeps one stream open to each other host and asks on it; many calls are under way at
 //!   once, and a large body goes in pieces between the others.
 //! - `incoming`: streamed answers, by credit.
 //! - `wire`: what hosts ask of each other besides calls; `orders` answers it; `lead`, `moves` and `keeper` ask it.
 //! - `leases`: until when each host may write what was granted to it; `keeper`: has every service run that was granted, and takes over what
 //!   lost hosts ran.
+//! - `voters`: the hosts that elect who leads, where there are some; `acks`: what a writer waits for.
 //! - `registry`: what each host says of itself, several times a second.
 //! - `copies`: the journals that are written on other hosts, copied and checked here. The lead has one of each.
 //! - `effects`: what services on other hosts ask of the world, brought to the lead.
@@ -24,6 +26,7 @@
 //! Bounds: hosts (Nucleus), calls under way (the bus's bulkheads, and `CALLS_MAX` a stream), bytes of a body (`BODY_BYTES_MAX`), copies (one a
 //! service), effects of one request (`effects::BATCH_MAX`).
 
+mod acks;
 mod copies;
 mod effects;
 mod frames;
@@ -43,6 +46,7 @@ mod registry;
 mod serve;
 mod ticket;
 mod traces;
+mod voters;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,6 +62,7 @@ use zeroize::Zeroizing;
 use crate::bus::ServicePlace;
 use crate::network::{ByteStream, Inbound, Lane, Network, NetworkSettings};
 use crate::node::Host;
+use crate::quorum::Quorum;
 use copies::Copies;
 use link::Link;
 use registry::Registry;
@@ -66,8 +71,9 @@ use wire::{Ask, Head, Hello, Reply, Said};
 pub(crate) use effects::forward as forward_effects;
 pub use join::{JoinOptions, JoinReport, join};
 pub use lead::Lead;
-pub use place::{Joined, joined, key as host_key};
+pub use place::{Joined, KnownHosts, joined, key as host_key, known_hosts};
 pub(crate) use traces::{latest as latest_traces, spans as spans_of};
+pub(crate) use voters::{gathered, has_voted, hold, hold_once};
 
 /// How long a question between hosts may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -82,8 +88,14 @@ const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 #[derive(Clone, Debug)]
 struct Known {
     roster: Roster,
-    /// Who leads.
+    /// Who leads, as far as is known.
     lead: Option<HostId>,
+    /// In which term, where leading is by election.
+    term: u64,
+    /// Who has told of the roster.
+    told_by: Option<HostId>,
+    /// The hosts that vote, as the lead says; none where nobody but it does.
+    voters: Vec<HostId>,
 }
 
 /// The way to the other hosts.
@@ -99,6 +111,8 @@ pub struct Bridge {
     registry: Registry,
     copies: Copies,
     lead: OnceLock<Arc<Lead>>,
+    quorum: OnceLock<Arc<Quorum>>,
+    acks: acks::Acks,
     stopping: watch::Sender<bool>,
 }
 
@@ -118,7 +132,7 @@ pub(crate) struct Start {
     pub(crate) seed: Zeroizing<[u8; 32]>,
     /// The hosts that it knows of.
     pub(crate) roster: Roster,
-    /// Who leads, where that is another one.
+    /// Who leads, where that is another one, as far as is known.
     pub(crate) led_by: Option<HostEntry>,
     /// What it leads with, where it does.
     pub(crate) lead: Option<Arc<Lead>>,
@@ -143,12 +157,20 @@ impl Bridge {
             key,
             incarnation,
             network: OnceLock::new(),
-            known: RwLock::new(Known { roster: start.roster, lead }),
+            known: RwLock::new(Known {
+                roster: start.roster,
+                lead,
+                term: 0,
+                told_by: None,
+                voters: Vec::new(),
+            }),
             links: Mutex::default(),
             moving: Mutex::default(),
             registry: Registry::default(),
             copies: Copies::new(Arc::downgrade(host)),
             lead: OnceLock::new(),
+            quorum: OnceLock::new(),
+            acks: acks::Acks::default(),
             stopping: watch::Sender::new(false),
         });
         let hello = Hello {
@@ -225,6 +247,71 @@ impl Bridge {
         self.lead.get().is_some()
     }
 
+    /// Another host leads than before, or in another term; what was known of an earlier one says nothing against it.
+    pub(crate) async fn led_by(self: &Arc<Self>, lead: HostId, term: u64) {
+        let before = {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            if term < known.term || (term, Some(lead)) == (known.term, known.lead) {
+                return;
+            }
+            known.term = term;
+            known.lead.replace(lead)
+        };
+        tracing::info!(%lead, term, "a host leads the cell");
+        self.remember();
+        self.place_all();
+        if lead == self.key
+            && !self.leads()
+            && let Ok(host) = self.host()
+        {
+            // Calls wait until it is ready.
+            host.bus.place(Service::Nucleus, ServicePlace::Moving);
+            host.bus.place_fronts(ServicePlace::Moving);
+        }
+        if let Some(before) = before.filter(|before| *before != lead) {
+            self.fail_calls_to(&before);
+        }
+        self.meet().await;
+    }
+
+    /// Whoever waits for a host that was taken over from is not to wait any longer: it may be frozen, and its connections open.
+    fn fail_calls_to(&self, key: &HostId) {
+        let link = self.links().get(key).cloned();
+        if let Some(link) = link {
+            link.fail_all();
+        }
+    }
+
+    /// Leads from now on, as it was elected to: keeps what was granted, and sets the other hosts up.
+    pub(crate) async fn begin_to_lead(self: &Arc<Self>, lead: &Arc<Lead>, term: u64) -> Result<(), Problem> {
+        let host = self.host()?;
+        let _ = self.lead.set(Arc::clone(lead));
+        self.led_by(self.key, term).await;
+        let roster = lead::learn_anew(&host, self).await?;
+        self.place_all();
+        let elsewhere = |grant: &&GrantView| grant.service != Service::Nucleus && grant.host != host.name;
+        for grant in roster.grants.iter().filter(elsewhere) {
+            lead.follow(self, grant.service);
+        }
+        host.edge.spawn(keeper::run(Arc::clone(self)));
+        for (key, incarnation) in self.registry.connected(self) {
+            host.edge.spawn(lead::greet(Arc::clone(self), key, incarnation));
+        }
+        Ok(())
+    }
+
+    /// Remembers who the hosts are and who leads, for the next start: a hint, where hosts elect.
+    fn remember(&self) {
+        let (known, Ok(host)) = (self.known(), self.host()) else { return };
+        let dir = host.folder.path();
+        if self.quorum().is_none() && known.term == 0 {
+            return;
+        }
+        if let Err(error) = place::remember_hosts(dir, known.lead, &known.roster.hosts) {
+            tracing::warn!(%error, "who the hosts are could not be remembered");
+        }
+    }
+
     /// The way to call another host; made when first needed, and kept while the host is admitted.
     fn link(self: &Arc<Self>, entry: &HostEntry) -> Arc<Link> {
         let mut links = self.links();
@@ -238,15 +325,25 @@ impl Bridge {
 
     /// Remembers who the hosts are and what each may write; says what it knew before, unless that is as new.
     fn know(&self, roster: Roster) -> Option<Roster> {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        // What is told by several ways may come in any order.
-        (known.roster.number <= roster.number).then(|| std::mem::replace(&mut known.roster, roster))
+        let before = {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            // What is told by several ways may come in any order.
+            let is_newer = known.roster.number <= roster.number;
+            // Whoever led before may have granted what it could not tell to most: that is not so.
+            let is_told_anew = known.term > 0 && known.told_by != known.lead;
+            known.told_by = known.lead;
+            (is_newer || is_told_anew).then(|| std::mem::replace(&mut known.roster, roster))?
+        };
+        self.remember();
+        Some(before)
     }
 
     /// Takes over who the hosts are and what each may write: removed ones are hung up on, calls go where services are now, and what is
     /// another host's to write stops here.
     async fn learn(self: &Arc<Self>, roster: Roster) {
         let stays: Vec<HostId> = roster.hosts.iter().map(|host| host.key).collect();
+        let taken_over: Vec<GrantView> =
+            roster.grants.iter().filter(|grant| grant.takeover).cloned().collect();
         let Some(before) = self.know(roster) else { return };
         for key in before.hosts.iter().map(|host| host.key).filter(|key| !stays.contains(key)) {
             self.links().remove(&key);
@@ -254,6 +351,12 @@ impl Bridge {
             self.network().forget(as_peer(key)).await;
         }
         self.place_all();
+        for grant in &taken_over {
+            let old = before.grants.iter().find(|old| old.service == grant.service && old.host != grant.host);
+            if let Some(key) = old.and_then(|old| self.entry_named(&old.host)).map(|host| host.key) {
+                self.fail_calls_to(&key);
+            }
+        }
         leases::stop_what_is_not_mine(self);
         self.meet().await;
     }
@@ -292,6 +395,9 @@ impl Bridge {
         if let Some(place) = lead.as_ref().and_then(there) {
             host.bus.place(Service::Nucleus, place.clone());
             host.bus.place_fronts(place);
+        } else if known.term > 0 && self.leads() {
+            host.bus.place(Service::Nucleus, ServicePlace::Here);
+            host.bus.place_fronts(ServicePlace::Here);
         }
     }
 
@@ -357,6 +463,9 @@ impl Bridge {
     pub async fn stop(&self) {
         self.stopping.send_replace(true);
         self.copies.stop_all().await;
+        if let Some(quorum) = self.quorum() {
+            quorum.stop().await;
+        }
         self.network().stop().await;
         self.links().clear();
     }
@@ -412,7 +521,7 @@ impl Inbound for Gate {
             match codec::decode::<Said>(&bytes) {
                 Ok(Said::Status(status)) => registry::hear(&bridge, as_host(from), status),
                 Ok(Said::Have { service, epoch, fork, length }) => {
-                    leases::replicated(&bridge, as_host(from), service, epoch, Head { fork, length });
+                    acks::hear(&bridge, as_host(from), service, epoch, Head { fork, length });
                 }
                 // Of an earlier version, which says nothing else; or of a later one.
                 Err(_) => {

@@ -14,14 +14,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nucleus::FIRST_HOST;
 use protocol::nucleus::{GrantRequest, GrantView, Health, HostEntry, ServiceStatus};
 use protocol::shared::Empty;
 use protocol::{Problem, ProblemKind, Service};
 
 use super::lead::{Lead, garbled, learn_anew};
 use super::wire::{Ask, Granted, Head, Reply, Secret};
-use super::{Bridge, orders};
+use super::{Bridge, orders, voters};
 use crate::actor::Grant;
 use crate::node::{Appointment, Host};
 use crate::replication::Seal;
@@ -41,9 +40,53 @@ const NEAR_ENTRIES: u64 = 1_000;
 impl Lead {
     /// Whether nothing may leave a service before the lead has it, when it runs on a host. Consensus always runs so away from the lead: its
     /// events must not be forgotten once others have them (DESIGN §9, rule 8).
-    pub(super) fn wants_replica(&self, host: &Host, service: Service, on: &HostEntry) -> bool {
+    pub(super) fn wants_replica(
+        &self,
+        bridge: &Bridge,
+        host: &Host,
+        service: Service,
+        on: &HostEntry,
+    ) -> bool {
         let asked = host.settings.journal.durability == Durability::Replica || service == Service::Consensus;
-        asked && on.name != FIRST_HOST && self.leases().asks(&on.key)
+        asked && if on.key == bridge.key { bridge.other_voters() } else { self.leases().asks(&on.key) }
+    }
+
+    /// The right of this host to write what was granted to it.
+    fn own_grant(bridge: &Bridge, grant: &GrantView) -> Grant {
+        match bridge.quorum() {
+            Some(_) => Grant::by_elected(grant),
+            None => Grant::by_nucleus(grant),
+        }
+    }
+
+    /// Has a host that may lead copy every journal that is written elsewhere; says whether it has them all.
+    pub(super) async fn has_copies(&self, bridge: &Bridge, to: &HostEntry) -> Result<bool, Problem> {
+        let mut all = true;
+        for service in Service::ALL {
+            let is_its = |grant: GrantView| grant.host == to.name && service != Service::Nucleus;
+            if bridge.grant(service).is_some_and(is_its) {
+                continue;
+            }
+            let (have, known, is_settled, _) = self.copy_at(bridge, service, to).await?;
+            all &= is_settled || known > NEAR_ENTRIES && have + NEAR_ENTRIES >= known;
+        }
+        Ok(all)
+    }
+
+    /// Has another host copy a journal; how many entries it has, of how many, whether that is all, and of which fork.
+    async fn copy_at(
+        &self,
+        bridge: &Bridge,
+        service: Service,
+        to: &HostEntry,
+    ) -> Result<(u64, u64, bool, u64), Problem> {
+        let keys = self.keyring().journal_keys(service);
+        let encryption = is_encrypted(bridge, service)?.then_some(Secret(*keys.encryption));
+        let wish = Ask::Copy { service, key: self.journal_key(service), encryption };
+        match ask(bridge, to, &wish).await? {
+            Reply::Copied { have, length, is_settled, fork } => Ok((have, length, is_settled, fork)),
+            _ => Err(garbled()),
+        }
     }
 
     /// Has a copy of a journal kept here.
@@ -92,7 +135,7 @@ impl Lead {
         let host = bridge.host()?;
         let before = bridge.grant(service).ok_or_else(super::stopping)?;
         let from = bridge.entry_named(&before.host).ok_or_else(super::stopping)?;
-        let replicated = self.wants_replica(&host, service, to);
+        let replicated = self.wants_replica(bridge, &host, service, to);
         if from.key == to.key && before.replicated == replicated {
             return Ok(host.service(service).status(service, &to.name));
         }
@@ -141,6 +184,9 @@ impl Lead {
         if replicated && from.key != me.key {
             self.copied(bridge, service, &me, MOVE_MAX, Some(head)).await?;
         }
+        if replicated && bridge.other_voters() {
+            voters::covered(bridge, &bridge.voters(), Some(service)).await?;
+        }
         let asked = GrantRequest { service, host: to.name.clone(), replicated, takeover: false };
         let grant = host.bus.internal().nucleus().grant(asked).await?;
         // From here on it is the other host's, whatever comes.
@@ -165,13 +211,7 @@ impl Lead {
                     (progress.have, progress.length, progress.is_settled, progress.fork)
                 })
             } else {
-                let keys = self.keyring().journal_keys(service);
-                let encryption = is_encrypted(bridge, service)?.then_some(Secret(*keys.encryption));
-                let wish = Ask::Copy { service, key: self.journal_key(service), encryption };
-                match ask(bridge, to, &wish).await? {
-                    Reply::Copied { have, length, is_settled, fork } => (have, length, is_settled, fork),
-                    _ => return Err(garbled()),
-                }
+                self.copy_at(bridge, service, to).await?
             };
             let is_near = is_settled || known > NEAR_ENTRIES && have + NEAR_ENTRIES >= known;
             if end.map_or(is_near, |end| fork == end.fork && have >= end.length) {
@@ -199,11 +239,19 @@ impl Lead {
         let keys = self.keyring().journal_keys(service);
         let copy = bridge.copies.progress(service);
         let copy = copy.map(|copy| Head { fork: copy.fork, length: copy.have });
-        let head = end.or(copy).unwrap_or(Head { fork: 0, length: 0 });
+        let mut head = end.or(copy).unwrap_or(Head { fork: 0, length: 0 });
         if to.key == bridge.key {
+            // A grant that was never used may be as old as its copy.
+            voters::gathered(bridge, service).await?;
             bridge.copies.stop(service).await?;
-            let appointment = Appointment { grant: Grant::by_nucleus(grant), keys, witnessed: head.length };
-            return host.control().start(appointment).await.map(|_| ());
+            let grant = Self::own_grant(bridge, grant);
+            let appointment = Appointment { grant, keys, witnessed: head.length };
+            host.control().start(appointment).await?;
+            voters::hold_once(bridge);
+            return Ok(());
+        }
+        if end.is_none() && grant.replicated {
+            head = voters::newest_known(bridge, service).await?.unwrap_or(head);
         }
         // Before it starts: what comes after may come at once, and its host be lost before it has answered.
         self.follow(bridge, service);

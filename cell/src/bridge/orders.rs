@@ -44,7 +44,24 @@ async fn answer(bridge: &Arc<Bridge>, from: HostId, ask: Ask) -> Result<Reply, P
             effects::take(bridge.lead()?.senders(), service, &effects)?;
             Ok(Reply::Done)
         }
-        Ask::Renew => bridge.lead()?.leases().renew(from, bridge.known().roster),
+        Ask::Renew => {
+            let lead = bridge.lead()?;
+            bridge.may_lead_on()?;
+            let voters = if bridge.other_voters() { bridge.voters() } else { Vec::new() };
+            lead.leases().renew(from, bridge.known().roster, voters)
+        }
+        Ask::Elect { question } => {
+            let quorum = bridge.quorum().ok_or_else(|| not_lead(&from))?;
+            Ok(Reply::Elected { answer: quorum.answer(from, &question).await })
+        }
+        Ask::Held => Ok(Reply::Held { journals: bridge.all_held_here()? }),
+        // Who votes finds that out by itself.
+        Ask::Lead { term } => {
+            if bridge.quorum().is_none() {
+                bridge.led_by(from, term).await;
+            }
+            Ok(Reply::Done)
+        }
         Ask::Spans { trace } => Ok(Reply::Spans { spans: bridge.host()?.bus.tracer().spans(&trace) }),
         Ask::Traces { limit } => {
             let limit = page_limit(Some(limit));

@@ -3,6 +3,8 @@
 //! ```text
 //! DIR/host.key          the seed of the host's key, 0600
 //! DIR/host.json         of a host that has joined: its name, its cell, and who leads; no secret
+//! DIR/hosts.json        where hosts elect who leads: who they are, and who led when this was last known; a hint, no secret
+//! DIR/quorum/           of a host that may lead: its votes (`quorum`)
 //! DIR/incarnation       how often the host was started
 //! ```
 
@@ -21,6 +23,7 @@ use crate::keys;
 
 const KEY_FILE: &str = "host.key";
 const JOINED_FILE: &str = "host.json";
+const HOSTS_FILE: &str = "hosts.json";
 const INCARNATION_FILE: &str = "incarnation";
 
 /// What a host knows that has joined a cell.
@@ -90,6 +93,34 @@ pub fn joined(dir: &Path) -> Result<Option<Joined>, Problem> {
 /// Remembers it; durable when it returns.
 pub(super) fn remember(dir: &Path, joined: &Joined) -> io::Result<()> {
     replace(&dir.join(JOINED_FILE), &serde_json::to_vec_pretty(joined)?)
+}
+
+/// The hosts as they were last known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownHosts {
+    /// Who led.
+    pub lead: Option<HostId>,
+    /// All of them.
+    pub hosts: Vec<HostEntry>,
+}
+
+/// The hosts as a folder remembers them; none where that was never of use.
+pub fn known_hosts(dir: &Path) -> Option<KnownHosts> {
+    let bytes = fs::read(dir.join(HOSTS_FILE)).ok()?;
+    serde_json::from_slice(&bytes)
+        .inspect_err(|error| tracing::warn!(%error, "{HOSTS_FILE} does not read"))
+        .ok()
+}
+
+/// Remembers them, unless that is what the folder says already.
+pub(super) fn remember_hosts(dir: &Path, lead: Option<HostId>, hosts: &[HostEntry]) -> io::Result<()> {
+    let known = KnownHosts { lead, hosts: hosts.to_vec() };
+    let path = dir.join(HOSTS_FILE);
+    let bytes = serde_json::to_vec_pretty(&known)?;
+    if fs::read(&path).is_ok_and(|before| before == bytes) {
+        return Ok(());
+    }
+    replace(&path, &bytes)
 }
 
 /// One more than the last: the number of this life of the host. Durable when it returns.

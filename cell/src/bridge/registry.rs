@@ -87,6 +87,15 @@ impl Registry {
         }
     }
 
+    /// The hosts that are connected, with which of their lives.
+    pub(super) fn connected(&self, bridge: &Bridge) -> Vec<(HostId, u64)> {
+        let connected = bridge.network().connected_peers().into_iter().map(super::as_host);
+        let hosts: Vec<HostId> = connected.filter(|key| bridge.entry(key).is_some()).collect();
+        let seen = self.seen();
+        let life = |key: &HostId| seen.get(key).map_or(0, |host| host.incarnation);
+        hosts.into_iter().map(|key| (key, life(&key))).collect()
+    }
+
     pub(super) fn forget(&self, key: &HostId) {
         self.seen().remove(key);
     }
@@ -113,7 +122,14 @@ pub(super) fn hear(bridge: &Bridge, key: HostId, status: Status) {
     let (Some(entry), Ok(host)) = (bridge.entry(&key), bridge.host()) else { return };
     {
         let mut seen = bridge.registry.seen();
-        let Some(seen) = seen.get_mut(&key) else { return };
+        // It may have greeted when it was not known here yet.
+        let seen = seen.entry(key).or_insert_with(|| Seen {
+            incarnation: status.incarnation,
+            version: status.version.clone(),
+            addresses: Vec::new(),
+            heard: Instant::now(),
+            status: None,
+        });
         if status.incarnation != seen.incarnation {
             return;
         }
@@ -216,17 +232,20 @@ fn notice_silence(bridge: &Bridge, host: &Host) {
 pub(super) fn hosts(bridge: &Bridge) -> Vec<HostView> {
     let Ok(host) = bridge.host() else { return Vec::new() };
     let known = bridge.known();
+    let voters = bridge.voters();
     let seen = bridge.registry.seen();
     let view = |entry: &protocol::nucleus::HostEntry| {
         let local = entry.key == bridge.key;
         let leads = known.lead == Some(entry.key);
         let holds = |service: &Service| {
-            leads && *service == Service::Nucleus
-                || known
-                    .roster
-                    .grants
-                    .iter()
-                    .any(|grant| grant.service == *service && grant.host == entry.name)
+            let nucleus = *service == Service::Nucleus;
+            leads && nucleus
+                || !nucleus
+                    && known
+                        .roster
+                        .grants
+                        .iter()
+                        .any(|grant| grant.service == *service && grant.host == entry.name)
         };
         let peer = bridge.network().peer(&as_peer(entry.key));
         let met = seen.get(&entry.key).filter(|_| peer.connected);
@@ -237,6 +256,8 @@ pub(super) fn hosts(bridge: &Bridge) -> Vec<HostView> {
             services: Service::ALL.into_iter().filter(holds).collect(),
             local,
             leads,
+            may_lead: entry.may_lead || leads,
+            votes: voters.contains(&entry.key),
             connected: local || peer.connected,
             incarnation: if local { Some(bridge.incarnation) } else { met.map(|met| met.incarnation) },
             version: match local {

@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 use protocol::nucleus::{GrantView, HostEntry, Roster};
 use protocol::trace::{SpanView, TraceSummary};
-use protocol::{CellId, Hash, Problem, Service};
+use protocol::{CellId, Hash, HostId, Problem, Service};
 use zeroize::Zeroizing;
 
 use super::registry::Status;
@@ -59,7 +59,9 @@ pub(super) struct Granted {
 }
 
 /// How far a journal is, or a copy of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// What was taken over later stands before what is longer: its fork is the higher one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Head {
     pub(super) fork: u64,
     pub(super) length: u64,
@@ -102,6 +104,34 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// The cell's key and what else its keys derive from, for a host that may come to lead.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub(super) struct CellKeys {
+    #[n(0)]
+    pub(super) seed: Secret,
+    /// The lives that began with a restore, as JSON.
+    #[n(1)]
+    pub(super) lives: String,
+}
+
+impl std::fmt::Debug for CellKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("keys")
+    }
+}
+
+/// How far a journal is on a host, whether it is written there or copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct Held {
+    #[n(0)]
+    pub(super) service: Service,
+    #[n(1)]
+    pub(super) fork: u64,
+    /// Entries that are there, from the first on.
+    #[n(2)]
+    pub(super) length: u64,
+}
+
 /// A token that is not shown.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(transparent)]
@@ -119,7 +149,7 @@ pub(super) enum Said {
     /// How a host is.
     #[n(0)]
     Status(#[n(0)] Status),
-    /// How far the replica of the host that leads is: to whoever writes the journal.
+    /// How far a replica is, that of the host that leads or of one that votes: to whoever writes the journal.
     #[n(1)]
     Have {
         #[n(0)]
@@ -198,6 +228,21 @@ pub(super) enum Ask {
     /// Whether what was granted still is. Asked of the lead, again and again.
     #[n(6)]
     Renew,
+    /// A question of the election, in the words of `quorum`. Asked of any host that may lead, by any such host.
+    #[n(7)]
+    Elect {
+        #[cbor(n(0), with = "minicbor::bytes")]
+        question: Vec<u8>,
+    },
+    /// How far every journal is there. Asked by the lead, of hosts that vote.
+    #[n(8)]
+    Held,
+    /// Whoever asks leads, in this term. Asked of any host, by a lead that was elected.
+    #[n(9)]
+    Lead {
+        #[n(0)]
+        term: u64,
+    },
     /// What was recorded of a trace. Asked of any host, by any host.
     #[n(16)]
     Spans {
@@ -241,6 +286,9 @@ pub(super) enum Reply {
         /// A token that may read, for the host's own command line.
         #[n(4)]
         token: Token,
+        /// What it takes to lead, if it may come to that.
+        #[n(5)]
+        keys: Option<CellKeys>,
     },
     /// How far a copy is.
     #[n(3)]
@@ -279,6 +327,22 @@ pub(super) enum Reply {
         except: Vec<Service>,
         #[n(2)]
         lease_ms: u64,
+        /// The hosts that vote; none says that there is no election.
+        #[n(3)]
+        #[cbor(default)]
+        voters: Vec<HostId>,
+    },
+    /// The answer to a question of the election.
+    #[n(6)]
+    Elected {
+        #[cbor(n(0), with = "minicbor::bytes")]
+        answer: Vec<u8>,
+    },
+    /// How far every journal is.
+    #[n(7)]
+    Held {
+        #[n(0)]
+        journals: Vec<Held>,
     },
     /// Spans of a trace.
     #[n(16)]

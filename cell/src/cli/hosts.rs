@@ -13,8 +13,10 @@ use crate::bridge::{self, JoinOptions};
 
 pub(super) fn run(context: &Context, command: Host) -> Result<ExitCode, Problem> {
     match command {
-        Host::Invite { ttl_s } => {
-            let ticket = call(context, "nucleus.invite_host", fields([("ttl_s", ttl_s.into())]))?;
+        Host::Invite { ttl_s, may_lead } => {
+            let may_lead = may_lead.then_some(true);
+            let asked = fields([("ttl_s", ttl_s.into()), ("may_lead", may_lead.into())]);
+            let ticket = call(context, "nucleus.invite_host", asked)?;
             context.output.value(&ticket)
         }
         Host::Join(asked) => join(context, asked),
@@ -52,6 +54,8 @@ fn join(context: &Context, asked: Join) -> Result<ExitCode, Problem> {
         services,
         listen: asked.listen,
         http_port: asked.http_port,
+        peer_listen: asked.peer_listen,
+        passphrase: context.passphrase()?,
     };
     let report = actix_rt::System::new()
         .block_on(async move { bridge::join(options, &tokio::runtime::Handle::current()).await })?;

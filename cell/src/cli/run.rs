@@ -1,7 +1,8 @@
 //! Running and stopping the cell.
 
 use std::io::IsTerminal;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ use crate::folder::Folder;
 use crate::node::Node;
 use crate::settings::{self, Log};
 
+/// Set in the environment of a life that follows another one of the same process.
+const AGAIN: &str = "CELL_AGAIN";
 /// How long `stop` waits until the process is gone.
 const STOP_MAX: Duration = Duration::from_secs(30);
 
@@ -30,7 +33,10 @@ pub(super) fn start(context: &Context, set: &[String]) -> Result<ExitCode, Probl
     actix_rt::System::new().block_on(async move {
         let node = Node::start(&context.dir, settings, passphrase).await?;
         let ready = node.ready();
-        if context.output.is_json() {
+        if std::env::var_os(AGAIN).is_some() {
+            // It was ready in its life before, and nothing follows that line.
+            tracing::info!(http = ready.http, "ready again");
+        } else if context.output.is_json() {
             context.output.text(&serde_json::to_string(&ready).unwrap_or_default());
         } else {
             context
@@ -42,10 +48,30 @@ pub(super) fn start(context: &Context, set: &[String]) -> Result<ExitCode, Probl
         let vouching = Rc::clone(&manager);
         actix_rt::spawn(async move { vouching.vouch().await });
         node.until_asked_to_stop().await;
+        if node.host().begins_anew() {
+            return Err(begin_anew(&ready.http));
+        }
         manager.stopping();
         node.stop().await;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Begins another life in place of this one, as the same process and at the same port: whatever this life was about to do, it does no more, and
+/// what it had acknowledged is on disk. Returns only if that cannot be.
+fn begin_anew(http: &str) -> Problem {
+    let mut again = Command::new(std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into()));
+    again.args(std::env::args_os().skip(1)).env(AGAIN, "1");
+    if let Some((_, port)) = http.rsplit_once(':') {
+        again.env("CELL__HTTP__PORT", port);
+    }
+    let error = again.exec();
+    Problem::new(
+        ProblemKind::Fault,
+        "node.not_begun_anew",
+        format!("this host leads no more, and ends: {error}"),
+    )
+    .hint("start it again: it follows the host that leads")
 }
 
 fn setting(text: &str) -> Result<(&str, String), Problem> {
@@ -73,7 +99,7 @@ fn log(settings: &Log) {
 
 pub(super) fn stop(context: &Context) -> Result<ExitCode, Problem> {
     let folder = context.folder()?;
-    if bridge::joined(&context.dir)?.is_some() {
+    if bridge::joined(&context.dir)?.is_some() || bridge::has_voted(&context.dir) {
         // This host alone, not the cell.
         terminate(&folder)?;
     } else {

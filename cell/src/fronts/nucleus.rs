@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use protocol::messages::{Outbox, OutboxCount};
 use protocol::nucleus::{
-    CellStatus, Drain, Follow, FollowRequest, Followed, Health, HostView, Hosts, InviteHost,
-    InviteHostRequest, MoveService, MoveServiceRequest, Readiness, RemoveHost, ServiceStatus, Services,
-    Shutdown, Status, Unfollow, UnfollowRequest,
+    CellStatus, Drain, Follow, FollowRequest, Followed, Health, HostView, Hosts, InviteHost, MoveService,
+    MoveServiceRequest, Readiness, RemoveHost, ServiceStatus, Services, Shutdown, Status, Unfollow,
+    UnfollowRequest,
 };
 use protocol::shared::{Empty, Page};
 use protocol::state::RootRequest;
@@ -25,9 +25,10 @@ pub(super) fn install(world: &Arc<World>) {
         |world, _, _| async move { Ok(Page { items: services(&world), next: None }) },
     );
     front::<Hosts, _, _>(world, |world, _, _| async move { Ok(Page { items: hosts(&world), next: None }) });
-    front::<InviteHost, _, _>(world, |world, _, InviteHostRequest { ttl_s }| async move {
-        world.lead.invite(&world.host, ttl_s).await
-    });
+    front::<InviteHost, _, _>(
+        world,
+        |world, _, asked| async move { world.lead.invite(&world.host, asked).await },
+    );
     front::<RemoveHost, _, _>(world, |world, _, asked| async move {
         let bridge = world.lead.open(&world.host).await?;
         to_its_end(&world, move |lead| async move { lead.remove(&bridge, asked).await }).await
@@ -76,7 +77,11 @@ fn services(world: &World) -> Vec<ServiceStatus> {
     let status = |service| {
         let grant = bridge.and_then(|bridge| bridge.grant(service));
         let host = grant.as_ref().map_or(&world.host.name, |grant| &grant.host);
-        let standby = grant.as_ref().filter(|grant| grant.replicated).map(|_| world.host.name.clone());
+        let replicated = grant.as_ref().filter(|grant| grant.replicated);
+        let standby = replicated.map(|grant| match (grant.host == world.host.name, bridge) {
+            (true, Some(bridge)) => bridge.other_voters_named().join(", "),
+            _ => world.host.name.clone(),
+        });
         ServiceStatus { standby, ..world.service(service).status(service, host) }
     };
     Service::ALL.into_iter().map(status).collect()
@@ -92,6 +97,8 @@ fn hosts(world: &World) -> Vec<HostView> {
         services: Service::ALL.to_vec(),
         local: true,
         leads: true,
+        may_lead: true,
+        votes: true,
         connected: true,
         incarnation: None,
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),

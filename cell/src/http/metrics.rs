@@ -79,7 +79,7 @@ impl Collector for Collected {
                 .encode(family.encode_family(&[("outcome", outcome)])?)?;
         }
         // What faces other cells is on the host that leads.
-        let Some(world) = &self.0.world else { return Ok(()) };
+        let Some(world) = self.0.host.world() else { return Ok(()) };
         let counters = world.network().counters();
         let mut family = encoder.encode_descriptor(
             "network_refused",

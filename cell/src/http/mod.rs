@@ -30,7 +30,7 @@ use actix_web::{App, HttpServer, web};
 use protocol::{Problem, ProblemKind};
 use tokio::sync::watch;
 
-use crate::node::{Host, World};
+use crate::node::Host;
 
 /// How long a client may take to send a request's head.
 const REQUEST_HEAD_MAX: Duration = Duration::from_secs(5);
@@ -40,8 +40,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// What handlers share.
 pub(crate) struct Web {
     pub(crate) host: Arc<Host>,
-    /// Where the host leads.
-    pub(crate) world: Option<Arc<World>>,
     pub(crate) limiter: auth::Limiter,
     pub(crate) streams: AtomicUsize,
     /// Set when streams are to end.
@@ -62,12 +60,11 @@ impl Server {
     /// # Errors
     ///
     /// `http.port_in_use`, `http.cannot_listen`.
-    pub async fn start(host: &Arc<Host>, world: Option<&Arc<World>>) -> Result<Self, Problem> {
+    pub async fn start(host: &Arc<Host>) -> Result<Self, Problem> {
         let settings = host.settings.http.clone();
         let (closing, closed) = watch::channel(false);
         let data = web::Data::new(Web {
             host: Arc::clone(host),
-            world: world.map(Arc::clone),
             limiter: auth::Limiter::new(settings.requests_per_second_max),
             streams: AtomicUsize::new(0),
             closing: closed,

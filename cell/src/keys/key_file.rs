@@ -63,6 +63,11 @@ pub fn create(dir: &Path, seed: &[u8; 32], passphrase: Option<&str>) -> Result<K
     Ok(keyring)
 }
 
+/// Whether a folder has the file.
+pub fn is_there(dir: &Path) -> bool {
+    dir.join(FILE).exists()
+}
+
 /// The cell's id, without the passphrase.
 ///
 /// # Errors

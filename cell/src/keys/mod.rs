@@ -21,7 +21,7 @@ use protocol::{CellId, Problem, ProblemKind, Service};
 use zeroize::Zeroizing;
 
 pub(crate) use key_file::write_new;
-pub use key_file::{create, open, read_public};
+pub use key_file::{create, is_there, open, read_public};
 pub(crate) use lives::write as write_lives;
 pub use lives::{Life, read as lives};
 pub use signer::Signer;

@@ -1,7 +1,7 @@
 //! What every host of a cell has: one process, with some of the six services.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use protocol::genesis::Genesis;
@@ -9,6 +9,7 @@ use protocol::nucleus::{Health, ServiceStatus};
 use protocol::{CellId, Service};
 use tokio::sync::watch;
 
+use super::World;
 use super::services::Control;
 use crate::actor::Gauges;
 use crate::bridge::Bridge;
@@ -93,12 +94,15 @@ pub struct Host {
     pub draining: AtomicBool,
     /// Set when it is to stop.
     pub stop: watch::Sender<bool>,
+    /// Set when it is to begin another life at once: it leads no more.
+    anew: AtomicBool,
     /// When it started.
     pub started: Instant,
     services: [ServiceState; 6],
     http: OnceLock<String>,
     control: OnceLock<Control>,
     bridge: OnceLock<Arc<Bridge>>,
+    world: OnceLock<Weak<World>>,
 }
 
 impl Host {
@@ -124,6 +128,8 @@ impl Host {
             edge,
             draining: AtomicBool::new(false),
             stop: watch::Sender::new(false),
+            anew: AtomicBool::new(false),
+            world: OnceLock::new(),
             started: Instant::now(),
             services: std::array::from_fn(|_| ServiceState::default()),
             http: OnceLock::new(),
@@ -158,6 +164,28 @@ impl Host {
 
     pub(super) fn set_control(&self, control: Control) {
         let _ = self.control.set(control);
+    }
+
+    /// What faces other cells, where this host leads.
+    pub(crate) fn world(&self) -> Option<Arc<World>> {
+        self.world.get().and_then(Weak::upgrade)
+    }
+
+    pub(super) fn set_world(&self, world: &Arc<World>) {
+        let _ = self.world.set(Arc::downgrade(world));
+    }
+
+    /// Ends this life: nothing is written or released in it any more. What was acknowledged is where it has to be.
+    pub(crate) fn begin_anew(&self) {
+        Service::ALL.into_iter().for_each(|service| self.bus.lease(service).fence());
+        self.draining.store(true, Ordering::Relaxed);
+        self.anew.store(true, Ordering::Relaxed);
+        self.stop.send_replace(true);
+    }
+
+    /// Whether another life is to begin at once.
+    pub(crate) fn begins_anew(&self) -> bool {
+        self.anew.load(Ordering::Relaxed)
     }
 
     /// The way to the other hosts, once there are some.

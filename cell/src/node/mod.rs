@@ -2,7 +2,7 @@
 //!
 //! Start of the host that leads: lock the folder; settings, key, genesis; views; Nucleus; the bridge, if there are other hosts; the services
 //! that are granted to this host, in dependency order; fronts; network; effect runners; HTTP; then it is ready. Another host starts its bridge
-//! and its HTTP, and the services when the lead says so. Stop is the reverse: HTTP takes no more, services finish what they took in, journals
+//! and its HTTP, and the services when the lead says so; one that may lead, its part in the election too (`role`). Stop is the reverse: HTTP takes no more, services finish what they took in, journals
 //! and views are closed.
 
 mod blocks;
@@ -10,10 +10,12 @@ mod effects;
 mod host;
 mod launch;
 mod rebuild;
+mod role;
 mod services;
 mod workers;
 mod world;
 
+use std::cell::OnceCell;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -70,7 +72,7 @@ pub struct Ready {
 pub struct Node {
     host: Arc<Host>,
     /// Where it leads.
-    world: Option<Arc<World>>,
+    world: Rc<OnceCell<Arc<World>>>,
     services: Rc<Services>,
     server: Server,
     store: Store,
@@ -88,10 +90,12 @@ impl Node {
         let folder = Folder::open(dir)?;
         let lock = folder.lock()?;
         let joined = bridge::joined(dir)?;
+        // A host that has joined has the cell's key if it may lead.
         let keyring = match &joined {
-            None => Some(keys::open(dir, passphrase.as_deref())?),
-            Some(_) => None,
+            Some(_) if !keys::is_there(dir) => None,
+            _ => Some(keys::open(dir, passphrase.as_deref())?),
         };
+        let is_candidate = keyring.is_some() && (joined.is_some() || bridge::has_voted(dir));
         let genesis = Arc::new(folder.genesis()?);
         let (views, memory_mib) = (folder.views(), settings.store.memory_mib);
         let store = blocking(move || Store::open(&views, memory_mib)).await??;
@@ -106,13 +110,19 @@ impl Node {
         let host = Arc::new(Host::new(name, cell, genesis, settings, folder, edge.handle()));
         let (senders, queues) = effect_queues();
         let services = Services::new(&host, store.clone(), senders.clone(), DRAIN_MAX);
-        let world = keyring.map(|keyring| {
-            let lease = Duration::from_millis(host.settings.bridge.lease_ms);
-            let lead = Lead::new(keyring.clone(), senders, lease);
-            Arc::new(World::new(Arc::clone(&host), keyring, lead))
-        });
-        let started = match &world {
-            Some(world) => start_lead(world, &services, queues).await,
+        let world = Rc::new(OnceCell::new());
+        let started = match keyring {
+            Some(keyring) if is_candidate => {
+                let candidate =
+                    role::Candidate { host: Arc::clone(&host), keyring, world: Rc::clone(&world) };
+                candidate.start(joined, queues).await
+            }
+            Some(keyring) => {
+                let lease = Duration::from_millis(host.settings.bridge.lease_ms);
+                let lead = Lead::new(keyring.clone(), senders, lease);
+                let world = world.get_or_init(|| Arc::new(World::new(Arc::clone(&host), keyring, lead)));
+                start_lead(world, &services, queues).await
+            }
             None => start_joined(&host, joined, queues).await,
         };
         let server = match started {
@@ -130,7 +140,7 @@ impl Node {
 
     /// What a ready cell says.
     pub fn ready(&self) -> Ready {
-        let peers = match (&self.world, self.host.bridge()) {
+        let peers = match (self.world.get(), self.host.bridge()) {
             (Some(world), _) => world.network().addresses(),
             (None, Some(bridge)) => bridge.addresses(),
             (None, None) => Vec::new(),
@@ -150,7 +160,7 @@ impl Node {
     ///
     /// On a host that does not lead.
     pub fn world(&self) -> &Arc<World> {
-        self.world.as_ref().expect("it leads")
+        self.world.get().expect("it leads")
     }
 
     /// Waits for SIGTERM, SIGINT or `nucleus.shutdown`.
@@ -174,7 +184,7 @@ impl Node {
         self.host.draining.store(true, Ordering::Relaxed);
         tracing::info!("stopping: requests under way are finished, journals and views are closed");
         self.server.stop(DRAIN_MAX).await;
-        if let Some(world) = &self.world {
+        if let Some(world) = self.world.get() {
             world.copies.stop().await;
             world.network().stop().await;
         }
@@ -237,20 +247,27 @@ impl Drop for Edge {
 
 /// Nucleus, bridge, services, fronts, network, effects, HTTP: in this order.
 async fn start_lead(world: &Arc<World>, services: &Services, queues: Queues) -> Result<Server, Problem> {
-    world.data.tidy();
     start_services(world, services).await?;
     crate::fronts::install(world);
     debug_assert!(world.bus.missing_fronts().is_empty(), "{:?}", world.bus.missing_fronts());
-    remember_settings(world).await?;
     world.set_network(start_network(world).await?);
+    world.host.set_world(world);
+    face_others(world, queues).await?;
+    let server = http::Server::start(&world.host).await?;
+    world.host.set_http(server.url());
+    Ok(server)
+}
+
+/// What goes on on the host that leads, once Nucleus answers and there is a network.
+async fn face_others(world: &Arc<World>, queues: Queues) -> Result<(), Problem> {
+    world.data.tidy();
+    remember_settings(world).await?;
     replication::resume(world);
     effects::run(world, queues);
     gossip::start(world);
     world.edge.spawn(sweep(Arc::clone(world)));
     world.edge.spawn(blocks::prune(Arc::clone(world)));
-    let server = http::Server::start(&world.host, Some(world)).await?;
-    world.host.set_http(server.url());
-    Ok(server)
+    Ok(())
 }
 
 /// Nucleus first; then what is granted to this host, or to nobody yet. The others are where they are.
@@ -288,7 +305,7 @@ async fn start_joined(
     let bridge = Bridge::start(host, bridge::Start { seed, roster, led_by: lead, lead: None }).await?;
     host.set_bridge(bridge);
     bridge::forward_effects(host, queues);
-    let server = http::Server::start(host, None).await?;
+    let server = http::Server::start(host).await?;
     host.set_http(server.url());
     Ok(server)
 }

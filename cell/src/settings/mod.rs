@@ -321,7 +321,10 @@ impl Default for Store {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { filter: "info,libp2p=warn,actix_server=warn".to_owned(), format: "text".to_owned() }
+        Self {
+            filter: "info,libp2p=warn,actix_server=warn,openraft=error".to_owned(),
+            format: "text".to_owned(),
+        }
     }
 }
 

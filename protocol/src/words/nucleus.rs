@@ -368,6 +368,9 @@ words! {
         pub secret_hash: Hash,
         /// How long it may be used, in seconds.
         pub ttl_s: u64,
+        /// Whether whoever uses it may come to lead the cell.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pub may_lead: bool,
     }
 
     /// Until when an invitation may be used.
@@ -408,6 +411,11 @@ words! {
         /// The services it is meant to run.
         #[n(3)]
         pub services: Vec<Service>,
+        /// Whether it may come to lead the cell: it has the cell's key, and copies of all journals.
+        #[n(4)]
+        #[cbor(default)]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pub may_lead: bool,
     }
 
     /// Asks for a host to be removed.
@@ -498,6 +506,9 @@ words! {
         /// How long it may be used, in seconds: 900 unless told, a week at most.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub ttl_s: Option<u64>,
+        /// Whether the host may come to lead the cell. It gets the cell's key.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pub may_lead: bool,
     }
 
     /// A ticket. It works once. Its secret is shown this once.
@@ -534,6 +545,12 @@ words! {
         /// Whether it leads: Nucleus runs there, and what faces other cells.
         #[serde(default)]
         pub leads: bool,
+        /// Whether it may come to lead: it has the cell's key.
+        #[serde(default)]
+        pub may_lead: bool,
+        /// Whether it counts when a host that leads is elected, and for what has to be on the disks of most.
+        #[serde(default)]
+        pub votes: bool,
         /// Whether it is connected with the one that answers, or is that.
         #[serde(default)]
         pub connected: bool,

@@ -10,7 +10,7 @@ use protocol::nucleus::{
 };
 
 use crate::record::Record;
-use crate::tables::{GRANTS, GrantRow, HOSTS, INVITATIONS, REMOVED, ROSTER_NUMBER};
+use crate::tables::{GRANTS, GrantRow, HOSTS, INVITATIONS, LEADERSHIPS, REMOVED, ROSTER_NUMBER};
 use crate::{Decided, NAME_BYTES_MAX, Refusal, is_name};
 
 /// The name of the host that the cell was made on.
@@ -65,7 +65,8 @@ pub(crate) fn invite(view: &dyn Read, context: &Context, asked: &InvitationReque
         return refuse(Refusal::TooManyHosts);
     }
     let expires_ms = context.now_ms + asked.ttl_s * 1000;
-    let record = Record::HostInvited { secret_hash: asked.secret_hash, expires_ms };
+    let &InvitationRequest { secret_hash, may_lead, .. } = asked;
+    let record = Record::HostInvited { secret_hash, expires_ms, may_lead };
     commit(vec![record], Answer::Invite(Invitation { expires_ms }))
 }
 
@@ -77,6 +78,8 @@ pub(crate) fn admit(view: &dyn Read, context: &Context, asked: AdmitHostRequest)
     let Some((expires_ms, used)) = INVITATIONS.get(view, &secret_hash)? else {
         return refuse(Refusal::BadTicket);
     };
+    // Whoever invites says so, not whoever comes.
+    let host = HostEntry { may_lead: LEADERSHIPS.get(view, &secret_hash)?.is_some(), ..host };
     let before = HOSTS.get(view, &host.name)?;
     match used {
         // Its answer was lost: it asks again.
@@ -147,7 +150,10 @@ pub(crate) fn settle(view: &dyn Read, name: &str) -> Decided {
 }
 
 pub(crate) fn drop_host(view: &dyn Read, name: &str) -> Decided {
-    let Some(host) = HOSTS.get(view, &name.to_owned())?.filter(|host| host.name != FIRST_HOST) else {
+    // The first one stays, unless another one leads.
+    let leads = grants(view)?.into_iter().find(|grant| grant.service == Service::Nucleus);
+    let may_go = name != FIRST_HOST || leads.is_some_and(|grant| grant.host != name);
+    let Some(host) = HOSTS.get(view, &name.to_owned())?.filter(|_| may_go) else {
         return refuse(Refusal::UnknownHost { name: shown(name) });
     };
     if let Some(held) = grants(view)?.into_iter().find(|grant| grant.host == name) {

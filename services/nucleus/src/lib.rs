@@ -27,8 +27,8 @@ use serde_json::json;
 pub use hosts::{FIRST_HOST, HOSTS_MAX};
 pub use record::Record;
 use tables::{
-    AUDIT, CONFIGS, GRANTS, GrantRow, HOSTS, INVITATIONS, MANIFEST, REMOVED, ROSTER_NUMBER, TOKENS,
-    TOKENS_BY_HASH, TokenRow,
+    AUDIT, CONFIGS, GRANTS, GrantRow, HOSTS, INVITATIONS, LEADERSHIPS, MANIFEST, REMOVED, ROSTER_NUMBER,
+    TOKENS, TOKENS_BY_HASH, TokenRow,
 };
 
 /// The longest life of a token, in seconds: ten years.
@@ -149,8 +149,11 @@ impl Machine for NucleusMachine {
                 GRANTS.put(view, &(*service as u8), &row);
                 ROSTER_NUMBER.put(view, &(), &(at.index + 1));
             }
-            Record::HostInvited { secret_hash, expires_ms } => {
+            Record::HostInvited { secret_hash, expires_ms, may_lead } => {
                 INVITATIONS.put(view, secret_hash, &(*expires_ms, None));
+                if *may_lead {
+                    LEADERSHIPS.put(view, secret_hash, &());
+                }
             }
             Record::HostJoined { host, secret_hash } => {
                 HOSTS.put(view, &host.name, host);

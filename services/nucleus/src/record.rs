@@ -94,6 +94,10 @@ pub enum Record {
         /// Until when.
         #[n(1)]
         expires_ms: u64,
+        /// Whether it may come to lead.
+        #[n(2)]
+        #[cbor(default)]
+        may_lead: bool,
     },
     /// A host became part of the cell.
     #[n(8)]
@@ -144,9 +148,9 @@ impl machine::Record for Record {
             Self::Restored { generation, journals, heads } => {
                 json!({ "restored": { "generation": generation, "journals": journals, "heads": heads } })
             }
-            Self::HostInvited { secret_hash, expires_ms } => {
-                json!({ "host_invited": { "secret_hash": secret_hash, "expires_ms": expires_ms } })
-            }
+            Self::HostInvited { secret_hash, expires_ms, may_lead } => json!({ "host_invited": {
+                "secret_hash": secret_hash, "expires_ms": expires_ms, "may_lead": may_lead
+            } }),
             Self::HostJoined { host, secret_hash } => {
                 json!({ "host_joined": { "host": host, "secret_hash": secret_hash } })
             }

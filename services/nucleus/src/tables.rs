@@ -50,6 +50,8 @@ pub(crate) const AUDIT: Table<u64, (u64, String, String, String)> = Table::new(0
 pub(crate) const HOSTS: Table<String, HostEntry> = Table::new(0x16);
 /// By the hash of their secrets: until when they may be used, and who has used them.
 pub(crate) const INVITATIONS: Table<Hash, (u64, Option<HostId>)> = Table::new(0x17);
+/// The invitations whose hosts may come to lead, by the hash of their secrets.
+pub(crate) const LEADERSHIPS: Table<Hash, ()> = Table::new(0x1a);
 /// The keys of hosts that were removed: none of them is admitted again.
 pub(crate) const REMOVED: Table<HostId, String> = Table::new(0x18);
 /// Rises with every change of hosts and grants.

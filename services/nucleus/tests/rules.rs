@@ -166,7 +166,7 @@ fn an_epoch_rises_with_other_terms_and_with_each_takeover() {
 #[test]
 fn an_epoch_rises_only_when_the_writer_changes() {
     let mut bench = bench();
-    let invitation = InvitationRequest { secret_hash: Hash::of(b"1"), ttl_s: 60 };
+    let invitation = InvitationRequest { secret_hash: Hash::of(b"1"), ttl_s: 60, may_lead: false };
     bench.ask(Request::Invite(invitation)).expect("invites");
     let admission = AdmitHostRequest { secret_hash: Hash::of(b"1"), host: host("b", 2) };
     bench.ask(Request::AdmitHost(admission)).expect("admits");
@@ -196,7 +196,13 @@ fn a_replay_builds_the_same_view() {
 }
 
 fn host(name: &str, key: u8) -> HostEntry {
-    HostEntry { name: name.into(), key: HostId::from_bytes([key; 32]), addresses: vec![], services: vec![] }
+    HostEntry {
+        name: name.into(),
+        key: HostId::from_bytes([key; 32]),
+        addresses: vec![],
+        services: vec![],
+        may_lead: false,
+    }
 }
 
 fn code(result: Result<Answer, protocol::Problem>) -> String {
@@ -212,7 +218,11 @@ fn a_ticket_admits_one_host_before_it_expires() {
         |ticket: Hash, host: HostEntry| Request::AdmitHost(AdmitHostRequest { secret_hash: ticket, host });
     for number in [1, 2] {
         bench
-            .ask(Request::Invite(InvitationRequest { secret_hash: ticket(number), ttl_s: 60 }))
+            .ask(Request::Invite(InvitationRequest {
+                secret_hash: ticket(number),
+                ttl_s: 60,
+                may_lead: false,
+            }))
             .expect("invites");
     }
     assert_eq!(code(bench.ask(admit(ticket(9), host("b", 2)))), "nucleus.bad_ticket");
@@ -230,8 +240,9 @@ fn a_ticket_admits_one_host_before_it_expires() {
 #[test]
 fn a_removed_host_is_never_admitted_again_and_a_writer_is_not_removed() {
     let mut bench = bench();
-    let invite =
-        |number: u8| Request::Invite(InvitationRequest { secret_hash: Hash::of(&[number]), ttl_s: 60 });
+    let invite = |number: u8| {
+        Request::Invite(InvitationRequest { secret_hash: Hash::of(&[number]), ttl_s: 60, may_lead: false })
+    };
     let admit = |number: u8, host: HostEntry| {
         Request::AdmitHost(AdmitHostRequest { secret_hash: Hash::of(&[number]), host })
     };
@@ -263,7 +274,7 @@ fn a_removed_host_is_never_admitted_again_and_a_writer_is_not_removed() {
 #[test]
 fn a_restored_cell_begins_on_one_host() {
     let mut bench = bench();
-    let invitation = InvitationRequest { secret_hash: Hash::of(b"1"), ttl_s: 60 };
+    let invitation = InvitationRequest { secret_hash: Hash::of(b"1"), ttl_s: 60, may_lead: false };
     bench.ask(Request::Invite(invitation)).expect("invites");
     let admission = AdmitHostRequest { secret_hash: Hash::of(b"1"), host: host("b", 2) };
     bench.ask(Request::AdmitHost(admission)).expect("admits");

@@ -10,6 +10,9 @@ pub(in crate::cli) enum Host {
         /// How long it may be used, in seconds; 900 unless told
         #[arg(long, value_name = "S")]
         ttl_s: Option<u64>,
+        /// It may come to lead the cell: it gets the cell's key, and copies of all journals
+        #[arg(long)]
+        may_lead: bool,
     },
     /// Make DIR a host of the cell that the ticket is of; then start it: cell start --dir DIR
     #[command(after_help = "Example: cell host join cellhost1… --services consensus,state --dir alice-b")]
@@ -43,6 +46,9 @@ pub(in crate::cli) struct Join {
     /// Where its HTTP listens, 0 for any free port at each start
     #[arg(long, value_name = "P", default_value_t = crate::settings::HTTP_PORT)]
     pub(in crate::cli) http_port: u16,
+    /// Where it listens for other cells when it comes to lead, if the ticket says that it may; may be given several times
+    #[arg(long, value_name = "MULTIADDR", default_value = "/ip4/127.0.0.1/tcp/7404")]
+    pub(in crate::cli) peer_listen: Vec<String>,
 }
 
 #[derive(Subcommand, Debug)]
