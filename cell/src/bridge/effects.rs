@@ -81,7 +81,7 @@ fn is_final(problem: &Problem) -> bool {
 
 async fn bring(host: &Host, ask: &Ask) -> Result<(), Problem> {
     let bridge = host.bridge().ok_or_else(super::stopping)?;
-    if let (Ok(lead), Ask::Effects { service, effects }) = (bridge.lead(), ask) {
+    if let (Ok(lead), Ask::Effects { service, effects, .. }) = (bridge.lead(), ask) {
         // This host has come to lead.
         return take(lead.senders(), *service, effects);
     }
