@@ -4,11 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use kit::rpc::{Client, NOBODY};
+use kit::writers::{What, Writers, contact};
 use kit::{Cell, HostProcess, until, until_within};
 use serde_json::{Value, json};
 
@@ -92,100 +91,9 @@ fn all_replicated(client: &Client) -> bool {
     grants.len() == 6 && grants.iter().all(|grant| grant["replicated"] == true) && all_run(client)
 }
 
-/// A cell that nobody has, and the name that it gets as a contact.
-fn contact(number: u64) -> (String, Value) {
-    let mut bytes = [7; 32];
-    bytes[..8].copy_from_slice(&number.to_le_bytes());
-    let name = format!("n{number}");
-    let asked = json!({ "cell": protocol::CellId::from_bytes(bytes), "name": name });
-    (name, asked)
-}
-
-/// Clients that add contacts and make tokens, each one after the other, as long as it is wished.
-#[derive(Default)]
-struct Writers {
-    acknowledged: Mutex<BTreeSet<String>>,
-    tokens: Mutex<BTreeSet<String>>,
-    /// How often each code was told.
-    refused: Mutex<BTreeMap<String, u64>>,
-    begun: AtomicU64,
-    is_over: AtomicBool,
-}
-
-/// Ends the writers, however the test ends.
-struct Over<'a>(&'a Writers);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.is_over.store(true, Ordering::Relaxed);
-        if std::thread::panicking() {
-            eprintln!("refused meanwhile: {:?}", self.0.refused);
-        }
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nobody panicked")
-}
-
-impl Writers {
-    /// Contacts are Identity's.
-    fn add_contacts(&self, client: &Client) {
-        self.write(client, "identity.add_contact", contact, &self.acknowledged);
-    }
-
-    /// Tokens are Nucleus's.
-    fn make_tokens(&self, client: &Client) {
-        let token = |number| {
-            let name = format!("t{number}");
-            (name.clone(), json!({ "name": name, "role": "read" }))
-        };
-        self.write(client, "nucleus.create_token", token, &self.tokens);
-    }
-
-    fn write(
-        &self,
-        client: &Client,
-        action: &str,
-        next: impl Fn(u64) -> (String, Value),
-        acknowledged: &Mutex<BTreeSet<String>>,
-    ) {
-        while !self.is_over.load(Ordering::Relaxed) {
-            let (name, asked) = next(self.begun.fetch_add(1, Ordering::Relaxed));
-            match client.call(action, &asked, Duration::from_secs(3)) {
-                Ok(_) => drop(locked(acknowledged).insert(name)),
-                // Whoever finds nobody does not ask a thousand times a second.
-                Err(code) => {
-                    *locked(&self.refused).entry(code).or_default() += 1;
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-            }
-        }
-    }
-
-    fn count(&self) -> usize {
-        locked(&self.acknowledged).len().min(locked(&self.tokens).len())
-    }
-
-    /// Everything that was acknowledged is there.
-    fn check(&self, client: &Client) {
-        let names = |action: &str| -> BTreeSet<String> {
-            let items = client.list(action, &json!({ "limit": 1000 }), PATIENCE).expect("lists");
-            items.iter().filter_map(|item| item["name"].as_str().map(str::to_owned)).collect()
-        };
-        for (action, acknowledged) in
-            [("identity.contacts", &self.acknowledged), ("nucleus.tokens", &self.tokens)]
-        {
-            let (there, acknowledged) = (names(action), locked(acknowledged).clone());
-            let lost: Vec<_> = acknowledged.difference(&there).collect();
-            assert!(
-                lost.is_empty(),
-                "{action}: {} of {} acknowledged are lost: {lost:?}",
-                lost.len(),
-                acknowledged.len()
-            );
-        }
-    }
+/// How many of either were acknowledged at least.
+fn written(writers: &Writers) -> usize {
+    writers.count(What::Contacts).min(writers.count(What::Tokens))
 }
 
 fn put(client: &Client, key: &str, value: &str) {
@@ -212,15 +120,15 @@ fn a_lost_lead_is_replaced_and_nothing_acknowledged_is_lost() {
     let (b, c) = (cell.client(1), cell.client(2));
     let writers = Writers::default();
     std::thread::scope(|scope| {
-        scope.spawn(|| writers.add_contacts(&b));
-        scope.spawn(|| writers.add_contacts(&c));
-        scope.spawn(|| writers.make_tokens(&b));
-        let _over = Over(&writers);
-        until("they write", || writers.count() > 30);
+        scope.spawn(|| writers.write(&b, What::Contacts));
+        scope.spawn(|| writers.write(&c, What::Contacts));
+        scope.spawn(|| writers.write(&b, What::Tokens));
+        let _over = writers.until_dropped();
+        until("they write", || written(&writers) > 30);
         cell.first.kill_first();
         let lost = Instant::now();
-        let before = writers.count();
-        until_within(TAKEN_OVER_MAX, "they go on", || writers.count() > before + 4);
+        let before = written(&writers);
+        until_within(TAKEN_OVER_MAX, "they go on", || written(&writers) > before + 4);
         eprintln!("they go on after {:?}", lost.elapsed());
         until("all runs", || all_run(&c));
         eprintln!("all runs after {:?}", lost.elapsed());
@@ -272,11 +180,11 @@ fn a_frozen_lead_that_wakes_acknowledges_nothing_and_shows_nothing_of_the_past()
     let writers = Writers::default();
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| writers.add_contacts(&first));
+            scope.spawn(|| writers.write(&first, What::Contacts));
         }
-        scope.spawn(|| writers.make_tokens(&first));
-        let _over = Over(&writers);
-        until("they write", || writers.count() > 30);
+        scope.spawn(|| writers.write(&first, What::Tokens));
+        let _over = writers.until_dropped();
+        until("they write", || written(&writers) > 30);
         cell.signal_first("-STOP");
         let frozen = Instant::now();
         until_within(TAKEN_OVER_MAX, "another one leads", || {

@@ -1,16 +1,15 @@
 //! A writer's host is lost, or frozen and woken: another host goes on with its services, nothing that was acknowledged is lost, and the old
 //! writer writes nothing more.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use kit::hosts::service;
+use kit::rpc::Client;
+use kit::writers::{What, Writers, contact};
 use kit::{Cell, HostProcess, until};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// How long a call may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -48,93 +47,6 @@ fn signal(host: &HostProcess, signal: &str) {
     assert!(Command::new("kill").args([signal, &id]).status().is_ok_and(|status| status.success()));
 }
 
-/// Calls an action; its answer, or the code of its refusal.
-fn call(http: &str, token: &str, action: &str, params: &Value) -> Result<Value, String> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(PATIENCE))
-        .build()
-        .into();
-    let request = json!({ "jsonrpc": "2.0", "id": 1, "method": action, "params": params });
-    let post = agent.post(format!("{http}/rpc")).header("authorization", format!("Bearer {token}"));
-    let answer = post.send(request.to_string()).and_then(|mut answer| answer.body_mut().read_to_string());
-    let body: Value = serde_json::from_str(&answer.map_err(|_| "nobody answers")?).map_err(|_| "no JSON")?;
-    match body.get("result") {
-        Some(result) => Ok(result.clone()),
-        None => Err(body["error"]["data"]["code"].as_str().unwrap_or("no code").to_owned()),
-    }
-}
-
-/// A cell that nobody has, and the name that it gets as a contact.
-fn contact(number: u64) -> (String, Value) {
-    let mut bytes = [7; 32];
-    bytes[..8].copy_from_slice(&number.to_le_bytes());
-    let name = format!("n{number}");
-    let asked = json!({ "cell": protocol::CellId::from_bytes(bytes), "name": name });
-    (name, asked)
-}
-
-/// Clients that add contacts, each one after the other, as long as it is wished.
-#[derive(Default)]
-struct Writers {
-    acknowledged: Mutex<BTreeSet<String>>,
-    /// How often each code was told.
-    refused: Mutex<BTreeMap<String, u64>>,
-    begun: AtomicU64,
-    is_over: AtomicBool,
-}
-
-/// Ends the writers, however the test ends.
-struct Over<'a>(&'a Writers);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.is_over.store(true, Ordering::Relaxed);
-        if std::thread::panicking() {
-            eprintln!("refused meanwhile: {:?}", self.0.refused);
-        }
-    }
-}
-
-impl Writers {
-    fn write(&self, http: &str, token: &str) {
-        while !self.is_over.load(Ordering::Relaxed) {
-            let (name, asked) = contact(self.begun.fetch_add(1, Ordering::Relaxed));
-            match call(http, token, "identity.add_contact", &asked) {
-                Ok(_) => drop(self.acknowledged().insert(name)),
-                // Whoever finds nobody does not ask a thousand times a second.
-                Err(code) => {
-                    *self.refused.lock().expect("nobody panicked").entry(code).or_default() += 1;
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-            }
-        }
-    }
-
-    fn acknowledged(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
-        self.acknowledged.lock().expect("nobody panicked")
-    }
-
-    fn count(&self) -> usize {
-        self.acknowledged().len()
-    }
-}
-
-/// The names of all contacts.
-fn contacts(cell: &Cell) -> BTreeSet<String> {
-    let (mut names, mut cursor) = (BTreeSet::new(), Value::Null);
-    loop {
-        let asked = json!({ "limit": 1000, "cursor": cursor }).to_string();
-        let page = cell.ok(&["call", "identity.contacts", &asked]);
-        let items = page["items"].as_array().expect("a list").clone();
-        names.extend(items.iter().filter_map(|item| item["name"].as_str().map(str::to_owned)));
-        cursor = page["next"].clone();
-        if cursor.is_null() {
-            return names;
-        }
-    }
-}
-
 fn fork_of(cell: &Cell, journal: &str) -> u64 {
     let journals = cell.ok(&["journal", "list"]);
     let items = journals["items"].as_array().expect("a list").clone();
@@ -146,21 +58,20 @@ fn fork_of(cell: &Cell, journal: &str) -> u64 {
 fn a_lost_host_is_taken_over_and_nothing_acknowledged_is_lost() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (cell, mut host) = replicated(dir.path());
-    let (writers, token) = (Writers::default(), cell.token());
+    let (writers, client) = (Writers::default(), Client::new(&cell.http, &cell.token()));
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| writers.write(&cell.http, token.trim()));
+            scope.spawn(|| writers.write(&client, What::Contacts));
         }
-        let _over = Over(&writers);
-        until("they write", || writers.count() > 50);
+        let _over = writers.until_dropped();
+        until("they write", || writers.count(What::Contacts) > 50);
         host.kill();
-        let before = writers.count();
-        until("they go on", || writers.count() > before + 4);
+        let before = writers.count(What::Contacts);
+        until("they go on", || writers.count(What::Contacts) > before + 4);
         until("all of it was taken over", || all_on(&cell, "first"));
     });
-    let (there, acknowledged) = (contacts(&cell), writers.acknowledged().clone());
-    let lost: Vec<_> = acknowledged.difference(&there).collect();
-    assert!(lost.is_empty(), "{} of {} acknowledged are lost: {lost:?}", lost.len(), acknowledged.len());
+    writers.check(&client);
+    let there = What::Contacts.all(&client);
     for name in THERE.split(',') {
         assert!(fork_of(&cell, name) > 0, "the fork of {name} has not risen");
     }
@@ -171,7 +82,7 @@ fn a_lost_host_is_taken_over_and_nothing_acknowledged_is_lost() {
         cell.ok(&["service", "move", name, "--to", "b"]);
     }
     assert!(all_on(&cell, "b"));
-    assert_eq!(contacts(&cell), there);
+    assert_eq!(What::Contacts.all(&client), there);
     assert_eq!(cell.ok(&["state", "get", "kv/a"])["value"], "1");
     let verified = cell.ok(&["journal", "verify"]);
     assert!(
@@ -185,24 +96,25 @@ fn a_lost_host_is_taken_over_and_nothing_acknowledged_is_lost() {
 fn a_frozen_host_that_wakes_acknowledges_nothing_and_shows_nothing_of_the_past() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (cell, host) = replicated(dir.path());
-    let (writers, token, name) = (Writers::default(), cell.token(), "before");
-    let changing = json!({ "cell": contact(u64::MAX).1["cell"], "name": name });
-    call(&cell.http, token.trim(), "identity.add_contact", &changing).expect("adds");
-    let seen = |http: &str| {
+    let (writers, token) = (Writers::default(), cell.token());
+    let (lead, other) = (Client::new(&cell.http, &token), Client::new(&host.http, &token));
+    let changing = json!({ "cell": contact(u64::MAX).1["cell"], "name": "before" });
+    lead.call("identity.add_contact", &changing, PATIENCE).expect("adds");
+    let seen = || {
         let who = json!({ "who": changing["cell"] });
-        call(http, token.trim(), "identity.resolve", &who).map(|contact| contact["name"].clone())
+        other.call("identity.resolve", &who, PATIENCE).map(|contact| contact["name"].clone())
     };
-    assert_eq!(seen(&host.http), Ok(json!(name)));
+    assert_eq!(seen(), Ok(json!("before")));
     std::thread::scope(|scope| {
         for _ in 0..8 {
-            scope.spawn(|| writers.write(&host.http, token.trim()));
+            scope.spawn(|| writers.write(&other, What::Contacts));
         }
-        let _over = Over(&writers);
-        until("they write", || writers.count() > 50);
+        let _over = writers.until_dropped();
+        until("they write", || writers.count(What::Contacts) > 50);
         signal(&host, "-STOP");
         until("all of it was taken over", || all_on(&cell, "first"));
         let asked = json!({ "cell": changing["cell"], "name": "after" });
-        call(&cell.http, token.trim(), "identity.add_contact", &asked).expect("goes on");
+        lead.call("identity.add_contact", &asked, PATIENCE).expect("goes on");
         let entries =
             || journal::Reader::open(&host.dir().join("journals/identity")).expect("its journal").length();
         let written = entries();
@@ -211,7 +123,7 @@ fn a_frozen_host_that_wakes_acknowledges_nothing_and_shows_nothing_of_the_past()
         let woken = Instant::now();
         let (mut told, mut refused) = (0, 0);
         while woken.elapsed() < Duration::from_secs(3) {
-            match seen(&host.http) {
+            match seen() {
                 Ok(name) => {
                     assert_eq!(name, "after", "an answer of the past, {:?} after it woke", woken.elapsed());
                     told += 1;
@@ -222,9 +134,7 @@ fn a_frozen_host_that_wakes_acknowledges_nothing_and_shows_nothing_of_the_past()
         assert!(told > 0, "it tells what the other host knows ({refused} refused)");
         assert!(entries() <= written + BATCH_MAX, "it wrote {} entries", entries() - written);
     });
-    let (there, acknowledged) = (contacts(&cell), writers.acknowledged().clone());
-    let lost: Vec<_> = acknowledged.difference(&there).collect();
-    assert!(lost.is_empty(), "{} of {} acknowledged are lost: {lost:?}", lost.len(), acknowledged.len());
+    writers.check(&lead);
 }
 
 /// What was acknowledged on one disk alone is lost with it: nobody takes that over by himself.
@@ -238,8 +148,8 @@ fn what_is_on_one_disk_alone_is_taken_over_by_hand() {
     until("it has what it was invited for", || {
         service(&cell, "identity") == ("b".to_owned(), "running".to_owned())
     });
-    let token = cell.token();
-    call(&cell.http, token.trim(), "identity.add_contact", &contact(1).1).expect("adds");
+    let client = Client::new(&cell.http, &cell.token());
+    client.call("identity.add_contact", &contact(1).1, PATIENCE).expect("adds");
     let entries = |cell: &Cell| {
         let list = cell.ok(&["journal", "list"])["items"].as_array().expect("a list").clone();
         list.into_iter().find(|item| item["name"] == "identity").map(|item| item["entries"].clone())
@@ -253,7 +163,7 @@ fn what_is_on_one_disk_alone_is_taken_over_by_hand() {
     let removed = cell.ok(&["host", "remove", "b", "--force"]);
     assert_eq!(removed["host"]["name"], "b", "{removed}");
     assert_eq!(service(&cell, "identity"), ("first".to_owned(), "running".to_owned()));
-    assert!(contacts(&cell).contains("n1"));
+    assert!(What::Contacts.all(&client).contains("n1"));
     let lost = removed["lost"].as_array().expect("a list").clone();
     assert!(
         lost.iter().any(|item| item["service"] == "identity" && item["said"] == item["entries"]),
@@ -263,5 +173,5 @@ fn what_is_on_one_disk_alone_is_taken_over_by_hand() {
     host.start();
     until("it is alone", || !host.as_cell().run(&["identity", "contacts"]).status.success());
     assert_eq!(cell.ok(&["hosts"])["items"].as_array().expect("a list").len(), 1);
-    call(&cell.http, token.trim(), "identity.add_contact", &contact(2).1).expect("goes on");
+    client.call("identity.add_contact", &contact(2).1, PATIENCE).expect("goes on");
 }

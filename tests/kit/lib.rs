@@ -8,6 +8,7 @@ pub mod namespaces;
 pub mod random;
 pub mod rpc;
 pub mod stranger;
+pub mod writers;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

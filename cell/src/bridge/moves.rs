@@ -257,6 +257,7 @@ impl Lead {
         self.follow(bridge, service);
         ask(bridge, to, &Ask::Start { granted: Granted::new(grant, &keys, head) }).await?;
         bridge.copies.look(service);
+        host.bus.is_back(service);
         host.service(service).set_health(Health::Running);
         host.service(service).set_epoch(grant.epoch);
         Ok(())

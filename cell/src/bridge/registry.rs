@@ -143,6 +143,9 @@ pub(super) fn hear(bridge: &Bridge, key: HostId, status: Status) {
                 Health::Running if !bridge.can_call(&key) => Health::Starting,
                 health => health,
             };
+            if health == Health::Running && host.service(line.service).health() != Health::Running {
+                host.bus.is_back(line.service);
+            }
             host.service(line.service).told(&ServiceStatus {
                 service: line.service,
                 health,

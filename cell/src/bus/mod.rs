@@ -302,6 +302,11 @@ impl Bus {
         }
     }
 
+    /// A service that was away is back: what failed meanwhile says nothing about it.
+    pub(crate) fn is_back(&self, service: Service) {
+        self.0.breakers[service.index()].forget();
+    }
+
     /// Until when a service's grant may be used on this host.
     pub(crate) fn lease(&self, service: Service) -> Lease {
         let view = match service {

@@ -42,19 +42,13 @@ fn main() -> ExitCode {
         Some("fix") => fix(),
         Some("campaign") => match rest.first().map(String::as_str) {
             Some("fuzz") => fuzz(rest.get(1).map_or("300", String::as_str)),
-            Some("partitions") => machine::prepare_tests()
-                .and_then(|()| cargo(&["build", "--release", "--locked", "--workspace", "--bins"]))
-                .and_then(|()| partitions()),
-            Some("linearizable") => machine::prepare_tests()
-                .and_then(|()| cargo(&["build", "--release", "--locked", "--workspace", "--bins"]))
-                .and_then(|()| linearizable(rest.get(1).map_or("600", String::as_str))),
-            Some("hosts") => machine::prepare_tests()
-                .and_then(|()| cargo(&["build", "--release", "--locked", "--workspace", "--bins"]))
-                .and_then(|()| split("2", &SUITES))
-                .and_then(|()| split("6", &SUITES)),
-            Some("upgrade") => machine::prepare_tests()
-                .and_then(|()| cargo(&["build", "--release", "--locked", "--workspace", "--bins"]))
-                .and_then(|()| upgrade(rest.get(1).ok_or("usage: cargo xtask campaign upgrade PROGRAM")?)),
+            Some("partitions") => with_programs(partitions),
+            Some("linearizable") => with_programs(|| linearizable(rest.get(1).map_or("600", String::as_str))),
+            Some("hosts") => with_programs(|| split("2", &SUITES).and_then(|()| split("6", &SUITES))),
+            Some("upgrade") => {
+                let from = rest.get(1).ok_or("usage: cargo xtask campaign upgrade PROGRAM".to_owned());
+                from.and_then(|from| with_programs(|| upgrade(from)))
+            }
             Some("sim") => simulate(rest.get(1).map_or("1000", String::as_str)),
             _ => machine::prepare().and_then(|()| campaign()),
         },
@@ -101,11 +95,15 @@ const SUITES_ON_SIX: usize = 5;
 /// Runs suites with every cell split over so many processes.
 fn split(hosts: &str, suites: &[&str]) -> Done {
     println!("xtask: {suites:?}, with every cell split over {hosts} processes");
-    let suites = suites.iter().flat_map(|suite| ["--test", *suite]);
-    run(Command::new("cargo")
-        .args(["test", "--release", "--locked", "--workspace"])
-        .args(suites)
-        .env("CELLULER_HOSTS", hosts))
+    run(end_to_end(suites).env("CELLULER_HOSTS", hosts))
+}
+
+/// The tests of some suites, with the features that the programs were built with.
+fn end_to_end(suites: &[&str]) -> Command {
+    let mut command = Command::new("cargo");
+    command.args(["test", "--release", "--locked", "--workspace"]);
+    command.args(suites.iter().flat_map(|suite| ["--test", *suite]));
+    command
 }
 
 /// Benches of single crates, which are started on their own: which of which.
@@ -158,51 +156,32 @@ fn campaign() -> Done {
         .env("CRASH_KILLS", "400"))
 }
 
+/// Builds the programs that tests start, and runs them.
+fn with_programs(tests: impl FnOnce() -> Done) -> Done {
+    machine::prepare_tests()?;
+    cargo(&["build", "--release", "--locked", "--workspace", "--bins"])?;
+    tests()
+}
+
 /// Runs seven cells in network namespaces, one test at a time and with nothing beside it.
 fn partitions() -> Done {
-    run(Command::new("cargo")
-        .args(["test", "--release", "--locked", "--workspace", "--test", "partitions"])
-        .args(["--", "--nocapture", "--test-threads=1"]))
+    run(end_to_end(&["partitions"]).args(["--", "--nocapture", "--test-threads=1"]))
 }
 
 /// Runs the hosts of one cell in network namespaces: mostly they wait, so all tests at once, and those that look at times take turns by themselves.
 fn bad_days() -> Done {
-    run(Command::new("cargo")
-        .args([
-            "test",
-            "--release",
-            "--locked",
-            "--workspace",
-            "--test",
-            "hosts_bad_days",
-            "--test",
-            "linearizable",
-        ])
-        .args(["--", "--nocapture", "--test-threads=6"]))
+    run(end_to_end(&["hosts_bad_days", "linearizable"]).args(["--", "--nocapture", "--test-threads=6"]))
 }
 
 /// Troubles the hosts of one cell for so long, and looks whether what clients saw is linearizable.
 fn linearizable(seconds: &str) -> Done {
-    run(Command::new("cargo")
-        .args(["test", "--release", "--locked", "--workspace", "--test", "linearizable", "--", "--nocapture"])
-        .env("LINEARIZABLE_SECONDS", seconds))
+    run(end_to_end(&["linearizable"]).args(["--", "--nocapture"]).env("LINEARIZABLE_SECONDS", seconds))
 }
 
 /// Upgrades hosts from another build's program to this one's.
 fn upgrade(from: &str) -> Done {
     let program = std::fs::canonicalize(from).map_err(|error| format!("{from}: {error}"))?;
-    run(Command::new("cargo")
-        .args([
-            "test",
-            "--release",
-            "--locked",
-            "--workspace",
-            "--test",
-            "hosts_upgrade",
-            "--",
-            "--nocapture",
-        ])
-        .env("CELLULER_OLDER", program))
+    run(end_to_end(&["hosts_upgrade"]).args(["--", "--nocapture"]).env("CELLULER_OLDER", program))
 }
 
 /// Runs so many seeds of the simulated network.
