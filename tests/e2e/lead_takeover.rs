@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 /// How long a call may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long nobody may lead: what is promised, and as much again, since the tests' machine has two cores for all that runs on it.
-const TAKEN_OVER_MAX: Duration = Duration::from_secs(5);
+const TAKEN_OVER_MAX: Duration = Duration::from_secs(10);
 /// How long it may take until the hosts that may lead have everything, and vote.
 const SETTLED_MAX: Duration = Duration::from_secs(60);
 
@@ -170,7 +170,15 @@ impl Writers {
     /// Everything that was acknowledged is there.
     fn check(&self, client: &Client) {
         let names = |action: &str| -> BTreeSet<String> {
-            let items = client.list(action, &json!({ "limit": 1000 }), PATIENCE).expect("lists");
+            let mut items = Vec::new();
+            // Between two elections it may be a moment that nobody answers.
+            until("it is listed", || match client.list(action, &json!({ "limit": 1000 }), PATIENCE) {
+                Ok(all) => {
+                    items = all;
+                    true
+                }
+                Err(_) => false,
+            });
             items.iter().filter_map(|item| item["name"].as_str().map(str::to_owned)).collect()
         };
         for (action, acknowledged) in
