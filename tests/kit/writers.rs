@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::rpc::Client;
+use crate::until;
 
 /// How long a writer waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -50,7 +51,15 @@ impl What {
             Self::Contacts => "identity.contacts",
             Self::Tokens => "nucleus.tokens",
         };
-        let items = client.list(action, &json!({ "limit": 1000 }), PAGE_MAX).expect("lists");
+        let mut items = Vec::new();
+        // Between two hosts that lead it may be a moment that nobody answers.
+        until("it is listed", || match client.list(action, &json!({ "limit": 1000 }), PAGE_MAX) {
+            Ok(all) => {
+                items = all;
+                true
+            }
+            Err(_) => false,
+        });
         items.iter().filter_map(|item| item["name"].as_str().map(str::to_owned)).collect()
     }
 }

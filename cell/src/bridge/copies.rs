@@ -119,6 +119,11 @@ impl Copies {
         }
     }
 
+    /// Nothing that was asked of a host is waited for.
+    pub(super) fn give_up_on(&self, key: HostId) {
+        self.kept().values().for_each(|kept| kept.follower.give_up_on(as_peer(key)));
+    }
+
     /// Copies a journal no longer; its files are closed when it returns well.
     ///
     /// # Errors

@@ -161,10 +161,11 @@ impl Lead {
             return Ok(());
         }
         tracing::warn!(%service, host = grant.host, "the host is lost: its service is taken over");
+        bridge.give_up_on(&from);
         let taken = self.go_on_here(bridge, service).await;
         self.leases().is_held(service);
         if taken.is_ok() {
-            bridge.fail_calls_to(&from);
+            bridge.give_up_on(&from);
         }
         taken
     }

@@ -269,17 +269,18 @@ impl Bridge {
             host.bus.place_fronts(ServicePlace::Moving);
         }
         if let Some(before) = before.filter(|before| *before != lead) {
-            self.fail_calls_to(&before);
+            self.give_up_on(&before);
         }
         self.meet().await;
     }
 
     /// Whoever waits for a host that was taken over from is not to wait any longer: it may be frozen, and its connections open.
-    fn fail_calls_to(&self, key: &HostId) {
+    fn give_up_on(&self, key: &HostId) {
         let link = self.links().get(key).cloned();
         if let Some(link) = link {
             link.fail_all();
         }
+        self.copies.give_up_on(*key);
     }
 
     /// Leads from now on, as it was elected to: keeps what was granted, and sets the other hosts up.
@@ -354,7 +355,7 @@ impl Bridge {
         for grant in &taken_over {
             let old = before.grants.iter().find(|old| old.service == grant.service && old.host != grant.host);
             if let Some(key) = old.and_then(|old| self.entry_named(&old.host)).map(|host| host.key) {
-                self.fail_calls_to(&key);
+                self.give_up_on(&key);
             }
         }
         leases::stop_what_is_not_mine(self);

@@ -37,6 +37,12 @@ use crate::replication::Seal;
 
 /// The most hosts that vote.
 const VOTERS_MAX: usize = 5;
+/// How often the lead says that it is there; each of these is longer than the room's own, for hosts that have much else to do.
+const HEARTBEAT: Duration = Duration::from_millis(200);
+/// The shortest time without that after which another one wants to lead.
+const ELECTION_MIN: Duration = Duration::from_millis(600);
+/// The longest: the lease is an eighth less.
+const ELECTION_MAX: Duration = Duration::from_millis(1_200);
 /// How often what this host leads with is held for longer.
 const HOLD_EVERY: Duration = Duration::from_millis(40);
 /// The longest that it is held for at once, where nobody else could lead.
@@ -147,7 +153,13 @@ impl Bridge {
         let (way, mark) = (Arc::new(Way(Arc::downgrade(self))), Arc::new(Mark(folder.join(MARK_FILE))));
         let me = self.key;
         // On the threads of the edge: its tasks stay where it is started.
-        let started = host.edge.spawn(Quorum::start(me, Settings::default(), log, way, mark)).await;
+        let settings = Settings {
+            heartbeat: HEARTBEAT,
+            election_min: ELECTION_MIN,
+            election_max: ELECTION_MAX,
+            ..Settings::default()
+        };
+        let started = host.edge.spawn(Quorum::start(me, settings, log, way, mark)).await;
         let quorum = started.map_err(|error| {
             Problem::new(ProblemKind::Fault, "node.panicked", format!("a task ended early: {error}"))
         })??;

@@ -62,6 +62,9 @@ pub(crate) struct Seal {
 /// Where a copy's reader is put, once it is open.
 type Slot = Arc<Mutex<Option<Reader>>>;
 
+/// Sources that are not to be waited for.
+type Given = Arc<Mutex<BTreeSet<CellId>>>;
+
 /// A follower at work.
 pub(crate) struct Follower {
     about: About,
@@ -69,6 +72,7 @@ pub(crate) struct Follower {
     reader: Slot,
     have: Arc<AtomicU64>,
     look: Arc<Notify>,
+    given_up: Given,
     stop: watch::Sender<bool>,
     done: Option<oneshot::Receiver<()>>,
 }
@@ -95,9 +99,16 @@ impl Follower {
         let reader = Arc::new(Mutex::new(None));
         let have = Arc::new(AtomicU64::new(0));
         let look = Arc::new(Notify::new());
-        let (slot, counter, looked) = (Arc::clone(&reader), Arc::clone(&have), Arc::clone(&look));
-        let mut work =
-            Work { orders, view: view_sender, reader: slot, have: counter, look: looked, stop: stopped };
+        let given_up = Given::default();
+        let mut work = Work {
+            orders,
+            view: view_sender,
+            reader: Arc::clone(&reader),
+            have: Arc::clone(&have),
+            look: Arc::clone(&look),
+            given_up: Arc::clone(&given_up),
+            stop: stopped,
+        };
         let edge = edge.clone();
         let name = format!("follow-{}", about.journal);
         let spawned = std::thread::Builder::new().name(name).spawn(move || {
@@ -107,7 +118,7 @@ impl Follower {
         if let Err(error) = spawned {
             tracing::error!(%error, "no thread to follow a journal");
         }
-        Self { about, view, reader, have, look, stop, done: Some(done) }
+        Self { about, view, reader, have, look, given_up, stop, done: Some(done) }
     }
 
     pub(super) fn about(&self) -> &About {
@@ -120,6 +131,12 @@ impl Follower {
 
     /// Has it ask all peers anew whether they have the journal: one may have just got it.
     pub(crate) fn look(&self) {
+        self.look.notify_one();
+    }
+
+    /// Has it wait for nothing that it asked of a peer, which may be frozen: others are asked.
+    pub(crate) fn give_up_on(&self, peer: CellId) {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner).insert(peer);
         self.look.notify_one();
     }
 
@@ -165,6 +182,7 @@ struct Work {
     reader: Slot,
     have: Arc<AtomicU64>,
     look: Arc<Notify>,
+    given_up: Given,
     stop: watch::Receiver<bool>,
 }
 
@@ -275,7 +293,11 @@ impl<'a> Round<'a> {
                 Some(answered) = self.asked.next() => self.take(answered)?,
                 Some((peer, found)) = self.knocked.next() => self.found(peer, found),
                 Ok(()) = changes.changed() => self.next_knock = Instant::now(),
-                () = self.work.look.notified() => self.next_knock = Instant::now(),
+                () = self.work.look.notified() => {
+                    self.next_knock = Instant::now();
+                    let given_up = std::mem::take(&mut *self.work.given_up.lock().unwrap_or_else(PoisonError::into_inner));
+                    given_up.iter().for_each(|peer| self.mirror.leave(peer));
+                }
                 () = tokio::time::sleep_until(next) => {}
             }
             self.wake();
