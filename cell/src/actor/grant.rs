@@ -32,7 +32,7 @@ impl Grant {
     }
 
     /// Nucleus's own journal: nobody stands above it to grant it. With one host the folder's lock
-    /// makes its writer single; where the hosts elect who leads it is `Grant::of_term`.
+    /// makes its writer single; where the hosts elect who leads it is a grant of the term.
     pub const fn of_nucleus() -> Self {
         Self { service: Service::Nucleus, epoch: 1, leased: false, replicated: false, takeover: false }
     }
