@@ -11,7 +11,7 @@ use protocol::{Access, CellId, Hash, HostId, Problem, ProblemKind, Service, code
 use super::frames::{Asker, Down, Up};
 use super::registry::Status;
 use super::ticket::Ticket;
-use super::wire::{Ask, Hello, Reply, WireEffect};
+use super::wire::{Ask, CellKeys, Held, Hello, Reply, Secret, WireEffect};
 
 fn bytes_of(hex: &str) -> Vec<u8> {
     hex::decode(hex).expect("hex")
@@ -239,4 +239,31 @@ fn a_ticket_is_a_line_that_every_version_reads() {
          RYEfLmeQG";
     assert_eq!(ticket.to_text(), text);
     assert!(Ticket::parse(text).is_ok_and(|read| read == ticket));
+}
+
+/// Checks that a word of hosts that elect who leads is written as this, and read so.
+#[track_caller]
+fn word<T: Encode<()> + for<'b> Decode<'b, ()> + PartialEq + std::fmt::Debug>(value: &T, hex: &str) {
+    assert_eq!(hex_of(value), hex, "{value:?}");
+    assert_eq!(&read::<T>(hex), value);
+}
+
+#[test]
+fn what_hosts_say_of_who_leads() {
+    let sevens = "07".repeat(32);
+    word(&Ask::Elect { question: b"ab".to_vec() }, "820781426162");
+    word(&Ask::Held, "820880");
+    word(&Ask::Lead { term: 4 }, "82098104");
+    word(&Reply::Elected { answer: b"ab".to_vec() }, "820681426162");
+    word(
+        &Reply::Held { journals: vec![Held { service: Service::State, fork: 1, length: 7 }] },
+        "8207818183030107",
+    );
+    let nobody = Roster { hosts: vec![], grants: vec![], number: 0 };
+    let voters = vec![HostId::from_bytes([7; 32])];
+    word(
+        &Reply::Renewed { roster: nobody, except: vec![], lease_ms: 2_500, voters },
+        &format!("82058483808000801909c4815820{sevens}"),
+    );
+    word(&CellKeys { seed: Secret([7; 32]), lives: "[]".to_owned() }, &format!("825820{sevens}625b5d"));
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use protocol::messages::{Outbox, OutboxCount};
 use protocol::nucleus::{
@@ -17,6 +18,9 @@ use super::front;
 use crate::bridge::Lead;
 use crate::bus::CallContext;
 use crate::node::World;
+
+/// How long a part of the cell may take to say how it is: probes do not wait for long.
+const PART_MAX: Duration = Duration::from_secs(2);
 
 pub(super) fn install(world: &Arc<World>) {
     front::<Status, _, _>(world, |world, _, _| async move { status(&world).await });
@@ -109,14 +113,23 @@ fn hosts(world: &World) -> Vec<HostView> {
     }]
 }
 
+/// A question to a part of the cell, which is to say how it is or to be left out.
+fn in_short() -> CallContext {
+    CallContext::internal().within(PART_MAX)
+}
+
 async fn status(world: &Arc<World>) -> Result<CellStatus, Problem> {
-    let bus = world.bus.internal();
     let services = services(world);
-    let consensus = bus.consensus().status(Empty {}).await.ok();
     // Whoever asks how the cell is wants to know even when a part of it is away.
-    let context = CallContext::internal();
     let none = |_: &Problem| OutboxCount { waiting: 0 };
-    let outbox = world.bus.call_or::<Outbox>(context, Empty {}, none).await?.waiting;
+    let bus = world.bus.with(in_short());
+    let asked = bus.consensus();
+    let (consensus, outbox, readiness) = tokio::join!(
+        asked.status(Empty {}),
+        world.bus.call_or::<Outbox>(in_short(), Empty {}, none),
+        readiness(world, &services)
+    );
+    let (consensus, outbox) = (consensus.ok(), outbox?.waiting);
     let network = world.network();
     Ok(CellStatus {
         cell: world.cell,
@@ -124,7 +137,7 @@ async fn status(world: &Arc<World>) -> Result<CellStatus, Problem> {
         genesis: world.genesis.hash(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_ms: u64::try_from(world.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        readiness: readiness(world, &services).await,
+        readiness,
         http: world.http(),
         peer_addresses: network.addresses(),
         peers_connected: u32::try_from(network.connected()).unwrap_or(u32::MAX),
@@ -174,7 +187,7 @@ async fn readiness(world: &Arc<World>, services: &[ServiceStatus]) -> Readiness 
         return Readiness::Starting;
     }
     if let Some((block, ..)) = world.taking() {
-        let have = world.bus.internal().state().root(RootRequest::default()).await;
+        let have = world.bus.with(in_short()).state().root(RootRequest::default()).await;
         let have = have.ok().and_then(|root| root.index).map_or(0, |index| index.0 + 1);
         return Readiness::CatchingUp { have, target: block + 1 };
     }
@@ -185,9 +198,9 @@ async fn readiness(world: &Arc<World>, services: &[ServiceStatus]) -> Readiness 
         Some(problem) => return Readiness::Suspended { why: problem.to_string() },
         None => {}
     }
-    let bus = world.bus.internal();
-    let (consensus, root) =
-        (bus.consensus().status(Empty {}).await, bus.state().root(RootRequest::default()).await);
+    let bus = world.bus.with(in_short());
+    let (consensus, state) = (bus.consensus(), bus.state());
+    let (consensus, root) = tokio::join!(consensus.status(Empty {}), state.root(RootRequest::default()));
     match (consensus, root) {
         (Ok(consensus), Ok(root)) => {
             if let Some(why) = consensus.diverged {

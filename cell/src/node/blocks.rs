@@ -183,6 +183,10 @@ async fn apply(world: &World, block: &Block) -> Result<Applied, Problem> {
 
 async fn observe(world: &World, block: &Block, applied: &Applied) -> Result<(), Problem> {
     let lines = market::prana::statement(&world.cell, block, &applied.receipts);
+    // A block that moves nothing of this cell's does not wait for Market, which may be away.
+    if lines.is_empty() {
+        return Ok(());
+    }
     let request = ObserveBlockRequest { index: applied.index, lines };
     world.bus.internal().market().observe_block(request).await.map(|_| ())
 }
