@@ -29,13 +29,13 @@ fn main() {
     let wants = |part: &str| chosen.is_empty() || chosen.iter().any(|name| name == part);
     // `consensus at=400` measures at one rate alone.
     let is_known = |name: &String| {
-        ["bus", "hosts", "streams", "messages", "cells", "consensus", "transfers", "takeover"]
+        ["bus", "hosts", "calls", "streams", "messages", "cells", "consensus", "transfers", "takeover"]
             .contains(&name.as_str())
             || name.starts_with("at=")
     };
     if let Some(unknown) = chosen.iter().find(|name| !is_known(name)) {
         eprintln!(
-            "bench: there is no part {unknown:?}; there are: bus hosts streams messages cells consensus transfers takeover"
+            "bench: there is no part {unknown:?}; there are: bus hosts calls streams messages cells consensus transfers takeover"
         );
         std::process::exit(2);
     }
@@ -45,6 +45,9 @@ fn main() {
     }
     if wants("hosts") {
         hosts::measure().print();
+    }
+    if chosen.iter().any(|name| name == "calls") {
+        hosts::measure_calls().print();
     }
     if chosen.iter().any(|name| name == "streams") {
         hosts::measure_streams().print();

@@ -17,6 +17,12 @@ impl Table {
         self.lines.push([what.to_owned(), measured, beside, ratio, floor.to_owned()]);
     }
 
+    /// What stands beside nothing.
+    pub(crate) fn alone(&mut self, what: &str, measured: String) {
+        eprintln!("{what}: {measured}");
+        self.lines.push([what.to_owned(), measured, String::new(), String::new(), String::new()]);
+    }
+
     #[allow(clippy::print_stdout)]
     pub(crate) fn print(&self) {
         println!("### {}\n", self.title);

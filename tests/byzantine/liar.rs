@@ -285,6 +285,7 @@ impl Hostile {
             requests_per_peer_max: 64,
             frame_bytes_max: 8 * 1024 * 1024,
             request_timeout: Duration::from_secs(10),
+            direct: false,
         };
         let inbound: Arc<dyn Inbound> = Arc::<Gate>::clone(&gate);
         let network = runtime.block_on(Network::start(about, inbound, runtime.handle())).expect("a network");

@@ -76,7 +76,10 @@ impl Three {
 
     /// What a cell does goes on: writes, reads by every host, messages, moves to every host.
     fn works(&self, key: &str) {
-        self.lead.put(key, "1");
+        // An older host that leads may leave a service alone for a second that was away.
+        let put = ["tx", "submit", "--module", "kv", "--call", "put", "--wait", "finalised", "--args"];
+        let args = json!({ "key": key, "value": "1" }).to_string();
+        until("a transaction is taken in", || self.lead.run(&[&put[..], &[&args]].concat()).status.success());
         for host in &self.others {
             let got = host.as_cell().ok(&["state", "get", &format!("kv/{key}")]);
             assert_eq!(got["value"], "1");

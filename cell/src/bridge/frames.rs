@@ -12,12 +12,10 @@ use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 
-use futures_util::AsyncReadExt;
-use futures_util::io::ReadHalf;
 use minicbor::{Decode, Encode};
 use protocol::{Access, Caller, CellId, Problem, codec};
 
-use crate::network::ByteStream;
+use crate::network::ByteReader;
 
 /// The most of a body in one frame.
 pub(super) const PIECE_BYTES: usize = 32 * 1024;
@@ -213,14 +211,14 @@ pub(super) fn put(frame: &impl Encode<()>, buffer: &mut Vec<u8>) {
 
 /// Reads frames. Each is decoded where it was read to.
 pub(super) struct Reader {
-    stream: ReadHalf<ByteStream>,
+    stream: ByteReader,
     buffer: Vec<u8>,
     /// What was read and not decoded yet.
     unread: Range<usize>,
 }
 
 impl Reader {
-    pub(super) fn new(stream: ReadHalf<ByteStream>) -> Self {
+    pub(super) fn new(stream: ByteReader) -> Self {
         Self { stream, buffer: vec![0; READ_BYTES], unread: 0..0 }
     }
 

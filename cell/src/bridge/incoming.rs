@@ -1,11 +1,14 @@
 //! Streams of another host, as whoever takes their items has them.
 //!
 //! The reader of the connection never waits for a taker: what comes is put into a queue that has room for all that was given credit for.
-//! Taking an item gives its credit back, in halves of the window, so a stream has at most [`WINDOW_BYTES`] under way.
+//! Taking items gives credit again, in halves of the window, so a stream has at most a window under way: a narrow one while calls are made
+//! as well, which it would hold up, and a wide one where nobody calls ([`WINDOW_BYTES`], [`WIDE_WINDOW_BYTES`]).
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use protocol::{Problem, ProblemKind};
@@ -15,8 +18,12 @@ use super::frames::{BODY_BYTES_MAX, Down, ITEM_COST, PIECE_BYTES, cost, malforme
 use super::outbox::Outbox;
 use crate::bus::Items;
 
-/// What may be under way of one stream: little, for what else is said on the connection stands behind it.
+/// What may be under way of one stream beside calls: little, for they wait for the connection, or for a processor.
 pub(super) const WINDOW_BYTES: usize = 128 * 1024;
+/// The same while nobody calls, on a connection that only streams have.
+pub(super) const WIDE_WINDOW_BYTES: usize = 1024 * 1024;
+/// Nobody calls where nobody has for so long.
+const QUIET_AFTER: Duration = Duration::from_millis(5);
 /// Streams of one host that are open; one more is refused.
 pub(super) const STREAMS_MAX: usize = 256;
 
@@ -40,13 +47,23 @@ struct Open {
     came: mpsc::Sender<Came>,
 }
 
-/// The streams that this host has asked another for.
-#[derive(Default)]
-pub(super) struct Streams(Mutex<HashMap<u64, Open>>);
+/// The streams that this host has asked another for, on one connection.
+pub(super) struct Streams {
+    open: Mutex<HashMap<u64, Open>>,
+    /// What may be under way of each, at most.
+    widest: usize,
+    /// Calls of the same host since the start.
+    calls: Arc<AtomicU64>,
+}
 
 impl Streams {
+    /// On a connection where so many bytes of each may be under way while nobody calls. Whoever calls counts it.
+    pub(super) fn new(widest: usize, calls: &Arc<AtomicU64>) -> Self {
+        Self { open: Mutex::default(), widest, calls: Arc::clone(calls) }
+    }
+
     fn all(&self) -> MutexGuard<'_, HashMap<u64, Open>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Enters a stream that is about to be asked for; none if there are too many.
@@ -61,11 +78,14 @@ impl Streams {
             return None;
         }
         // One more for how it ends.
-        let (came, queue) = mpsc::channel(WINDOW_BYTES / ITEM_COST + 1);
+        let (came, queue) = mpsc::channel(self.widest / ITEM_COST + 1);
         let (opened, is_open) = oneshot::channel();
         all.insert(number, Open { opened: Some(opened), credit: WINDOW_BYTES, came });
-        let streams = Arc::clone(self);
-        Some((Incoming { number, streams, outbox, queue, eaten: 0, is_over: false, unreachable }, is_open))
+        let pace = Pace { calls: self.calls.load(Ordering::Relaxed), called: Instant::now() };
+        let (streams, under_way) = (Arc::clone(self), WINDOW_BYTES);
+        let incoming =
+            Incoming { number, streams, outbox, queue, under_way, pace, is_over: false, unreachable };
+        Some((incoming, is_open))
     }
 
     /// A stream is open.
@@ -120,10 +140,30 @@ pub(super) struct Incoming {
     streams: Arc<Streams>,
     outbox: Outbox,
     queue: mpsc::Receiver<Came>,
-    /// Credit that was used and not given back yet.
-    eaten: usize,
+    /// Credit that was given, and whose items were not taken yet.
+    under_way: usize,
+    pace: Pace,
     is_over: bool,
     unreachable: Problem,
+}
+
+/// Whether calls are made beside a stream.
+struct Pace {
+    /// How many there were when it was looked at last.
+    calls: u64,
+    /// When it was seen last that there were more.
+    called: Instant,
+}
+
+impl Pace {
+    /// The window, now that there were so many calls.
+    fn window(&mut self, calls: u64, now: Instant, widest: usize) -> usize {
+        if calls != self.calls {
+            (self.calls, self.called) = (calls, now);
+        }
+        let is_quiet = now.saturating_duration_since(self.called) >= QUIET_AFTER;
+        if is_quiet { widest } else { WINDOW_BYTES }
+    }
 }
 
 impl Incoming {
@@ -168,9 +208,15 @@ impl Incoming {
     }
 
     async fn eat(&mut self, bytes: usize) {
-        self.eaten += cost(bytes);
-        if self.eaten >= WINDOW_BYTES / 2 {
-            let bytes = std::mem::take(&mut self.eaten);
+        self.under_way = self.under_way.saturating_sub(cost(bytes));
+        if self.under_way > WIDE_WINDOW_BYTES / 2 {
+            return;
+        }
+        let calls = self.streams.calls.load(Ordering::Relaxed);
+        let window = self.pace.window(calls, Instant::now(), self.streams.widest);
+        if self.under_way <= window / 2 {
+            let bytes = window - self.under_way;
+            self.under_way = window;
             if let Some(open) = self.streams.all().get_mut(&self.number) {
                 open.credit += bytes;
             }
@@ -219,9 +265,14 @@ mod tests {
         Problem::new(ProblemKind::Unavailable, "bus.host_unreachable", "lost")
     }
 
+    /// On a connection that calls have too.
+    fn streams() -> Arc<Streams> {
+        Arc::new(Streams::new(WINDOW_BYTES, &Arc::default()))
+    }
+
     /// An open stream, and what is said to the other host.
     fn open(streams: &Arc<Streams>, number: u64) -> (Items, Inbox) {
-        let (outbox, inbox) = outbox::outbox();
+        let (outbox, inbox) = outbox::outbox(None);
         let (incoming, _) = streams.enter(number, outbox, lost()).expect("room");
         streams.opened(number);
         (incoming.items(), inbox)
@@ -229,7 +280,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_taken_gives_its_credit_back_and_no_more_comes_than_was_given() {
-        let streams = Arc::new(Streams::default());
+        let streams = streams();
         let (mut items, mut inbox) = open(&streams, 1);
         let (piece, mut credit) = (vec![7; PIECE_BYTES], WINDOW_BYTES);
         for _ in 0..100 {
@@ -252,7 +303,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_item_in_pieces_is_one_and_a_stream_ends_as_it_is_said() {
-        let streams = Arc::new(Streams::default());
+        let streams = streams();
         let ((mut first, _), (mut second, _)) = (open(&streams, 1), open(&streams, 2));
         streams.piece(1, b"ab", false).expect("taken");
         streams.piece(2, b"x", true).expect("taken");
@@ -276,7 +327,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_stops_taking_has_the_other_host_stop_however_much_there_is_to_say() {
-        let streams = Arc::new(Streams::default());
+        let streams = streams();
         let (items, mut inbox) = open(&streams, 1);
         drop(items);
         let cancel = Down::Cancel { number: 1 };
@@ -284,7 +335,7 @@ mod tests {
         assert!(!streams.has(1));
         streams.piece(1, b"late", true).expect("dropped");
         // There is no room for a word: it is said once there is.
-        let (outbox, mut inbox) = outbox::outbox();
+        let (outbox, mut inbox) = outbox::outbox(None);
         let (incoming, _) = streams.enter(2, outbox.clone(), lost()).expect("room");
         while outbox.try_send(&Down::Credit { number: 2, bytes: 0 }) {}
         drop(incoming);
@@ -294,11 +345,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_stream_widens_while_nobody_calls_and_narrows_when_somebody_does() {
+        let began = Instant::now();
+        let mut pace = Pace { calls: 7, called: began };
+        let mut window = |calls, later| pace.window(calls, began + later, WIDE_WINDOW_BYTES);
+        assert_eq!(window(7, Duration::ZERO), WINDOW_BYTES, "calls may have been made a moment ago");
+        assert_eq!(window(7, QUIET_AFTER), WIDE_WINDOW_BYTES);
+        assert_eq!(window(8, QUIET_AFTER), WINDOW_BYTES);
+        assert_eq!(window(8, QUIET_AFTER * 3 / 2), WINDOW_BYTES);
+        assert_eq!(window(8, QUIET_AFTER * 2), WIDE_WINDOW_BYTES);
+    }
+
     #[tokio::test]
     async fn streams_of_one_host_are_bounded() {
-        let streams = Arc::new(Streams::default());
+        let streams = streams();
         let open: Vec<_> = (0..STREAMS_MAX as u64).map(|number| open(&streams, number)).collect();
-        let (outbox, _inbox) = outbox::outbox();
+        let (outbox, _inbox) = outbox::outbox(None);
         assert!(streams.enter(u64::MAX, outbox.clone(), lost()).is_none());
         drop(open);
         assert!(streams.enter(u64::MAX, outbox, lost()).is_some());

@@ -160,8 +160,15 @@ pub(super) async fn keep(bridge: Arc<Bridge>) {
 pub(super) async fn renew(bridge: &Arc<Bridge>) -> Result<Duration, Problem> {
     let lead = bridge.known().lead.ok_or_else(super::stopping)?;
     let asked = Instant::now();
-    let Reply::Renewed { roster, except, lease_ms, voters } = bridge.ask(lead, &Ask::Renew).await? else {
-        return Err(super::lead::garbled());
+    let (roster, except, lease_ms, voters) = match bridge.ask(lead, &Ask::Renew).await {
+        Ok(Reply::Renewed { roster, except, lease_ms, voters }) => (roster, except, lease_ms, voters),
+        // It is of before leases, and takes nothing over: what it granted holds for as long as it is like that.
+        Err(problem) if problem.code == "codec.malformed" => {
+            let known = bridge.known();
+            (known.roster, Vec::new(), bridge.host()?.settings.bridge.lease_ms, known.voters)
+        }
+        Ok(_) => return Err(super::lead::garbled()),
+        Err(problem) => return Err(problem),
     };
     // What another one has promised that led before is over when it does no more.
     if bridge.leads() || bridge.known().lead != Some(lead) {

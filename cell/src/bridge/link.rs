@@ -1,4 +1,4 @@
-//! The way to call another host: one stream, kept open while the two are connected.
+//! The way to call another host: a connection for calls, kept open while the two are connected, and one for streams from the first of them on.
 
 use std::collections::HashMap;
 use std::io;
@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use futures_util::AsyncReadExt;
 use futures_util::future::BoxFuture;
 use protocol::action::Kind;
 use protocol::nucleus::HostEntry;
@@ -14,11 +13,11 @@ use protocol::{HostId, Problem, ProblemKind};
 use tokio::sync::{oneshot, watch};
 
 use super::frames::{Asker, BODY_BYTES_MAX, Bodies, Down, Reader, Up, put};
-use super::incoming::{STREAMS_MAX, Streams, WINDOW_BYTES};
+use super::incoming::{STREAMS_MAX, Streams, WIDE_WINDOW_BYTES, WINDOW_BYTES};
 use super::outbox::{self, Cut, Outbox};
 use super::{Bridge, as_peer};
 use crate::bus::{Items, Remote, RemoteCall};
-use crate::network::ByteStream;
+use crate::network::{ByteStream, Carries};
 
 /// The first pause before a stream that ended is opened anew; doubles up to the longest.
 const REOPEN_PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -35,29 +34,71 @@ struct Pending {
 
 /// The way to call one other host. Its stream ends with it.
 pub(super) struct Link {
+    me: Weak<Self>,
     key: HostId,
     name: String,
     last_number: AtomicU64,
+    /// Calls since the start.
+    asked: Arc<AtomicU64>,
     under_way: Mutex<HashMap<u64, Pending>>,
-    streams: Arc<Streams>,
     /// Whether the other host knows streams.
     knows_streams: AtomicBool,
-    /// While a stream is open.
-    outbox: watch::Sender<Option<Outbox>>,
+    /// Whether calls have a connection of their own.
+    is_direct: AtomicBool,
+    calls: Way,
+    /// For streams alone, where calls have a connection of their own.
+    bulk: Way,
+    /// One opens it.
+    opening_bulk: tokio::sync::Mutex<()>,
     bridge: Weak<Bridge>,
+}
+
+/// A connection, while there is one, and the streams on it.
+struct Way {
+    streams: Arc<Streams>,
+    outbox: watch::Sender<Option<Outbox>>,
+}
+
+impl Way {
+    fn new(widest: usize, calls: &Arc<AtomicU64>) -> Self {
+        Self { streams: Arc::new(Streams::new(widest, calls)), outbox: watch::Sender::default() }
+    }
+
+    fn now(&self) -> Option<Outbox> {
+        self.outbox.borrow().clone()
+    }
+
+    /// Awaited for a moment, where it is about to be greeted.
+    async fn soon(&self) -> Option<Outbox> {
+        let mut changes = self.outbox.subscribe();
+        let opened = tokio::time::timeout(OPENING_MAX, changes.wait_for(Option::is_some));
+        opened.await.ok().and_then(|opened| opened.ok().and_then(|outbox| outbox.clone()))
+    }
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum For {
+    Calls,
+    Bulk,
 }
 
 impl Link {
     /// Opens a stream whenever the host is connected.
     pub(super) fn open(bridge: &Arc<Bridge>, entry: &HostEntry) -> Arc<Self> {
-        let this = Arc::new(Self {
+        let asked = Arc::default();
+        let this = Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             key: entry.key,
             name: entry.name.clone(),
             last_number: AtomicU64::new(0),
+            asked: Arc::clone(&asked),
             under_way: Mutex::default(),
-            streams: Arc::default(),
             knows_streams: AtomicBool::new(false),
-            outbox: watch::Sender::default(),
+            is_direct: AtomicBool::new(false),
+            calls: Way::new(WINDOW_BYTES, &asked),
+            bulk: Way::new(WIDE_WINDOW_BYTES, &asked),
+            opening_bulk: tokio::sync::Mutex::default(),
             bridge: Arc::downgrade(bridge),
         });
         if let Ok(host) = bridge.host() {
@@ -70,28 +111,53 @@ impl Link {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_outbox(&self, outbox: Option<Outbox>) {
-        self.outbox.send_replace(outbox);
+    fn way(&self, what: For) -> &Way {
+        match what {
+            For::Calls => &self.calls,
+            For::Bulk => &self.bulk,
+        }
     }
 
     /// Whether calls can go.
     pub(super) fn is_open(&self) -> bool {
-        self.outbox.borrow().is_some()
+        self.calls.outbox.borrow().is_some()
     }
 
-    /// The stream; awaited for a moment where the host is connected, and so about to be greeted.
+    /// The way for calls; awaited for a moment where the host is connected.
     async fn opened(&self) -> Result<Outbox, Problem> {
-        if let Some(outbox) = self.outbox.borrow().clone() {
+        if let Some(outbox) = self.calls.now() {
             return Ok(outbox);
         }
         let is_near = |bridge: Arc<Bridge>| bridge.network().peer(&as_peer(self.key)).connected;
         if !self.bridge.upgrade().is_some_and(is_near) {
             return Err(self.unreachable());
         }
-        let mut changes = self.outbox.subscribe();
-        let opened = tokio::time::timeout(OPENING_MAX, changes.wait_for(Option::is_some));
-        let opened = opened.await.ok().and_then(|opened| opened.ok().and_then(|outbox| outbox.clone()));
-        opened.ok_or_else(|| self.unreachable())
+        self.calls.soon().await.ok_or_else(|| self.unreachable())
+    }
+
+    /// The way for a stream: that of calls, where no other can be had.
+    async fn opened_for_streams(&self) -> Result<(&Way, Outbox), Problem> {
+        let of_calls = self.opened().await?;
+        if !self.knows_streams.load(Ordering::Relaxed) {
+            return Err(self.too_old());
+        }
+        if !self.is_direct.load(Ordering::Relaxed) {
+            return Ok((&self.calls, of_calls));
+        }
+        let _turn = self.opening_bulk.lock().await;
+        if let Some(outbox) = self.bulk.now() {
+            return Ok((&self.bulk, outbox));
+        }
+        let bridge = self.bridge.upgrade().ok_or_else(super::stopping)?;
+        let Ok(stream) = bridge.network().open_direct(&as_peer(self.key), Carries::Streams).await else {
+            return Ok((&self.calls, of_calls));
+        };
+        let link = self.me.clone();
+        bridge.spawn(async move {
+            let ended = run(&link, stream, For::Bulk).await;
+            tracing::debug!(?ended, "the connection for streams of another host has ended");
+        });
+        Ok(self.bulk.soon().await.map_or((&self.calls, of_calls), |outbox| (&self.bulk, outbox)))
     }
 
     fn unreachable(&self) -> Problem {
@@ -108,7 +174,12 @@ impl Link {
 
     /// What was under way has failed, or nobody knows.
     pub(super) fn fail_all(&self) {
-        self.streams.fail_all();
+        self.calls.streams.fail_all();
+        self.bulk.streams.fail_all();
+        self.fail_calls();
+    }
+
+    fn fail_calls(&self) {
         let all = std::mem::take(&mut *self.under_way());
         for pending in all.into_values() {
             let problem = match pending.kind {
@@ -125,14 +196,14 @@ impl Link {
     }
 
     /// The other host has said something.
-    fn hear(&self, up: Up<'_>, bodies: &mut Bodies) -> io::Result<()> {
+    fn hear(&self, up: Up<'_>, streams: &Streams, bodies: &mut Bodies) -> io::Result<()> {
         match up {
             Up::Welcome { .. } => {}
-            Up::Open { number } => self.streams.opened(number),
-            Up::Item { number, bytes } => self.streams.piece(number, bytes, true)?,
-            Up::End { number } => self.streams.end(number, Ok(())),
-            Up::Piece { number, bytes } if self.streams.has(number) => {
-                self.streams.piece(number, bytes, false)?;
+            Up::Open { number } => streams.opened(number),
+            Up::Item { number, bytes } => streams.piece(number, bytes, true)?,
+            Up::End { number } => streams.end(number, Ok(())),
+            Up::Piece { number, bytes } if streams.has(number) => {
+                streams.piece(number, bytes, false)?;
             }
             Up::Piece { number, bytes } if self.under_way().contains_key(&number) => {
                 bodies.piece(number, bytes)?;
@@ -140,8 +211,8 @@ impl Link {
             // Nobody wants it any more.
             Up::Piece { number, .. } => bodies.forget(number),
             Up::Answer { number, body } => self.answered(number, Ok(bodies.whole(number, body))),
-            Up::Refused { number, problem } if self.streams.has(number) => {
-                self.streams.end(number, Err(problem));
+            Up::Refused { number, problem } if streams.has(number) => {
+                streams.end(number, Err(problem));
             }
             Up::Refused { number, problem } => {
                 bodies.forget(number);
@@ -163,6 +234,7 @@ impl Link {
         // What a host asks that has lost the lead may be of the past.
         self.bridge.upgrade().ok_or_else(super::stopping)?.may_lead_on()?;
         let outbox = self.opened().await?;
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let number = self.next_number();
         let (reply, answer) = oneshot::channel();
         let RemoteCall { action, kind, caller, cause, trace, patience, body } = call;
@@ -182,16 +254,14 @@ impl Link {
 
     async fn open_stream(&self, call: RemoteCall) -> Result<Items, Problem> {
         fits(&call)?;
-        let outbox = self.opened().await?;
-        if !self.knows_streams.load(Ordering::Relaxed) {
-            return Err(self.too_old());
-        }
+        let (way, outbox) = self.opened_for_streams().await?;
         let number = self.next_number();
-        let entered = self.streams.enter(number, outbox.clone(), self.unreachable());
+        let entered = way.streams.enter(number, outbox.clone(), self.unreachable());
         let (incoming, is_open) = entered.ok_or_else(too_many_streams)?;
         let RemoteCall { action, caller, trace, patience, body, .. } = call;
         let trace = trace.map(|trace| trace.to_string());
-        let cut = Opening { number, action, asker: caller.into(), patience_us: as_us(patience), trace };
+        let (asker, credit) = (caller.into(), WINDOW_BYTES as u64);
+        let cut = Opening { number, action, asker, patience_us: as_us(patience), trace, credit };
         match outbox.send_body(body, cut).await {
             Ok(true) => {}
             Ok(false) => return Err(busy()),
@@ -257,6 +327,7 @@ struct Opening {
     asker: Asker,
     patience_us: u64,
     trace: Option<String>,
+    credit: u64,
 }
 
 impl Cut for Opening {
@@ -265,8 +336,8 @@ impl Cut for Opening {
     }
 
     fn last(&self, body: &[u8], buffer: &mut Vec<u8>) {
-        let Self { number, action, patience_us, .. } = *self;
-        let (asker, trace, credit) = (self.asker.clone(), self.trace.clone(), WINDOW_BYTES as u64);
+        let Self { number, action, patience_us, credit, .. } = *self;
+        let (asker, trace) = (self.asker.clone(), self.trace.clone());
         put(&Down::Stream { number, action, asker, patience_us, trace, body, credit }, buffer);
     }
 }
@@ -313,7 +384,7 @@ async fn keep_open(bridge: Weak<Bridge>, link: Weak<Link>) {
                 let name = link.name.clone();
                 let weak = Arc::downgrade(&link);
                 drop(link);
-                let ended = run(&weak, stream).await;
+                let ended = run(&weak, stream, For::Calls).await;
                 match ended {
                     // It has not heard of this host yet, or not any more.
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -340,34 +411,49 @@ async fn keep_open(bridge: Weak<Bridge>, link: Weak<Link>) {
     }
 }
 
-/// Writes calls and reads answers until the stream ends.
-async fn run(link: &Weak<Link>, stream: ByteStream) -> io::Result<()> {
+/// Writes calls and reads answers until the connection ends.
+async fn run(link: &Weak<Link>, stream: ByteStream, what: For) -> io::Result<()> {
+    let is_direct = stream.carries().is_some();
     let (reader, writer) = stream.split();
-    let (outbox, inbox) = outbox::outbox();
+    let (outbox, inbox) = outbox::outbox(writer.beside());
     let ended = tokio::select! {
         ended = inbox.write(writer) => ended,
-        ended = read(link, Reader::new(reader), outbox) => ended,
+        ended = read(link, Reader::new(reader), outbox, what, is_direct) => ended,
     };
     if let Some(link) = link.upgrade() {
-        link.set_outbox(None);
-        link.fail_all();
+        let way = link.way(what);
+        way.outbox.send_replace(None);
+        way.streams.fail_all();
+        if what == For::Calls {
+            link.fail_calls();
+        }
     }
     ended
 }
 
-async fn read(link: &Weak<Link>, mut reader: Reader, outbox: Outbox) -> io::Result<()> {
+async fn read(
+    link: &Weak<Link>,
+    mut reader: Reader,
+    outbox: Outbox,
+    what: For,
+    is_direct: bool,
+) -> io::Result<()> {
     // Who is not welcome hears nothing.
     let Some(Up::Welcome { words, .. }) = reader.next::<Up<'_>>().await? else {
         return Err(io::ErrorKind::ConnectionRefused.into());
     };
     let opened = link.upgrade().ok_or(io::ErrorKind::NotConnected)?;
-    opened.knows_streams.store(words >= Some(1), Ordering::Relaxed);
-    opened.set_outbox(Some(outbox));
+    if what == For::Calls {
+        opened.knows_streams.store(words >= Some(1), Ordering::Relaxed);
+        opened.is_direct.store(is_direct, Ordering::Relaxed);
+    }
+    let streams = Arc::clone(&opened.way(what).streams);
+    opened.way(what).outbox.send_replace(Some(outbox));
     drop(opened);
     let mut bodies = Bodies::default();
     while let Some(up) = reader.next::<Up<'_>>().await? {
         let Some(link) = link.upgrade() else { break };
-        link.hear(up, &mut bodies)?;
+        link.hear(up, &streams, &mut bodies)?;
     }
     Ok(())
 }

@@ -60,7 +60,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::bus::ServicePlace;
-use crate::network::{ByteStream, Inbound, Lane, Network, NetworkSettings};
+use crate::network::{ByteStream, Carries, Inbound, Lane, Network, NetworkSettings};
 use crate::node::Host;
 use crate::quorum::Quorum;
 use copies::Copies;
@@ -484,6 +484,7 @@ fn network_settings(seed: Zeroizing<[u8; 32]>, listen: Vec<String>, hello: Vec<u
         requests_per_peer_max: ASKS_MAX,
         frame_bytes_max: FRAME_BYTES_MAX,
         request_timeout: ASK_TIMEOUT,
+        direct: true,
     }
 }
 
@@ -551,8 +552,14 @@ impl Inbound for Gate {
     fn stream(&self, from: CellId, stream: ByteStream) {
         let Some(bridge) = self.0.upgrade() else { return };
         let Ok(host) = bridge.host() else { return };
-        if bridge.is_admitted(&as_host(from)) {
-            host.edge.spawn(serve::run(bridge, as_host(from), stream));
+        if !bridge.is_admitted(&as_host(from)) {
+            return;
+        }
+        let is_for_calls = stream.carries() == Some(Carries::Calls);
+        let serve = serve::run(bridge, as_host(from), stream);
+        match is_for_calls {
+            true => drop(host.services_run.spawn(serve)),
+            false => drop(host.edge.spawn(serve)),
         }
     }
 }

@@ -3,25 +3,35 @@
 //! Whoever writes lets all small frames go first and then one piece of what is large: so a large body, or a stream, holds up nobody for
 //! longer than a piece takes. Large bodies take turns. What belongs to one stream keeps its order.
 //!
+//! On a connection of its own, small frames are written by the threads that put them: each, once all that could run on it has put its own. So what
+//! comes together is written together, and no other thread has to be woken for it. Where something is being written already, it is left to the one
+//! who writes.
+//!
 //! Bounds: small frames that wait ([`WAITING_MAX`]); the bytes of large bodies that are being written ([`WRITING_BYTES_MAX`], below what the
 //! other side puts together at once) and that wait for it ([`WAITING_BYTES_MAX`]); frames of streams by the credit that their readers gave.
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 
-use futures_util::AsyncWriteExt;
-use futures_util::io::WriteHalf;
 use minicbor::Encode;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::frames::{FRAME_BYTES_MAX, PIECE_BYTES, PIECES_BYTES_MAX, put};
-use crate::network::ByteStream;
+use super::frames::{PIECE_BYTES, PIECES_BYTES_MAX, put};
+use crate::network::{Beside, ByteWriter, WriteBeside};
 
-/// How much is written at once.
+/// How much room a buffer begins with.
 const WRITE_BYTES: usize = 64 * 1024;
 /// Frames that wait to be written.
 const WAITING_MAX: usize = 1_024;
+/// So many small frames are written at once, whoever else may have some: the other side is to begin with them.
+const TOGETHER_FRAMES: usize = 16;
+/// The largest room that is kept for the next small frames.
+const REUSED_BYTES_MAX: usize = 1024 * 1024;
+/// How much of what is large is written at once, where nothing small waits.
+const TOGETHER_BYTES: usize = 64 * 1024;
 /// Bytes of large bodies that are being written.
 const WRITING_BYTES_MAX: usize = PIECES_BYTES_MAX / 2;
 /// Bytes of large bodies that wait until others are written.
@@ -29,14 +39,101 @@ const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Where what is to be written is put. Clones are handles to the same one.
 #[derive(Clone)]
-pub(super) struct Outbox(Arc<Shared>);
+pub(super) struct Outbox(Arc<Puts>);
+
+/// All handles to one: when the last is gone, nothing more comes.
+struct Puts {
+    shared: Arc<Shared>,
+    in_turn: mpsc::Sender<Outgoing>,
+}
+
+impl Drop for Puts {
+    fn drop(&mut self) {
+        self.shared.end();
+    }
+}
 
 struct Shared {
-    frames: mpsc::Sender<Outgoing>,
+    small: Mutex<Small>,
+    /// There is something to write, or nothing more comes.
+    ready: Notify,
+    /// There is room again for small frames.
+    room: Notify,
+    /// Past the queue, where the connection can do that.
+    beside: Option<WriteBeside>,
     /// Room for large bodies that are being written.
     writing: Arc<Semaphore>,
     /// Room for those that wait for it.
     waiting: Semaphore,
+}
+
+impl Shared {
+    fn small(&self) -> MutexGuard<'_, Small> {
+        self.small.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self) {
+        self.small().is_over = true;
+        self.ready.notify_one();
+        self.room.notify_waiters();
+    }
+
+    /// Takes all small frames.
+    fn take(&self) -> (Vec<u8>, usize) {
+        let mut small = self.small();
+        small.writers.clear();
+        let (bytes, frames) = (std::mem::take(&mut small.bytes), std::mem::take(&mut small.frames));
+        drop(small);
+        if frames >= WAITING_MAX {
+            self.room.notify_waiters();
+        }
+        (bytes, frames)
+    }
+
+    /// Gives room back that frames had, for the next ones.
+    fn reuse(&self, mut bytes: Vec<u8>) {
+        let mut small = self.small();
+        if small.bytes.capacity() < bytes.capacity()
+            && bytes.capacity() <= REUSED_BYTES_MAX
+            && small.bytes.is_empty()
+        {
+            bytes.clear();
+            small.bytes = bytes;
+        }
+    }
+
+    /// Writes the small frames that wait, or leaves them to the one who writes.
+    fn write_now(&self, beside: &WriteBeside) {
+        let (mut bytes, frames) = self.take();
+        if frames == 0 {
+            return;
+        }
+        match beside.write_now(&bytes) {
+            Ok(Beside::Written) => self.reuse(bytes),
+            Ok(Beside::Waits) => self.ready.notify_one(),
+            Ok(Beside::NotTaken) => {
+                let mut small = self.small();
+                bytes.append(&mut small.bytes);
+                small.bytes = bytes;
+                small.frames += frames;
+                drop(small);
+                self.ready.notify_one();
+            }
+            // Half a frame that is followed by no other half is no frame: what was not written was not said. Who reads finds the same.
+            Err(_) => self.end(),
+        }
+    }
+}
+
+/// Frames that go before all that is large, one after the other.
+#[derive(Default)]
+struct Small {
+    bytes: Vec<u8>,
+    frames: usize,
+    /// The threads that are about to write them.
+    writers: Vec<ThreadId>,
+    /// Nobody puts, or nobody writes, any more.
+    is_over: bool,
 }
 
 /// The stream has ended: what was to be written is for nobody.
@@ -54,13 +151,11 @@ pub(super) trait Cut: Send + Sync + 'static {
 /// Appends a frame.
 type Put = Box<dyn FnOnce(&mut Vec<u8>) + Send>;
 
-/// Something to be written.
+/// Something to be written that takes turns.
 enum Outgoing {
-    /// A frame that goes before all that is large.
-    Small(Vec<u8>),
     /// A frame of a stream, in its turn.
     InTurn(Put),
-    /// A body in pieces, which takes turns.
+    /// A body in pieces.
     Large(Box<Large>),
 }
 
@@ -91,22 +186,29 @@ impl Large {
 }
 
 /// An outbox, and what is written out of it.
-pub(super) fn outbox() -> (Outbox, Inbox) {
-    let (frames, inbox) = mpsc::channel(WAITING_MAX);
-    let writing = Arc::new(Semaphore::new(WRITING_BYTES_MAX));
-    let shared = Shared { frames, writing, waiting: Semaphore::new(WAITING_BYTES_MAX) };
-    (Outbox(Arc::new(shared)), Inbox { frames: inbox, in_turn: VecDeque::new() })
+pub(super) fn outbox(beside: Option<WriteBeside>) -> (Outbox, Inbox) {
+    let (in_turn, inbox) = mpsc::channel(WAITING_MAX);
+    let shared = Arc::new(Shared {
+        small: Mutex::default(),
+        ready: Notify::new(),
+        room: Notify::new(),
+        beside,
+        writing: Arc::new(Semaphore::new(WRITING_BYTES_MAX)),
+        waiting: Semaphore::new(WAITING_BYTES_MAX),
+    });
+    let puts = Puts { shared: Arc::clone(&shared), in_turn };
+    (Outbox(Arc::new(puts)), Inbox { shared, inbox, in_turn: VecDeque::new() })
 }
 
 impl Outbox {
     /// Puts a small frame.
     pub(super) async fn send(&self, frame: &impl Encode<()>) -> Result<(), Gone> {
-        self.put(Outgoing::Small(framed(frame))).await
+        self.put_small(|buffer| put(frame, buffer)).await
     }
 
     /// Puts a small frame if there is room for it now.
     pub(super) fn try_send(&self, frame: &impl Encode<()>) -> bool {
-        self.0.frames.try_send(Outgoing::Small(framed(frame))).is_ok()
+        self.try_put(|buffer| put(frame, buffer)) == Ok(true)
     }
 
     /// Puts a frame of a stream, which is made when it is written.
@@ -114,79 +216,142 @@ impl Outbox {
         &self,
         frame: impl FnOnce(&mut Vec<u8>) + Send + 'static,
     ) -> Result<(), Gone> {
-        self.put(Outgoing::InTurn(Box::new(frame))).await
+        self.put_in_turn(Outgoing::InTurn(Box::new(frame))).await
     }
 
     /// Puts a body. A large one waits until there is room for it; false if there are too many that do.
     pub(super) async fn send_body(&self, body: Arc<Vec<u8>>, cut: impl Cut) -> Result<bool, Gone> {
+        let shared = &self.0.shared;
         if body.len() <= PIECE_BYTES {
-            let mut frame = Vec::with_capacity(body.len() + 128);
-            cut.last(&body, &mut frame);
-            return self.put(Outgoing::Small(frame)).await.map(|()| true);
+            return self.put_small(|buffer| cut.last(&body, buffer)).await.map(|()| true);
         }
         let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
-        let Ok(_waits) = self.0.waiting.try_acquire_many(bytes) else { return Ok(false) };
-        let room = Arc::clone(&self.0.writing).acquire_many_owned(bytes).await.map_err(|_| Gone)?;
+        let Ok(_waits) = shared.waiting.try_acquire_many(bytes) else { return Ok(false) };
+        let room = Arc::clone(&shared.writing).acquire_many_owned(bytes).await.map_err(|_| Gone)?;
         let large = Large { body, written: 0, cut: Box::new(cut), _room: room };
-        self.put(Outgoing::Large(Box::new(large))).await.map(|()| true)
+        self.put_in_turn(Outgoing::Large(Box::new(large))).await.map(|()| true)
     }
 
-    async fn put(&self, outgoing: Outgoing) -> Result<(), Gone> {
-        self.0.frames.send(outgoing).await.map_err(|_| Gone)
+    async fn put_small(&self, frame: impl Fn(&mut Vec<u8>)) -> Result<(), Gone> {
+        loop {
+            // Told of all room that there is from now on.
+            let room = self.0.shared.room.notified();
+            if self.try_put(&frame)? {
+                return Ok(());
+            }
+            room.await;
+        }
     }
-}
 
-fn framed(frame: &impl Encode<()>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    put(frame, &mut bytes);
-    bytes
+    /// Puts a small frame; false if too many wait.
+    fn try_put(&self, frame: impl FnOnce(&mut Vec<u8>)) -> Result<bool, Gone> {
+        let mut small = self.0.shared.small();
+        if small.is_over {
+            return Err(Gone);
+        }
+        if small.frames >= WAITING_MAX {
+            return Ok(false);
+        }
+        frame(&mut small.bytes);
+        small.frames += 1;
+        let Some(beside) = &self.0.shared.beside else {
+            drop(small);
+            self.0.shared.ready.notify_one();
+            return Ok(true);
+        };
+        if small.frames >= TOGETHER_FRAMES {
+            drop(small);
+            self.0.shared.write_now(beside);
+            return Ok(true);
+        }
+        let here = std::thread::current().id();
+        if !small.writers.contains(&here) {
+            small.writers.push(here);
+            drop(small);
+            self.write_soon();
+        }
+        Ok(true)
+    }
+
+    /// Has this thread write what waits, once all that can run on it now has run.
+    fn write_soon(&self) {
+        let shared = Arc::clone(&self.0.shared);
+        let Ok(runtime) = Handle::try_current() else { return shared.ready.notify_one() };
+        // What is spawned on a thread of many goes before all else on it.
+        let goes_first = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
+        runtime.spawn(async move {
+            if goes_first {
+                tokio::task::yield_now().await;
+            }
+            if let Some(beside) = &shared.beside {
+                shared.write_now(beside);
+            }
+        });
+    }
+
+    async fn put_in_turn(&self, outgoing: Outgoing) -> Result<(), Gone> {
+        self.0.in_turn.send(outgoing).await.map_err(|_| Gone)?;
+        self.0.shared.ready.notify_one();
+        Ok(())
+    }
 }
 
 /// What waits to be written.
 pub(super) struct Inbox {
-    frames: mpsc::Receiver<Outgoing>,
+    shared: Arc<Shared>,
+    inbox: mpsc::Receiver<Outgoing>,
     in_turn: VecDeque<Outgoing>,
+}
+
+impl Drop for Inbox {
+    /// Nobody writes any more: whoever waits for room is told.
+    fn drop(&mut self) {
+        self.shared.end();
+    }
 }
 
 impl Inbox {
     /// Writes what comes until nobody can send any more.
-    pub(super) async fn write(mut self, mut stream: WriteHalf<ByteStream>) -> io::Result<()> {
-        let mut buffer = Vec::with_capacity(WRITE_BYTES + FRAME_BYTES_MAX);
+    pub(super) async fn write(mut self, mut stream: ByteWriter) -> io::Result<()> {
+        let mut buffer = Vec::with_capacity(WRITE_BYTES);
         loop {
+            let is_over = self.shared.small().is_over;
             self.gather(&mut buffer);
-            if buffer.is_empty() {
-                stream.flush().await?;
-                let Some(next) = self.frames.recv().await else { return stream.close().await };
-                self.sort(next, &mut buffer);
-            } else {
+            if !buffer.is_empty() {
                 stream.write_all(&buffer).await?;
                 buffer.clear();
+                continue;
             }
+            stream.flush().await?;
+            if is_over {
+                return stream.close().await;
+            }
+            self.shared.ready.notified().await;
+            // Who can run now may have something to say as well.
+            tokio::task::yield_now().await;
         }
     }
 
-    /// Appends small frames that wait, and one of what is large.
+    /// Appends small frames that wait, and one of what is large; more of it where nothing shares the connection with it at the moment.
     fn gather(&mut self, buffer: &mut Vec<u8>) {
-        while buffer.len() < WRITE_BYTES
-            && let Ok(next) = self.frames.try_recv()
-        {
-            self.sort(next, buffer);
+        let (bytes, frames) = self.shared.take();
+        buffer.extend_from_slice(&bytes);
+        self.shared.reuse(bytes);
+        while let Ok(next) = self.inbox.try_recv() {
+            self.in_turn.push_back(next);
         }
-        match self.in_turn.pop_front() {
-            Some(Outgoing::Small(frame)) => buffer.extend_from_slice(&frame),
-            Some(Outgoing::InTurn(frame)) => frame(buffer),
-            Some(Outgoing::Large(mut large)) => {
-                let has_more = large.next(buffer);
-                self.in_turn.extend(has_more.then_some(Outgoing::Large(large)));
+        let enough = if frames == 0 && self.shared.beside.is_some() { TOGETHER_BYTES } else { 0 };
+        while let Some(next) = self.in_turn.pop_front() {
+            match next {
+                Outgoing::InTurn(frame) => frame(buffer),
+                Outgoing::Large(mut large) => {
+                    let has_more = large.next(buffer);
+                    self.in_turn.extend(has_more.then_some(Outgoing::Large(large)));
+                }
             }
-            None => {}
-        }
-    }
-
-    fn sort(&mut self, next: Outgoing, buffer: &mut Vec<u8>) {
-        match next {
-            Outgoing::Small(frame) => buffer.extend_from_slice(&frame),
-            other => self.in_turn.push_back(other),
+            if buffer.len() >= enough {
+                break;
+            }
         }
     }
 }
@@ -233,7 +398,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_is_cut_into_pieces_that_make_it_again() {
-        let (outbox, mut inbox) = outbox();
+        let (outbox, mut inbox) = outbox(None);
         for length in [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES, 3 * PIECE_BYTES + 7] {
             let body: Vec<u8> = (0..length).map(|place| (place % 251) as u8).collect();
             assert_eq!(outbox.send_body(Arc::new(body.clone()), Answer(1)).await, Ok(true));
@@ -247,7 +412,7 @@ mod tests {
 
     #[tokio::test]
     async fn small_frames_go_first_large_bodies_take_turns_and_a_stream_keeps_its_order() {
-        let (outbox, mut inbox) = outbox();
+        let (outbox, mut inbox) = outbox(None);
         let large = Arc::new(vec![7; 2 * PIECE_BYTES + 1]);
         for number in [1, 2] {
             assert_eq!(outbox.send_body(Arc::clone(&large), Answer(number)).await, Ok(true));
@@ -269,7 +434,7 @@ mod tests {
 
     #[tokio::test]
     async fn large_bodies_wait_for_room_and_too_many_that_wait_are_refused() {
-        let (outbox, mut inbox) = outbox();
+        let (outbox, mut inbox) = outbox(None);
         let largest = Arc::new(vec![7; BODY_BYTES_MAX]);
         let send = || outbox.send_body(Arc::clone(&largest), Answer(1));
         for _ in 0..WRITING_BYTES_MAX / BODY_BYTES_MAX {

@@ -1,4 +1,7 @@
 //! Answers the calls of another host.
+//!
+//! A connection of its own for calls is read where services run: so between a call and its service, and between the answer and the connection, no
+//! thread has to wake another. What is long, and what fronts answer, runs on the edge.
 
 use std::collections::HashMap;
 use std::io;
@@ -6,9 +9,10 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::{AsyncReadExt, StreamExt};
+use futures_util::StreamExt;
 use protocol::action::Kind;
 use protocol::{HostId, Problem, ProblemKind};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
@@ -23,6 +27,8 @@ use crate::network::ByteStream;
 
 /// Calls of one stream under way; more are refused as busy.
 const CALLS_MAX: usize = 4_096;
+/// Requests of more bytes are read on the edge: what runs where services run is short.
+const READ_HERE_BYTES_MAX: usize = 64 * 1024;
 /// The longest that a caller may wait.
 const PATIENCE_MAX: Duration = Duration::from_secs(120);
 /// The most credit that a stream may have: what it may have here, written and not taken.
@@ -31,10 +37,10 @@ const CREDIT_MAX: usize = 1024 * 1024;
 /// Serves a stream until it ends.
 pub(super) async fn run(bridge: Arc<Bridge>, from: HostId, stream: ByteStream) {
     let Ok(host) = bridge.host() else { return };
-    let (bus, incarnation) = (host.bus.clone(), bridge.incarnation);
+    let (bus, edge, incarnation) = (host.bus.clone(), host.edge.clone(), bridge.incarnation);
     drop((host, bridge));
     let under_way = UnderWay::default();
-    let ended = answer(&bus, incarnation, stream, &under_way).await;
+    let ended = answer(&bus, edge, incarnation, stream, &under_way).await;
     tracing::debug!(%from, ?ended, "a stream of another host has ended");
     // Nobody hears their answers.
     for (_, entry) in under_way.entries().drain() {
@@ -42,12 +48,20 @@ pub(super) async fn run(bridge: Arc<Bridge>, from: HostId, stream: ByteStream) {
     }
 }
 
-async fn answer(bus: &Bus, incarnation: u64, stream: ByteStream, under_way: &UnderWay) -> io::Result<()> {
+async fn answer(
+    bus: &Bus,
+    edge: Handle,
+    incarnation: u64,
+    stream: ByteStream,
+    under_way: &UnderWay,
+) -> io::Result<()> {
     let (reader, writer) = stream.split();
-    let (outbox, inbox) = outbox::outbox();
+    let (outbox, inbox) = outbox::outbox(writer.beside());
     outbox.send(&Up::Welcome { incarnation, words: Some(WORDS) }).await.map_err(broken)?;
     let server = Server {
         bus: bus.clone(),
+        here: Handle::current(),
+        edge,
         outbox,
         under_way: under_way.clone(),
         calls: Arc::new(Semaphore::new(CALLS_MAX)),
@@ -123,10 +137,11 @@ impl UnderWay {
         &self,
         number: u64,
         credit: Option<Arc<Semaphore>>,
+        runtime: &Handle,
         work: impl Future<Output = ()> + Send + 'static,
     ) {
         let mut entries = self.entries();
-        let task = tokio::spawn(work).abort_handle();
+        let task = runtime.spawn(work).abort_handle();
         entries.insert(number, Entry { task, credit });
     }
 }
@@ -134,6 +149,9 @@ impl UnderWay {
 /// One stream of calls.
 struct Server {
     bus: Bus,
+    /// Where it is read, and services are asked.
+    here: Handle,
+    edge: Handle,
     outbox: Outbox,
     under_way: UnderWay,
     calls: Arc<Semaphore>,
@@ -154,13 +172,15 @@ impl Server {
         place: OwnedSemaphorePermit,
     ) {
         let (bus, outbox, mine) = (self.bus.clone(), self.outbox.clone(), self.under_way.clone());
+        let is_short = body.len() <= READ_HERE_BYTES_MAX && bus.is_of_a_service(&action);
+        let runtime = if is_short { &self.here } else { &self.edge };
         let work = async move {
             let answered = bus.call_wire(context, &action, body).await;
             let _ = give(&outbox, number, &action, answered).await;
             mine.entries().remove(&number);
             drop(place);
         };
-        self.under_way.enter(number, None, work);
+        self.under_way.enter(number, None, runtime, work);
     }
 
     fn stream(
@@ -182,7 +202,7 @@ impl Server {
             mine.entries().remove(&number);
             drop(place);
         };
-        self.under_way.enter(number, Some(granted), work);
+        self.under_way.enter(number, Some(granted), &self.edge, work);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The tables of a bus, filled from the declared actions.
 
 use std::any::{Any, TypeId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::{Arc, OnceLock};
 
@@ -55,6 +55,8 @@ pub(super) struct Build {
     pub(super) handlers: ByType<Box<dyn Any + Send + Sync>>,
     pub(super) json: HashMap<&'static str, Box<JsonHandle>>,
     pub(super) wire: HashMap<&'static str, Box<WireHandle>>,
+    /// The actions that services answer.
+    pub(super) of_services: HashSet<&'static str>,
     pub(super) routes: ByType<Arc<dyn Any + Send + Sync>>,
     pub(super) metrics: Vec<Arc<ActionMetrics>>,
     pub(super) streams: Streams,
@@ -69,6 +71,7 @@ impl Build {
             handlers: ByType::default(),
             json: HashMap::new(),
             wire: HashMap::new(),
+            of_services: HashSet::new(),
             routes: ByType::default(),
             metrics: Vec::new(),
             streams: Streams::default(),
@@ -99,6 +102,7 @@ impl Build {
         let route = Arc::clone(routes.entry(TypeId::of::<A::Words>()).or_insert_with(new))
             .downcast::<Route<A::Words>>()
             .expect("a route is kept under the type of its words");
+        self.of_services.insert(A::INFO.name);
         self.add::<A>(Way::Machine { route, wrap: A::wrap, unwrap: A::unwrap }, memory);
     }
 }

@@ -34,7 +34,7 @@ mod spans;
 mod streams;
 
 use std::any::{Any, TypeId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
@@ -97,6 +97,7 @@ struct Inner {
     handlers: ByType<Box<dyn Any + Send + Sync>>,
     json: HashMap<&'static str, Box<JsonHandle>>,
     wire: HashMap<&'static str, Box<WireHandle>>,
+    of_services: HashSet<&'static str>,
     fronts: Whereabouts,
     routes: ByType<Arc<dyn Any + Send + Sync>>,
     bulkheads: HashMap<Service, Arc<dyn Kept>>,
@@ -127,6 +128,7 @@ impl Bus {
             handlers: build.handlers,
             json: build.json,
             wire: build.wire,
+            of_services: build.of_services,
             fronts: Whereabouts::default(),
             routes: build.routes,
             keeper: Keeper::new(build.bulkheads.values().map(Arc::clone).collect()),
@@ -284,6 +286,11 @@ impl Bus {
         }
     }
 
+    /// Whether an action is answered by a service, and not by a front.
+    pub(crate) fn is_of_a_service(&self, action: &str) -> bool {
+        self.0.of_services.contains(action)
+    }
+
     /// Says where the fronts are.
     pub fn place_fronts(&self, place: ServicePlace) {
         self.0.fronts.set(place);
@@ -378,7 +385,7 @@ impl Bus {
         loop {
             let mut changes = whereabouts.changes();
             let called = self.once::<A>(handler, context.clone(), request.clone(), deadline);
-            match Box::pin(called).await {
+            match pin!(called).await {
                 Err(problem) if nothing_was_done(&problem) => {
                     if tokio::time::timeout_at(patient_until.into(), changes.changed()).await.is_err() {
                         return Err(problem);
@@ -465,8 +472,8 @@ impl Bus {
     ) -> Result<A::Answer, Problem> {
         let (name, kind) = (A::INFO.name, A::INFO.kind);
         let late = || late(name, kind);
-        let place = tokio::time::timeout_at(deadline.into(), whereabouts.settled());
-        let ServicePlace::There(_) = place.await.map_err(|_| late())? else {
+        let place = whereabouts.settled(deadline).await.ok_or_else(late)?;
+        let ServicePlace::There(_) = place else {
             // It has come here while the call waited.
             let handler = self.handler::<A>();
             return Box::pin(self.once::<A>(handler, context, request, deadline)).await;
@@ -477,7 +484,7 @@ impl Bus {
         let body = Arc::new(remote::encode(&request, name)?);
         let one = |body: Arc<Vec<u8>>| async {
             let work = async {
-                let ServicePlace::There(remote) = whereabouts.settled().await else {
+                let Some(ServicePlace::There(remote)) = whereabouts.settled(deadline).await else {
                     return Err(not_running(A::INFO.service));
                 };
                 let patience = deadline.saturating_duration_since(Instant::now());

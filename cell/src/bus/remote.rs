@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use machine::EffectId;
@@ -103,20 +103,23 @@ impl Whereabouts {
         self.changed.subscribe()
     }
 
-    /// The place, once nothing is on its way.
-    pub(super) async fn settled(&self) -> Place {
-        let now = || self.place.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut place = now();
+    fn now(&self) -> Place {
+        self.place.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The place, once nothing is on its way; none where that takes longer than until then.
+    pub(super) async fn settled(&self, until: Instant) -> Option<Place> {
+        let mut place = self.now();
         if matches!(place, Place::Moving) {
             let mut changed = self.changed.subscribe();
-            place = now();
+            place = self.now();
             while matches!(place, Place::Moving) {
                 // The sender is here.
-                let _ = changed.changed().await;
-                place = now();
+                tokio::time::timeout_at(until.into(), changed.changed()).await.ok()?.ok()?;
+                place = self.now();
             }
         }
-        place
+        Some(place)
     }
 }
 

@@ -178,7 +178,8 @@ impl Bus {
         }
         let service = A::INFO.service;
         let place = Arc::clone(&self.0.streams.places).try_acquire_owned().map_err(|_| busy(service))?;
-        let items = match self.0.fronts.settled().await {
+        let late = || super::late(A::INFO.name, Kind::Query);
+        let items = match self.0.fronts.settled(deadline).await.ok_or_else(late)? {
             Place::There(_) if context.came_over => return Err(remote::not_here(service)),
             Place::There(remote) => {
                 let body = Arc::new(remote::encode(&request, A::INFO.name)?);

@@ -7,6 +7,8 @@
 //! What is asked goes by lanes ([`Lane`]), a stream each, so that a journal that is copied does not hold up
 //! messages. What needs no reply is pushed on the same streams: it is read in order, one after the other.
 //!
+//! What hosts of one cell ask all the time goes on connections of its own (`direct`), where they can be had.
+//!
 //! Bounds: connections, connections and streams per peer, requests under way per peer both ways, bytes of
 //! a frame (checked before anything is allocated), commands that wait for the event loop. What is over a
 //! bound is refused and counted.
@@ -14,7 +16,9 @@
 //! The only room that names libp2p.
 
 mod address;
+mod bytes;
 mod calls;
+mod direct;
 mod frame;
 mod swarm;
 
@@ -29,11 +33,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
 use calls::{Pipe, Side, unreachable};
-use libp2p::{PeerId, StreamProtocol};
+use direct::{Directs, Keys};
+use libp2p::{Multiaddr, PeerId, StreamProtocol};
 
 pub use address::{cell_of, parse_peer_address, peer_id_of};
-/// A stream of bytes to a peer: encrypted, with flow control of its own.
-pub use libp2p::Stream as ByteStream;
+pub use bytes::{Beside, ByteReader, ByteStream, ByteWriter, Carries, WriteBeside};
 
 /// Commands that wait for the event loop.
 const COMMANDS_MAX: usize = 1_024;
@@ -102,6 +106,8 @@ pub struct NetworkSettings {
     pub frame_bytes_max: usize,
     /// How long a request may take.
     pub request_timeout: Duration,
+    /// Whether streams of bytes are given connections of their own.
+    pub direct: bool,
 }
 
 /// Who answers requests of other cells.
@@ -146,6 +152,8 @@ pub struct Counters {
     pub refused_busy: AtomicU64,
     /// Streams that ended in the middle of a frame, or spoke no protocol of ours.
     pub refused_malformed: AtomicU64,
+    /// Connections that were handed over and have not ended for libp2p yet.
+    handed_over: AtomicU64,
     /// Connections refused by a limit or a failed handshake.
     pub refused_connections: AtomicU64,
     /// Messages whose signature is not their sender's. Counted by whoever reads the requests.
@@ -173,10 +181,24 @@ struct Shared {
     pipes: Mutex<HashMap<(CellId, Lane), Pipe>>,
     /// Opens streams.
     control: OnceLock<libp2p_stream::Control>,
+    /// Opens connections of their own, where they are wanted.
+    keys: OnceLock<Arc<Keys>>,
+    /// Where peers that are connected may be dialled, the likeliest first.
+    ways: Mutex<HashMap<CellId, Vec<Multiaddr>>>,
+    directs: Directs,
     counters: Arc<Counters>,
 }
 
 impl Shared {
+    fn ways(&self) -> MutexGuard<'_, HashMap<CellId, Vec<Multiaddr>>> {
+        self.ways.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_connected(&self, cell: &CellId) -> bool {
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.get(cell).is_some_and(|peer| peer.connected)
+    }
+
     fn pipes(&self) -> MutexGuard<'_, HashMap<(CellId, Lane), Pipe>> {
         self.pipes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -259,15 +281,41 @@ impl Network {
         is_sent
     }
 
-    /// Opens a stream of bytes to a connected peer.
+    /// Opens a stream of bytes to a connected peer: a connection of its own, or one of libp2p's streams where that cannot be had.
     ///
     /// # Errors
     ///
     /// `network.unreachable`.
     pub async fn open(&self, to: &CellId) -> Result<ByteStream, Problem> {
+        match self.open_direct(to, Carries::Calls).await {
+            Ok(stream) => return Ok(stream),
+            Err(problem) => {
+                tracing::debug!(%problem, "no connection of its own: a stream of libp2p's will do")
+            }
+        }
         let (control, peer) = (self.shared.control.get().cloned(), address::peer_id(to));
         let (Some(mut control), Some(peer)) = (control, peer) else { return Err(stopped()) };
-        control.open_stream(peer, BYTES).await.map_err(|error| unreachable(to, &error.to_string()))
+        let opened = control.open_stream(peer, BYTES).await;
+        opened.map(ByteStream::from).map_err(|error| unreachable(to, &error.to_string()))
+    }
+
+    /// Opens a connection of its own to a connected peer.
+    ///
+    /// # Errors
+    ///
+    /// `network.unreachable`.
+    pub async fn open_direct(&self, to: &CellId, carries: Carries) -> Result<ByteStream, Problem> {
+        let (keys, peer) = (self.shared.keys.get(), address::peer_id(to));
+        let (Some(keys), Some(peer)) = (keys, peer) else { return Err(stopped()) };
+        let ways = self.shared.ways().get(to).cloned().unwrap_or_default();
+        let dialled = direct::dial(keys, peer, &ways, carries).await;
+        let reader = dialled.map_err(|error| unreachable(to, &error.to_string()))?;
+        self.shared.directs.enter(*to, &reader);
+        // Where it was lost meanwhile, nobody would close this one.
+        match self.shared.is_connected(to) {
+            true => Ok(reader.into()),
+            false => Err(unreachable(to, "it is not connected")),
+        }
     }
 
     /// Stays connected to a peer: dials it now, and again whenever the connection is lost.

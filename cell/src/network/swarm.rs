@@ -1,14 +1,16 @@
 //! The event loop: one task owns the swarm; everything else sends it commands.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use libp2p::core::ConnectedPoint;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent};
 use libp2p::core::transport::Boxed;
 use libp2p::core::upgrade::Version;
@@ -21,11 +23,13 @@ use libp2p::{
     memory_connection_limits, noise, ping, tcp, yamux,
 };
 use protocol::{CellId, Problem, ProblemKind};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::address::{self, cell_of, peer_id};
 use super::calls::{self, Pipe, Side};
+use super::direct::{self, HANDSHAKES_MAX, Keys, OPEN_TIMEOUT};
 use super::{Command, Counters, Lane, NetworkSettings, PeerStatus, Shared};
 
 /// The first pause before a lost peer is dialled again; doubles up to the longest.
@@ -116,8 +120,9 @@ pub(super) async fn run(
     changed: watch::Sender<u64>,
     ready: oneshot::Sender<Result<(), Problem>>,
 ) {
+    let (handed_over, mut accepted) = mpsc::channel(HANDSHAKES_MAX);
     let built = async {
-        let mut swarm = build(&side.settings).await?;
+        let mut swarm = build(&side.settings, handed_over, &shared).await?;
         let mut accept = |lane: Lane| {
             let streams = swarm.behaviour_mut().streams.new_control().accept(lane.protocol());
             streams.map_err(|error| cannot_start(&error))
@@ -143,6 +148,7 @@ pub(super) async fn run(
     let side = Arc::new(side);
     let serve = |(lane, streams)| calls::serve(streams, lane, Arc::clone(&side));
     let mut serving: FuturesUnordered<_> = streams.into_iter().map(serve).collect();
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     let mut this = EventLoop { swarm, side, shared, changed, kept: BTreeMap::new(), met: HashMap::new() };
     loop {
         let redial = this.next_redial();
@@ -150,11 +156,19 @@ pub(super) async fn run(
             event = this.swarm.select_next_some() => this.on_event(event),
             _ = serving.next() => return,
             Some((peer, stream)) = bytes.next() => if let Some(from) = cell_of(&peer) {
-                this.side.inbound.stream(from, stream);
+                this.side.inbound.stream(from, stream.into());
+            },
+            Some(socket) = accepted.recv() => if let Ok(place) = Arc::clone(&handshakes).try_acquire_owned() {
+                let (side, shared, changes) = (Arc::clone(&this.side), Arc::clone(&this.shared), this.changed.subscribe());
+                tokio::spawn(async move {
+                    let _place = place;
+                    greet(&side, &shared, changes, socket).await;
+                });
             },
             command = inbox.recv() => match command {
                 Some(Command::Stop { done }) => {
                     this.shared.pipes().clear();
+                    this.shared.directs.close_all();
                     drop(this);
                     let _ = done.send(());
                     return;
@@ -167,9 +181,37 @@ pub(super) async fn run(
     }
 }
 
-async fn build(settings: &NetworkSettings) -> Result<Swarm<Behaviour>, Problem> {
+/// Takes a connection of its own, of a peer that is connected, or is about to be.
+async fn greet(side: &Side, shared: &Shared, mut changes: watch::Receiver<u64>, socket: TcpStream) {
+    let Some(keys) = shared.keys.get() else { return };
+    let greeted = async {
+        let (peer, reader) = direct::accept(keys, socket).await.ok()?;
+        let from = cell_of(&peer)?;
+        shared.directs.enter(from, &reader);
+        while !shared.is_connected(&from) {
+            changes.changed().await.ok()?;
+        }
+        Some((from, reader))
+    };
+    match tokio::time::timeout(OPEN_TIMEOUT, greeted).await {
+        Ok(Some((from, reader))) => side.inbound.stream(from, reader.into()),
+        _ => Counters::count(&side.counters.refused_connections),
+    }
+}
+
+async fn build(
+    settings: &NetworkSettings,
+    handed_over: mpsc::Sender<TcpStream>,
+    shared: &Arc<Shared>,
+) -> Result<Swarm<Behaviour>, Problem> {
     let mut seed = settings.seed.clone();
     let key = identity::Keypair::ed25519_from_bytes(&mut *seed).map_err(|error| cannot_start(&error))?;
+    if settings.direct {
+        let keys = Keys::new(&key).map_err(|error| cannot_start(&error))?;
+        let _ = shared.keys.set(Arc::new(keys));
+    }
+    let front =
+        Front { handed_over: settings.direct.then_some(handed_over), counters: Arc::clone(&shared.counters) };
     let limits = connection_limits::ConnectionLimits::default()
         .with_max_established(Some(settings.connections_max))
         .with_max_pending_incoming(Some(settings.connections_max.min(128)))
@@ -188,7 +230,7 @@ async fn build(settings: &NetworkSettings) -> Result<Swarm<Behaviour>, Problem> 
             config.keep_alive_interval = QUIC_KEEP_ALIVE;
             config
         })
-        .with_other_transport(tcp)
+        .with_other_transport(|key| tcp(key, front))
         .map_err(|error| cannot_start(&error))?
         .with_dns()
         .map_err(|error| cannot_start(&error))?
@@ -220,20 +262,50 @@ async fn build(settings: &NetworkSettings) -> Result<Swarm<Behaviour>, Problem> 
     Ok(swarm)
 }
 
-/// TCP with Noise and Yamux, whose connections end when nothing gets through any more: by itself TCP would find out after minutes, and be
-/// as slow to notice that the way is open again.
+/// Where TCP connections come in.
+#[derive(Clone)]
+struct Front {
+    /// Who takes those that are not libp2p's, where somebody does.
+    handed_over: Option<mpsc::Sender<TcpStream>>,
+    counters: Arc<Counters>,
+}
+
+impl Front {
+    /// Keeps what is for libp2p. What is not is handed over, and ends here.
+    async fn sort(
+        self,
+        stream: tcp::tokio::TcpStream,
+        point: ConnectedPoint,
+    ) -> io::Result<tcp::tokio::TcpStream> {
+        watch(&stream.0);
+        match &self.handed_over {
+            Some(handed_over) if point.is_listener() && direct::is_direct(&stream.0).await => {
+                if handed_over.try_send(stream.0).is_ok() {
+                    Counters::count(&self.counters.handed_over);
+                }
+                Err(io::ErrorKind::ConnectionAborted.into())
+            }
+            _ => Ok(stream),
+        }
+    }
+}
+
+/// Has a connection end when nothing gets through any more: by itself TCP would find out after minutes, and be as slow to notice that the way is open
+/// again.
+pub(super) fn watch(socket: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = socket2::SockRef::from(socket).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX)) {
+        tracing::debug!(%error, "a dead connection will be found by pings alone");
+    }
+}
+
+/// TCP with Noise and Yamux.
 fn tcp(
     key: &identity::Keypair,
+    front: Front,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Box<dyn std::error::Error + Send + Sync>> {
-    let watched = |stream: tcp::tokio::TcpStream, _| {
-        #[cfg(target_os = "linux")]
-        if let Err(error) = socket2::SockRef::from(&stream.0).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX)) {
-            tracing::debug!(%error, "a dead connection will be found by pings alone");
-        }
-        stream
-    };
     Ok(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-        .map(watched)
+        .and_then(|stream, point| front.sort(stream, point))
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(key)?)
         .multiplex(yamux::Config::default())
@@ -424,16 +496,25 @@ impl EventLoop {
                     self.learn(peer, vec![address]);
                 }
             }
-            SwarmEvent::ConnectionEstablished { peer_id, num_established, .. } => match cell_of(&peer_id) {
-                Some(cell) if num_established.get() == 1 => self.on_connected(cell, peer_id),
-                Some(_) => {}
-                None => drop(self.swarm.disconnect_peer_id(peer_id)),
-            },
+            SwarmEvent::ConnectionEstablished { peer_id, num_established, endpoint, .. } => {
+                match cell_of(&peer_id) {
+                    Some(cell) if num_established.get() == 1 => {
+                        if endpoint.is_dialer() {
+                            self.shared.ways().insert(cell, vec![endpoint.get_remote_address().clone()]);
+                        }
+                        self.on_connected(cell, peer_id);
+                    }
+                    Some(_) => {}
+                    None => drop(self.swarm.disconnect_peer_id(peer_id)),
+                }
+            }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
                 self.update(&peer_id, |status| status.connected = false);
                 self.met.remove(&peer_id);
                 if let Some(cell) = cell_of(&peer_id) {
                     self.shared.pipes().retain(|(peer, _), _| *peer != cell);
+                    self.shared.ways().remove(&cell);
+                    self.shared.directs.close(&cell);
                 }
                 if let Some(kept) = self.kept.get_mut(&peer_id) {
                     (kept.pause, kept.dials) = (REDIAL_PAUSE_MIN, 0);
@@ -446,7 +527,12 @@ impl EventLoop {
                 self.update(&peer, |status| status.last_error = Some(why));
             }
             SwarmEvent::IncomingConnectionError { .. } => {
-                Counters::count(&self.side.counters.refused_connections)
+                // One that was handed over ends for libp2p, and is no error.
+                let less = |count: u64| count.checked_sub(1);
+                let handed_over = &self.side.counters.handed_over;
+                if handed_over.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_err() {
+                    Counters::count(&self.side.counters.refused_connections);
+                }
             }
             SwarmEvent::NewListenAddr { address, .. } => listens(&self.swarm, &self.shared, address),
             _ => {}
@@ -483,6 +569,14 @@ impl EventLoop {
             let before = kept.addresses.drain(..).filter(|address| !addresses.contains(address));
             kept.addresses = addresses.iter().cloned().chain(before.collect::<Vec<_>>()).collect();
             kept.addresses.truncate(ADDRESSES_MAX);
+        }
+        if let (Some(cell), true) = (cell_of(&peer), self.met.contains_key(&peer)) {
+            let mut ways = self.shared.ways();
+            let known = ways.entry(cell).or_default();
+            known.extend(
+                addresses.iter().filter(|address| !known.contains(address)).cloned().collect::<Vec<_>>(),
+            );
+            known.truncate(ADDRESSES_MAX);
         }
         if let Some(met) = self.met.get_mut(&peer) {
             met.addresses = addresses.iter().map(Multiaddr::to_string).collect();

@@ -90,6 +90,8 @@ pub struct Host {
     pub folder: Folder,
     /// Where work runs that is neither a service's nor HTTP's.
     pub edge: tokio::runtime::Handle,
+    /// Where its services run.
+    pub services_run: tokio::runtime::Handle,
     /// Set while it takes no new work.
     pub draining: AtomicBool,
     /// Set when it is to stop.
@@ -126,6 +128,7 @@ impl Host {
             settings,
             folder,
             edge,
+            services_run: tokio::runtime::Handle::current(),
             draining: AtomicBool::new(false),
             stop: watch::Sender::new(false),
             anew: AtomicBool::new(false),

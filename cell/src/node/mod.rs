@@ -331,6 +331,7 @@ async fn start_network(world: &Arc<World>) -> Result<Network, Problem> {
         requests_per_peer_max: settings.requests_per_peer_max,
         frame_bytes_max: settings.frame_bytes_max,
         request_timeout: Duration::from_millis(settings.request_timeout_ms),
+        direct: false,
     };
     Network::start(settings, Arc::new(Gate::new(world)), &world.edge).await
 }

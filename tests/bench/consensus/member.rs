@@ -350,6 +350,7 @@ async fn start(dir: &Path, place: u8, port: u16, runtime: &tokio::runtime::Runti
         requests_per_peer_max: 16,
         frame_bytes_max: 8 * 1024 * 1024,
         request_timeout: Duration::from_secs(10),
+        direct: false,
     };
     let network = Network::start(settings, Arc::new(Gate(Arc::clone(&gate))), runtime.handle())
         .await

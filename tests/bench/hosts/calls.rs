@@ -1,10 +1,11 @@
 //! Calls of the other host, one at a time and many at once.
 
-use std::cell::Cell as Count;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cell::bus::Bus;
+use futures_util::future::BoxFuture;
 use protocol::state::GetRequest;
 
 use crate::limits::median;
@@ -16,19 +17,25 @@ pub(super) const MANY: u64 = 8_192;
 
 /// A caller of State with so many different questions, in turns. The key that is asked for comes back, so that as many bytes go as come, and
 /// there is nothing under it.
-pub(super) fn echo(bus: &Bus, questions: u64) -> impl AsyncFn() + Clone + use<> {
-    let (caller, next) = (bus.internal(), Rc::new(Count::new(0u64)));
-    async move || {
-        let number = next.get();
-        next.set((number + 1) % questions);
-        let key = format!("kv/{number:0>width$}", width = BODY_BYTES - "kv/".len());
-        let answer = caller.state().get(GetRequest { key, at: None }).await.expect("answered");
-        assert_eq!(answer.key.len(), BODY_BYTES, "another answer");
+pub(super) fn echo(
+    bus: &Bus,
+    questions: u64,
+) -> impl Fn() -> BoxFuture<'static, ()> + AsyncFn() + Clone + Send + Sync + use<> {
+    let key = |number| format!("kv/{number:0>width$}", width = BODY_BYTES - "kv/".len());
+    let keys: Arc<[String]> = (0..questions).map(key).collect();
+    let (caller, next) = (bus.internal(), Arc::new(AtomicUsize::new(0)));
+    move || {
+        let key = keys[next.fetch_add(1, Ordering::Relaxed) % keys.len()].clone();
+        let caller = caller.clone();
+        Box::pin(async move {
+            let answer = caller.state().get(GetRequest { key, at: None }).await.expect("answered");
+            assert_eq!(answer.key.len(), BODY_BYTES, "another answer");
+        })
     }
 }
 
 /// How long each call of one caller took.
-pub(super) async fn times(span: Duration, call: impl AsyncFn()) -> Vec<Duration> {
+pub(super) async fn times(span: Duration, call: impl Fn() -> BoxFuture<'static, ()>) -> Vec<Duration> {
     let (mut times, start) = (Vec::new(), Instant::now());
     while start.elapsed() < span {
         let asked = Instant::now();
@@ -39,7 +46,7 @@ pub(super) async fn times(span: Duration, call: impl AsyncFn()) -> Vec<Duration>
 }
 
 /// The median of them.
-pub(super) async fn p50(span: Duration, call: impl AsyncFn()) -> Duration {
+pub(super) async fn p50(span: Duration, call: impl Fn() -> BoxFuture<'static, ()>) -> Duration {
     median(&mut times(span, call).await)
 }
 

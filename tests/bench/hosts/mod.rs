@@ -63,6 +63,35 @@ pub(crate) fn measure() -> Table {
     table
 }
 
+/// Calls of the other host alone, which need no JavaScript: for whoever changes the bridge.
+pub(crate) fn measure_calls() -> Table {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut table = Table::new("Calls between hosts");
+    actix_rt::System::new().block_on(async {
+        let node = InProcess::start(&dir.path().join("first")).await;
+        let world = Arc::clone(node.world());
+        let mut other = join(&world, dir.path().join(OTHER)).await;
+        for (by, questions) in [("its service", calls::MANY), ("the other bus's memory", 1)] {
+            let call = calls::echo(&world.bus, questions);
+            for callers in [1, 4, 16, CALLERS] {
+                let mut rates = Vec::new();
+                for _ in 0..=ROUNDS {
+                    rates.push(rate(callers, REMOTE_STEP, SPAN, call.clone()).await);
+                }
+                let what = format!("{callers} callers, answered by {by}");
+                table.alone(&what, per_second(median(&mut rates)));
+            }
+            let what = format!("1 caller, answered by {by}, p50");
+            table.alone(&what, time(calls::p50(SPAN, call.clone()).await));
+            let on_edge = world.edge.spawn(calls::p50(SPAN, call));
+            table.alone(&format!("{what}, on the edge"), time(on_edge.await.expect("it ends")));
+        }
+        node.stop().await;
+        other.kill();
+    });
+    table
+}
+
 /// Streamed answers alone, which need no JavaScript.
 pub(crate) fn measure_streams() -> Table {
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -178,21 +207,23 @@ async fn remote(table: &mut Table, world: &World, moleculer: &mut Moleculer) {
 /// One caller of the other host.
 async fn one_caller(table: &mut Table, world: &World, moleculer: &mut Moleculer) {
     let call = calls::echo(&world.bus, calls::MANY);
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let mut times = [const { Vec::new() }; 3];
     for round in 0..=ROUNDS {
-        let here = calls::p50(SPAN, call.clone()).await;
-        let there = moleculer.call(Work::Remote, 1, SPAN).p50.expect("of one caller it is known");
+        let by_actor = calls::p50(SPAN, call.clone()).await;
+        let by_edge = world.edge.spawn(calls::p50(SPAN, call.clone())).await.expect("it ends");
+        let theirs = moleculer.call(Work::Remote, 1, SPAN).p50.expect("of one caller it is known");
         if round > 0 {
-            ours.push(here);
-            theirs.push(there);
+            times.iter_mut().zip([by_edge, by_actor, theirs]).for_each(|(times, time)| times.push(time));
         }
     }
-    let (ours, theirs) = (median(&mut ours), median(&mut theirs));
-    table.line(
-        "the same, one caller, answered by its service, p50",
-        time(ours),
-        format!("Moleculer over plain TCP: {}", time(theirs)),
-        format!("{:.2} × better", theirs.as_secs_f64() / ours.as_secs_f64()),
-        "1 × (aim 1.5 ×)",
-    );
+    let [by_edge, by_actor, theirs] = times.map(|mut times| median(&mut times));
+    for (whose, ours) in [("of the edge", by_edge), ("of an actor's thread", by_actor)] {
+        table.line(
+            &format!("the same, one caller {whose}, answered by its service, p50"),
+            time(ours),
+            format!("Moleculer over plain TCP: {}", time(theirs)),
+            format!("{:.2} × better", theirs.as_secs_f64() / ours.as_secs_f64()),
+            "1 × (aim 1.5 ×)",
+        );
+    }
 }
