@@ -1,4 +1,5 @@
-//! Clients of all hosts of one cell put and get values while hosts are cut off, frozen and killed: what they saw is linearizable.
+//! Clients of all hosts of one cell put and get values while hosts are cut off, frozen and killed: what they saw is linearizable, whether one host leads
+//! or all may.
 //!
 //! A put is answered when it is applied; one that was refused, or not answered in time, stays open for ever. The journals lie on the backend
 //! `lossy`: what is not synced dies with a killed process.
@@ -22,6 +23,8 @@ use serde_json::{Value, json};
 const SERVICES: [&str; 2] = ["state,market", "consensus,identity,message"];
 /// How long hosts are troubled, in seconds, unless told.
 const SECONDS: u64 = 40;
+/// What is not synced dies with a killed process.
+const LOSSY: [(&str, &str); 1] = [("CELL__JOURNAL__BACKEND", "lossy")];
 /// Clients of each host.
 const CLIENTS: u64 = 2;
 /// Keys that they share.
@@ -197,10 +200,19 @@ impl Nemesis<'_> {
 
 #[test]
 fn what_clients_of_all_hosts_saw_is_linearizable_whatever_happens_to_hosts() {
+    is_linearizable(Cluster::start(&SERVICES, &[], &LOSSY));
+}
+
+/// Any of them may lead, and none of them has anything alone that was acknowledged.
+#[test]
+fn what_clients_saw_is_linearizable_where_hosts_elect_who_leads() {
+    is_linearizable(Cluster::start_electing(&SERVICES, &LOSSY));
+}
+
+fn is_linearizable(mut cluster: Cluster) {
     let seed = number("LINEARIZABLE_SEED", u64::from(std::process::id()));
     let time = Duration::from_secs(number("LINEARIZABLE_SECONDS", SECONDS));
     eprintln!("repeat with LINEARIZABLE_SEED={seed} LINEARIZABLE_SECONDS={}", time.as_secs());
-    let mut cluster = Cluster::start(&SERVICES, &[], &[("CELL__JOURNAL__BACKEND", "lossy")]);
     let (lan, hosts) = (Arc::clone(&cluster.lan), cluster.hosts());
     let clients = Mutex::new((0..hosts).map(|place| cluster.client(place)).collect::<Vec<_>>());
     let history = History::begin();

@@ -22,6 +22,9 @@ const JOURNALS: &str = "/celluler/journal/1";
 /// Calls.
 const BRIDGE: &str = "/celluler/bridge/1";
 
+/// Calls and streams on connections of their own.
+const DIRECT: [&str; 2] = ["celluler/calls/1", "celluler/streams/1"];
+
 /// What the bridge is asked, as it is on the wire.
 #[derive(Encode)]
 enum Ask {
@@ -160,6 +163,10 @@ async fn is_nobody(address: &str, seed: [u8; 32], cell: &Cell) {
         };
         let frame = codec::encode(&call);
         let bytes = [(frame.len() as u32).to_le_bytes().as_slice(), &frame].concat();
+        for name in DIRECT {
+            let answer = stranger.send_direct(name, bytes.clone()).await;
+            assert_eq!(answer, None, "{action}: not even a welcome");
+        }
         assert_eq!(stranger.send(BRIDGE, bytes).await, None, "{action}: not even a welcome");
     }
     assert_eq!(cell.ok(&["status"])["readiness"]["state"], "synced");

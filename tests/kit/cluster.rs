@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::hosts::{HostProcess, service};
@@ -15,10 +16,12 @@ use crate::{Cell, memory_kib, until_within};
 
 /// Where hosts reach each other.
 const BRIDGE_PORT: u16 = 7403;
+/// Where other cells would reach one that leads.
+const PEER_PORT: u16 = 7401;
 /// How long it may take until every service runs where it is to run.
 const SETTLED_MAX: Duration = Duration::from_secs(30);
 
-/// A cell, and its hosts by their places: the one that leads is at place 0.
+/// A cell, and its hosts by their places: the one that it was made on, and that leads at first, is at place 0.
 pub struct Cluster {
     // Ended before their network is taken down.
     first: Cell,
@@ -39,6 +42,36 @@ impl Cluster {
         settings: &[(&str, &str)],
         environment: &[(&'static str, &'static str)],
     ) -> Self {
+        Self::make(services, settings, environment, false)
+    }
+
+    /// Makes one whose hosts elect who leads, and acknowledge nothing that is on one disk alone; waits until all of them vote.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be made.
+    pub fn start_electing(services: &[&str], environment: &[(&'static str, &'static str)]) -> Self {
+        let this = Self::make(services, &[("journal.durability", "replica")], environment, true);
+        let votes = |client: &Client| {
+            let hosts = client.list("nucleus.hosts", &json!({}), SETTLED_MAX).unwrap_or_default();
+            hosts.iter().filter(|host| host["votes"] == true).count()
+        };
+        until_within(SETTLED_MAX, "all hosts vote", || this.ask(0, votes) == this.hosts());
+        let has_copies = |client: &Client| {
+            let roster = client.call("nucleus.roster", &json!({}), SETTLED_MAX).unwrap_or_default();
+            let grants = roster["grants"].as_array().cloned().unwrap_or_default();
+            !grants.is_empty() && grants.iter().all(|grant| grant["replicated"] == true)
+        };
+        until_within(SETTLED_MAX, "nothing is on one disk alone", || this.ask(0, has_copies));
+        this
+    }
+
+    fn make(
+        services: &[&str],
+        settings: &[(&str, &str)],
+        environment: &[(&'static str, &'static str)],
+        may_lead: bool,
+    ) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let lan = Arc::new(Lan::new(services.len() + 1));
         let mut first = Cell::init(dir.path(), "first");
@@ -52,13 +85,25 @@ impl Cluster {
         let mut others = Vec::new();
         for (number, services) in services.iter().enumerate() {
             let (place, dir) = (number + 1, dir.path().join(format!("host-{}", number + 1)));
-            let ticket = lan.within(0, || HostProcess::ticket(&first));
-            others.push(lan.within(place, || {
-                let mut host = HostProcess::join_by(&ticket, &dir, services, &listen(place));
-                host.environment = environment.to_vec();
-                host.start();
-                host
-            }));
+            let mut host = match may_lead {
+                true => {
+                    let ticket = lan.within(0, || HostProcess::ticket_to_lead(&first));
+                    let peers = format!("/ip4/{}/tcp/{PEER_PORT}", lan.address(place));
+                    lan.within(place, || {
+                        HostProcess::join_to_lead_by(&ticket, &dir, &[services], &listen(place), &peers)
+                    })
+                }
+                false => {
+                    let ticket = lan.within(0, || HostProcess::ticket(&first));
+                    lan.within(place, || HostProcess::join_by(&ticket, &dir, services, &listen(place)))
+                }
+            };
+            let folder = host.as_cell();
+            folder.ok(&["config", "set", "http.requests_per_second_max", "1000000"]);
+            settings.iter().for_each(|(name, value)| drop(folder.ok(&["config", "set", name, value])));
+            host.environment = environment.to_vec();
+            lan.within(place, || host.start());
+            others.push(host);
         }
         let this = Self { first, others, lan, _dir: dir };
         until_within(SETTLED_MAX, "every service runs on its host", || this.runs_as(services));

@@ -79,14 +79,30 @@ impl HostProcess {
     ///
     /// If it is not let in.
     pub fn join_to_lead(cell: &Cell, dir: &Path, services: &[&str]) -> Self {
-        let ticket =
-            cell.ok(&["host", "invite", "--may-lead"])["ticket"].as_str().expect("a ticket").to_owned();
         let listen = format!("/ip4/127.0.0.1/tcp/{}", free_ports(1));
+        let ticket = Self::ticket_to_lead(cell);
+        Self::join_to_lead_by(&ticket, dir, services, &listen, "/ip4/127.0.0.1/tcp/0")
+    }
+
+    /// A ticket of a running cell for a host that may come to lead.
+    ///
+    /// # Panics
+    ///
+    /// If it gives none.
+    pub fn ticket_to_lead(cell: &Cell) -> String {
+        cell.ok(&["host", "invite", "--may-lead"])["ticket"].as_str().expect("a ticket").to_owned()
+    }
+
+    /// Joins by such a ticket, to run these services if any and to listen there, and there to other cells when it leads, and is not started yet.
+    ///
+    /// # Panics
+    ///
+    /// If it is not let in.
+    pub fn join_to_lead_by(ticket: &str, dir: &Path, services: &[&str], listen: &str, peers: &str) -> Self {
         let this = Self::adopt(dir);
-        let join = ["host", "join", &ticket, "--listen", &listen, "--http-port", "0"];
-        let peers = ["--peer-listen", "/ip4/127.0.0.1/tcp/0"];
+        let join = ["host", "join", ticket, "--listen", listen, "--http-port", "0", "--peer-listen", peers];
         let services: Vec<&str> = services.iter().flat_map(|name| ["--services", name]).collect();
-        this.as_cell().ok(&[&join[..], &peers, &services].concat());
+        this.as_cell().ok(&[&join[..], &services].concat());
         this
     }
 

@@ -33,7 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
 use calls::{Pipe, Side, unreachable};
-use direct::{Directs, Keys};
+use direct::{DirectReader, Directs, Keys};
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 
 pub use address::{cell_of, parse_peer_address, peer_id_of};
@@ -199,6 +199,20 @@ impl Shared {
         peers.get(cell).is_some_and(|peer| peer.connected)
     }
 
+    /// Whether libp2p has connected a peer, so that a connection of its own may stand beside that; it ends with it then.
+    fn stands_beside(&self, peer: &CellId, reader: &DirectReader) -> bool {
+        if !self.is_connected(peer) {
+            return false;
+        }
+        self.directs.enter(*peer, reader);
+        // Where it was lost meanwhile, nobody else would end this one.
+        let stands = self.is_connected(peer);
+        if !stands {
+            self.directs.close(peer);
+        }
+        stands
+    }
+
     fn pipes(&self) -> MutexGuard<'_, HashMap<(CellId, Lane), Pipe>> {
         self.pipes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -310,9 +324,7 @@ impl Network {
         let ways = self.shared.ways().get(to).cloned().unwrap_or_default();
         let dialled = direct::dial(keys, peer, &ways, carries).await;
         let reader = dialled.map_err(|error| unreachable(to, &error.to_string()))?;
-        self.shared.directs.enter(*to, &reader);
-        // Where it was lost meanwhile, nobody would close this one.
-        match self.shared.is_connected(to) {
+        match self.shared.stands_beside(to, &reader) {
             true => Ok(reader.into()),
             false => Err(unreachable(to, "it is not connected")),
         }

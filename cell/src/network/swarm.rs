@@ -187,8 +187,7 @@ async fn greet(side: &Side, shared: &Shared, mut changes: watch::Receiver<u64>, 
     let greeted = async {
         let (peer, reader) = direct::accept(keys, socket).await.ok()?;
         let from = cell_of(&peer)?;
-        shared.directs.enter(from, &reader);
-        while !shared.is_connected(&from) {
+        while !shared.stands_beside(&from, &reader) {
             changes.changed().await.ok()?;
         }
         Some((from, reader))

@@ -164,6 +164,8 @@ impl DirectReader {
 
     /// Reads some bytes; none at the end.
     pub(super) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Who sends all the time does not keep the thread for itself.
+        tokio::task::coop::consume_budget().await;
         loop {
             if let Some(read) = self.open(buffer)? {
                 return Ok(read);
