@@ -422,7 +422,7 @@ fn in_every_split_of_the_hosts_nothing_is_lost_and_nobody_waits_for_ever() {
 /// Whichever of them is cut off, whoever leads: two that see each other go on with everything.
 #[test]
 fn where_hosts_elect_who_leads_most_of_them_go_on_in_every_split() {
-    let _machine = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+    let _machine = alone();
     let day = Day::begin_electing();
     let lan = &day.cluster.lan;
     day.under_work(|| {
@@ -448,7 +448,7 @@ fn where_hosts_elect_who_leads_most_of_them_go_on_in_every_split() {
 
 #[test]
 fn where_hosts_elect_who_leads_one_that_is_cut_off_in_one_direction_or_frozen_loses_nothing() {
-    let _machine = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+    let _machine = alone();
     let day = Day::begin_electing();
     let lan = &day.cluster.lan;
     day.under_work(|| {
