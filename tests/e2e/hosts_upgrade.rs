@@ -9,7 +9,7 @@ use std::time::Duration;
 use kit::hosts::service;
 use kit::rpc::Client;
 use kit::{Cell, HostProcess, older_program, program, until};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// How long a client waits for an answer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -79,7 +79,13 @@ impl Three {
         // An older host that leads may leave a service alone for a second that was away.
         let put = ["tx", "submit", "--module", "kv", "--call", "put", "--wait", "finalised", "--args"];
         let args = json!({ "key": key, "value": "1" }).to_string();
-        until("a transaction is taken in", || self.lead.run(&[&put[..], &[&args]].concat()).status.success());
+        let mut taken_in = Value::Null;
+        until("a transaction is taken in", || {
+            let done = self.lead.run(&[&put[..], &[&args]].concat());
+            taken_in = serde_json::from_slice(&done.stdout).unwrap_or_default();
+            done.status.success()
+        });
+        assert_eq!(taken_in["status"], "finalised", "{taken_in}");
         for host in &self.others {
             let got = host.as_cell().ok(&["state", "get", &format!("kv/{key}")]);
             assert_eq!(got["value"], "1");

@@ -43,7 +43,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::bus::{Ask, Reply, ViewVersion};
 use crate::store::{Cached, Keyspace};
 
-pub use effects::{EffectSender, Effects, effect_queue};
+pub use effects::{EffectSender, Effects, effect_queue, effect_queue_without_gaps};
 pub use grant::Grant;
 pub use lease::Lease;
 pub(crate) use lease::lapsed;
@@ -370,7 +370,7 @@ where
                     };
                     (id, owed.effect)
                 };
-                self.effects.send(owed.into_iter().map(stamp).collect());
+                self.effects.send_owed(owed.into_iter().map(stamp).collect());
             }
             Err(fault) => self.fail(fault_problem(Self::SERVICE, &fault), None),
         }

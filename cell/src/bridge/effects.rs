@@ -50,7 +50,8 @@ async fn carry<E: Encode<()>>(host: Weak<Host>, service: Service, mut effects: E
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
-        if effects.take_missed()
+        // Taken to be missed until the actor says what it owes: it may do more meanwhile.
+        if effects.has_missed()
             && let Some(host) = host.upgrade()
         {
             host.control().owe(service).await;

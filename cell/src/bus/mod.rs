@@ -75,6 +75,8 @@ const RETRIES_MAX: u32 = 2;
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
 /// How long a call waits for word of where its service has gone.
 const MOVE_PATIENCE: Duration = Duration::from_secs(1);
+/// The pause after which such a call looks whether its service runs again where it was.
+const BACK_PAUSE: Duration = Duration::from_millis(200);
 
 /// Bounds of the bus.
 #[derive(Clone, Copy, Debug)]
@@ -387,9 +389,13 @@ impl Bus {
             let called = self.once::<A>(handler, context.clone(), request.clone(), deadline);
             match pin!(called).await {
                 Err(problem) if nothing_was_done(&problem) => {
-                    if tokio::time::timeout_at(patient_until.into(), changes.changed()).await.is_err() {
+                    let now = Instant::now();
+                    if now >= patient_until {
                         return Err(problem);
                     }
+                    // No place is named where a host comes back to run what it ran.
+                    let look_again = patient_until.min(now + BACK_PAUSE);
+                    let _ = tokio::time::timeout_at(look_again.into(), changes.changed()).await;
                 }
                 result => return result,
             }

@@ -11,7 +11,7 @@ use protocol::shared::Empty;
 
 use super::driver::Ended;
 use super::part;
-use super::seat::fill_pool;
+use super::seat::fill_anew;
 use crate::node::World;
 
 /// The pause before it is looked again whether all blocks are final.
@@ -21,8 +21,7 @@ const FINAL_PAUSE: Duration = Duration::from_millis(5);
 pub(super) async fn run(world: &Arc<World>) -> Result<Ended, Problem> {
     let bus = world.bus.internal();
     let mut epoch = bus.consensus().epoch(Empty {}).await?;
-    world.pool.reset([].into(), epoch.progress);
-    fill_pool(world).await?;
+    fill_anew(world, [].into(), epoch.progress).await?;
     // A change may have been ordered in an earlier life.
     let mut may_change = epoch.progress.ordered > 0;
     loop {

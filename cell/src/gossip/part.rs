@@ -17,7 +17,7 @@ use protocol::transaction::Transaction;
 use protocol::{BlockIndex, CellId, Problem, TxId};
 
 use super::driver::{Driver, Ended, Start};
-use super::seat::{self, Seat, fill_pool};
+use super::seat::{self, Seat, fill_anew};
 use super::{GossipSettings, Host, Input, Members, alone, behind, checkpoint, pool};
 use crate::folder;
 use crate::node::World;
@@ -124,8 +124,7 @@ async fn gossip(world: &Arc<World>, members: &Arc<Members>, seat: &Arc<Seat>) ->
     let said: BTreeSet<TxId> = said
         .flat_map(|payload| payload.transactions.iter().map(Transaction::id).collect::<Vec<_>>())
         .collect();
-    world.pool.reset(said, progress);
-    fill_pool(world).await?;
+    fill_anew(world, said, progress).await?;
     world.set_gossip(Some(handle.clone()));
     let watching = world.edge.spawn(watch_peers(Arc::clone(world), handle));
     let ended = driver.run().await;

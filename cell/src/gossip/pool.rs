@@ -4,6 +4,7 @@
 //!
 //! - Transactions come in the order of the journal entries they were taken in with, each once: what has an entry below the
 //!   highest that came is known. So effects may come again, and be missed and looked up.
+//! - While they are looked up, what comes is set aside: before it there is what is being looked up, which would pass for known.
 //! - They are said by lane: priority, then normal, then bulk; within a lane as they came. Bulk has up to a quarter of an event while
 //!   others wait, so that it comes forward, and no more. Nonces of a sender have to rise, so none is said before an earlier one of its sender:
 //!   it waits in the slower lane of the two.
@@ -23,6 +24,8 @@ use protocol::gossip::{EVENT_OVERHEAD_BYTES, Payload};
 use protocol::transaction::{Lane, Transaction};
 use protocol::{CellId, TxId, codec};
 
+/// Transactions set aside while others are looked up; more are looked up as well.
+const ASIDE_MAX: usize = 65_536;
 /// Words of one event.
 const WORDS_MAX: usize = 256;
 /// What a transaction takes beside its arguments, in bytes, at most.
@@ -115,13 +118,33 @@ struct Inner {
     waiting: Lanes,
     /// Entries below this one are known.
     next_entry: u64,
+    /// What has come since it was begun to look up what waits.
+    aside: Option<Aside>,
     /// What this cell's journal holds in an event already.
     said: BTreeSet<TxId>,
     words: VecDeque<Attestation>,
     progress: Option<Progress>,
 }
 
+/// Transactions that are not behind all that come before them yet.
+#[derive(Debug, Default)]
+struct Aside {
+    came: Vec<Arc<Waiting>>,
+    /// Whether there was no room for one: it has to be looked up.
+    lacks: bool,
+}
+
 impl Inner {
+    fn enter(&mut self, waiting: Arc<Waiting>) {
+        if waiting.entry < self.next_entry {
+            return;
+        }
+        self.next_entry = waiting.entry + 1;
+        if self.said.is_empty() || !self.said.remove(&waiting.transaction.id()) {
+            self.waiting.push(waiting);
+        }
+    }
+
     fn may_order(&self) -> bool {
         let open = |progress: Progress| progress.ordered.saturating_sub(progress.finalised);
         self.progress.is_none_or(|progress| open(progress) < EXECUTION_LAG_BLOCKS_MAX)
@@ -130,33 +153,72 @@ impl Inner {
 
 /// What waits to be said.
 #[derive(Debug, Default)]
-pub struct Pool(Mutex<Inner>);
+pub struct Pool {
+    inner: Mutex<Inner>,
+    /// Held by whoever looks up what waits.
+    looking_up: tokio::sync::Mutex<()>,
+}
+
+/// Whoever looks up what waits, in the order of entries.
+pub(super) struct LookUp<'a> {
+    pool: &'a Pool,
+    _turn: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl LookUp<'_> {
+    /// The last entry that is known: what comes after it is looked for.
+    pub(super) fn known(&self) -> Option<u64> {
+        self.pool.lock().next_entry.checked_sub(1)
+    }
+
+    /// The next transactions that wait.
+    pub(super) fn found(&self, waiting: Vec<Waiting>) {
+        let mut inner = self.pool.lock();
+        waiting.into_iter().for_each(|waiting| inner.enter(Arc::new(waiting)));
+    }
+
+    /// All that waited when it was looked last was found: what has come meanwhile is behind it. Says whether that is all.
+    pub(super) fn is_done(&self) -> bool {
+        let mut inner = self.pool.lock();
+        let Aside { mut came, lacks } = inner.aside.take().unwrap_or_default();
+        if lacks {
+            inner.aside = Some(Aside::default());
+            return false;
+        }
+        came.sort_by_key(|waiting| waiting.entry);
+        came.into_iter().for_each(|waiting| inner.enter(waiting));
+        true
+    }
+}
 
 impl Pool {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets everything but what is in events already.
-    pub(super) fn reset(&self, said: BTreeSet<TxId>, progress: Progress) {
-        *self.lock() = Inner { said, progress: Some(progress), ..Inner::default() };
+    /// Begins to look up what waits: from now on what comes is set aside, until that [is done](LookUp::is_done) by this one or the next.
+    pub(super) async fn look_up(&self) -> LookUp<'_> {
+        let turn = self.looking_up.lock().await;
+        self.lock().aside.get_or_insert_default();
+        LookUp { pool: self, _turn: turn }
+    }
+
+    /// Forgets everything but what is in events already, and begins to look up what waits.
+    pub(super) async fn begin_anew(&self, said: BTreeSet<TxId>, progress: Progress) -> LookUp<'_> {
+        let turn = self.looking_up.lock().await;
+        let aside = Some(Aside::default());
+        *self.lock() = Inner { said, progress: Some(progress), aside, ..Inner::default() };
+        LookUp { pool: self, _turn: turn }
     }
 
     /// A transaction was taken in.
     pub fn add(&self, waiting: Arc<Waiting>) {
         let mut inner = self.lock();
-        if waiting.entry < inner.next_entry {
-            return;
+        match &mut inner.aside {
+            None => inner.enter(waiting),
+            Some(aside) if aside.came.len() < ASIDE_MAX => aside.came.push(waiting),
+            Some(aside) => aside.lacks = true,
         }
-        inner.next_entry = waiting.entry + 1;
-        if inner.said.is_empty() || !inner.said.remove(&waiting.transaction.id()) {
-            inner.waiting.push(waiting);
-        }
-    }
-
-    /// The last entry that is known.
-    pub fn known(&self) -> Option<u64> {
-        self.lock().next_entry.checked_sub(1)
     }
 
     /// This cell's word for a block.
@@ -280,17 +342,70 @@ mod tests {
         assert_eq!(nonces(&pool.take(room)), [9]);
         pool.add(waiting(9));
         assert!(!pool.has_to_say(true));
-        assert_eq!(pool.known(), Some(9));
     }
 
-    #[test]
-    fn what_the_journal_holds_in_an_event_is_not_said_again_and_what_came_to_nothing_is() {
+    fn owned(entries: impl IntoIterator<Item = u64>) -> Vec<Waiting> {
+        let waiting = entries.into_iter().map(waiting);
+        waiting.map(|waiting| Arc::try_unwrap(waiting).expect("nobody else has it")).collect()
+    }
+
+    const NOTHING: Progress = Progress { ordered: 0, executed: 0, finalised: 0 };
+
+    /// A cell that begins anew under load: transactions go on coming while those before them are read, page by page.
+    #[tokio::test]
+    async fn what_comes_while_others_are_looked_up_hides_none_of_them() {
         let pool = Pool::default();
-        let progress = Progress { ordered: 0, executed: 0, finalised: 0 };
-        pool.reset([waiting(3).transaction.id()].into(), progress);
-        for entry in [3, 5] {
-            pool.add(waiting(entry));
-        }
+        pool.add(waiting(7));
+        let look_up = pool.begin_anew(BTreeSet::new(), NOTHING).await;
+        pool.add(waiting(6));
+        assert_eq!(look_up.known(), None, "all of it is looked for");
+        look_up.found(owned([1, 2]));
+        pool.add(waiting(8));
+        assert_eq!(look_up.known(), Some(2));
+        look_up.found(owned([3, 6]));
+        pool.add(waiting(9));
+        assert!(look_up.is_done());
+        drop(look_up);
+        pool.add(waiting(10));
+        assert_eq!(nonces(&pool.take(usize::MAX)), [1, 2, 3, 6, 8, 9, 10]);
+    }
+
+    /// What was begun and failed is for the next one to do: nothing that came goes before it.
+    #[tokio::test]
+    async fn what_could_not_be_looked_up_is_looked_up_by_the_next() {
+        let pool = Pool::default();
+        pool.add(waiting(1));
+        let look_up = pool.look_up().await;
+        look_up.found(owned([2]));
+        drop(look_up);
+        pool.add(waiting(5));
+        assert_eq!(nonces(&pool.take(usize::MAX)), [1, 2], "3 may be missing");
+        let look_up = pool.look_up().await;
+        assert_eq!(look_up.known(), Some(2));
+        look_up.found(owned([3, 5]));
+        assert!(look_up.is_done());
+        assert_eq!(nonces(&pool.take(usize::MAX)), [3, 5]);
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_room_aside_is_looked_up_as_well() {
+        let pool = Pool::default();
+        let look_up = pool.begin_anew(BTreeSet::new(), NOTHING).await;
+        let last = ASIDE_MAX as u64 + 1;
+        (1..=last).for_each(|entry| pool.add(waiting(entry)));
+        assert!(!look_up.is_done(), "there is one more");
+        look_up.found(owned(1..=last));
+        assert!(look_up.is_done());
+        assert_eq!(pool.take(usize::MAX).transactions.len() as u64, last);
+    }
+
+    #[tokio::test]
+    async fn what_the_journal_holds_in_an_event_is_not_said_again_and_what_came_to_nothing_is() {
+        let pool = Pool::default();
+        let look_up = pool.begin_anew([waiting(3).transaction.id()].into(), NOTHING).await;
+        look_up.found(owned([3, 5]));
+        assert!(look_up.is_done());
+        drop(look_up);
         let said = pool.take(usize::MAX);
         assert_eq!(nonces(&said), [5]);
         pool.again(&write(&said));

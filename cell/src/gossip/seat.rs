@@ -1,6 +1,6 @@
 //! The cell as host of its gossip: its journal by the bus, its network, its key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -16,11 +16,12 @@ use protocol::gossip::{EventBytes, ForkProof, Payload};
 use protocol::shared::{Empty, ListRequest};
 use protocol::signing::{self, Signature, Signed};
 use protocol::transaction::Transaction;
-use protocol::{CellId, Problem, ProblemKind, Service, codec};
+use protocol::{CellId, Problem, ProblemKind, Service, TxId, codec};
 use tokio::sync::Notify;
 
 use super::beacon::{self, Draws};
-use super::{Contents, DecidedRound, Host, Members, Target, behind, part, pool};
+use super::pool::{self, LookUp};
+use super::{Contents, DecidedRound, Host, Members, Target, behind, part};
 use crate::actor::journal_problem;
 use crate::network::Lane;
 use crate::node::World;
@@ -30,16 +31,27 @@ const BUSY_PAUSE: Duration = Duration::from_millis(2);
 /// Words that wait to be journaled; more are looked for again.
 const WORDS_MAX: usize = 65_536;
 
-/// Puts what waits in Consensus's view into the pool: effects may have been missed.
+/// Puts what waits in Consensus's view into the pool: effects were missed.
 pub async fn fill_pool(world: &World) -> Result<(), Problem> {
+    look_up(world, world.pool.look_up().await).await
+}
+
+/// Forgets what waits in the pool, and puts what waits in Consensus's view into it, but for what is in events already.
+pub(super) async fn fill_anew(
+    world: &World,
+    said: BTreeSet<TxId>,
+    progress: Progress,
+) -> Result<(), Problem> {
+    look_up(world, world.pool.begin_anew(said, progress).await).await
+}
+
+async fn look_up(world: &World, look_up: LookUp<'_>) -> Result<(), Problem> {
     let consensus = world.bus.internal();
     loop {
-        let cursor = world.pool.known().map(|entry| entry.to_string());
+        let cursor = look_up.known().map(|entry| entry.to_string());
         let page = consensus.consensus().waits(ListRequest { cursor, limit: Some(1_000) }).await?;
-        for waiting in page.items {
-            world.pool.add(Arc::new(waiting));
-        }
-        if page.next.is_none() {
+        look_up.found(page.items);
+        if page.next.is_none() && look_up.is_done() {
             break;
         }
     }

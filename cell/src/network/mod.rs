@@ -301,6 +301,10 @@ impl Network {
     ///
     /// `network.unreachable`.
     pub async fn open(&self, to: &CellId) -> Result<ByteStream, Problem> {
+        // A stream's opening would dial, and its failure tell of a change: whoever opens it again with each change would never pause.
+        if !self.peer(to).connected {
+            return Err(unreachable(to, "it is not connected"));
+        }
         match self.open_direct(to, Carries::Calls).await {
             Ok(stream) => return Ok(stream),
             Err(problem) => {

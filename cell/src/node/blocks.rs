@@ -50,14 +50,18 @@ pub(super) async fn run(world: Arc<World>, mut effects: Effects<consensus::Effec
                     world.pool.attest(*word);
                 }
                 // What finds no room is looked up when the others are done.
-                consensus::Effect::Execute(block) => drop(blocks.try_send(block)),
+                consensus::Effect::Execute(block) => drop(blocks.try_send(Some(block))),
                 consensus::Effect::Final(index) => last = Some(index.0 + 1),
             }
         }
-        if effects.take_missed()
-            && let Err(problem) = gossip::fill_pool(&world).await
-        {
-            tracing::warn!(%problem, "what waits could not be looked up; it is with the next transaction");
+        if effects.take_missed() {
+            // What comes is set aside until this is done.
+            while let Err(problem) = gossip::fill_pool(&world).await {
+                tracing::warn!(%problem, "what waits could not be looked up; it is tried again");
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+            // There may be blocks among what was missed. Where there is no room for the word of it, they are looked up anyway.
+            drop(blocks.try_send(None));
         }
         if let Some(count) = last {
             world.pool.finalised(count);
@@ -92,11 +96,13 @@ pub(super) async fn prune(world: Arc<World>) {
     }
 }
 
-/// Executes blocks in order.
-async fn execute_all(world: Arc<World>, mut blocks: mpsc::Receiver<Arc<Block>>) {
+/// Executes blocks in order, and what is open when there is no other.
+async fn execute_all(world: Arc<World>, mut blocks: mpsc::Receiver<Option<Arc<Block>>>) {
     until_done(&world, || catch_up(&world)).await;
     while let Some(block) = blocks.recv().await {
-        until_done(&world, || execute(&world, &block)).await;
+        if let Some(block) = block {
+            until_done(&world, || execute(&world, &block)).await;
+        }
         if blocks.is_empty() {
             until_done(&world, || execute_open(&world)).await;
         }

@@ -14,7 +14,9 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use super::Host;
 use super::launch::{Launch, Place, Supervisor};
 use super::workers::Threads;
-use crate::actor::{EffectSender, Effects, FaultReport, Grant, effect_queue, fold_copy};
+use crate::actor::{
+    EffectSender, Effects, FaultReport, Grant, effect_queue, effect_queue_without_gaps, fold_copy,
+};
 use crate::bus::ServicePlace;
 use crate::folder;
 use crate::keys::JournalKeys;
@@ -43,7 +45,8 @@ pub(crate) struct Queues {
 /// Queues of effects.
 pub(super) fn effect_queues() -> (Senders, Queues) {
     let (identity, identities) = effect_queue();
-    let (consensus, blocks) = effect_queue();
+    // The pool takes the last transaction that came for the last that was taken in.
+    let (consensus, blocks) = effect_queue_without_gaps();
     let (message, messages) = effect_queue();
     let queues = Queues { identity: identities, consensus: blocks, message: messages };
     (Senders { identity, consensus, message }, queues)
