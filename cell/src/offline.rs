@@ -4,12 +4,13 @@
 
 use std::path::Path;
 
-use journal::{Backend, Journal};
+use journal::{Backend, Journal, Reader};
 use machine::{AnswerOf, At, Context, Decision, Entry, Machine, MemoryStore, Overlay, RequestOf, View};
 use protocol::action::ServiceWords;
 use protocol::{Caller, Problem, ProblemKind};
 
 use crate::actor::{apply_entry, journal_problem, now_ms};
+use crate::folder::keys_of;
 use crate::keys::Keyring;
 
 /// One service of a stopped cell.
@@ -29,11 +30,12 @@ impl<M: Machine> Offline<M> {
     pub fn open(machine: M, dir: &Path, keyring: &Keyring) -> Result<Self, Problem> {
         let service = M::Words::SERVICE;
         let folder = dir.join("journals").join(service.name());
-        let (key_pair, encryption_key) = (keyring.journal_key(service), keyring.encryption_key(service));
+        let problem = |error| journal_problem(service, &error);
+        let keys = keys_of(keyring, service, &Reader::open(&folder).map_err(problem)?);
         let (journal, _) = Backend::default()
             .open(&folder)
-            .and_then(|storage| Journal::open_with(storage, key_pair, 0, Some(&encryption_key)))
-            .map_err(|error| journal_problem(service, &error))?;
+            .and_then(|storage| Journal::open_with(storage, keys.key_pair(), 0, Some(&keys.encryption_key())))
+            .map_err(problem)?;
         let mut this = Self { machine, journal, view: MemoryStore::default(), epoch: 1 };
         for (index, bytes) in (0..).zip(this.journal.reader().range(0, u64::MAX)) {
             let bytes = bytes.map_err(|error| journal_problem(service, &error))?;

@@ -19,6 +19,7 @@ use super::grant::Grant;
 use super::lease::Lease;
 use super::writer::{Gauges, Writer};
 use crate::feed::{Feed, Source};
+use crate::folder::rekey;
 use crate::keys::JournalKeys;
 use crate::store::{Keyspace, Position};
 
@@ -90,6 +91,8 @@ pub struct JournalPlace {
     pub backend: Backend,
     /// What it takes to write it.
     pub keys: JournalKeys,
+    /// What it took before: a journal that one of these signs is signed anew.
+    pub before: Vec<JournalKeys>,
     /// Entries that somebody else has seen.
     pub witnessed: u64,
     /// Until when it may be written.
@@ -110,11 +113,17 @@ pub fn open_service<M: Machine>(
     feed: &Feed,
 ) -> Result<Opened<M>, Problem> {
     let service = M::Words::SERVICE;
-    let JournalPlace { folder, backend, keys, witnessed: by_others, lease } = place;
+    let JournalPlace { folder, backend, keys, before, witnessed: by_others, lease } = place;
     let (key_pair, encryption_key, generation) = (keys.key_pair(), keys.encryption_key(), keys.generation);
     let position = keyspace.position().map_err(|fault| super::fault_problem(service, &fault))?;
-    let witnessed = position.filter(|position| position.key == *key_pair.public().as_bytes());
-    let witnessed = witnessed.map_or(0, |position| position.length).max(by_others);
+    let is_its = |position: &Position| {
+        let mut all = before.iter().chain([&keys]);
+        all.any(|keys| position.key == *keys.key_pair().public().as_bytes())
+    };
+    let witnessed = position.filter(is_its).map_or(0, |position| position.length).max(by_others);
+    if !before.is_empty() {
+        rekey(service, &folder, &before, &keys, witnessed)?;
+    }
     let (mut journal, recovery) = backend
         .open(&folder)
         .and_then(|storage| Journal::open_with(storage, key_pair, witnessed, Some(&encryption_key)))
@@ -201,10 +210,11 @@ fn fold<M: Machine>(
         })
     };
     let from = match position {
-        // The tree's hash says all of the entries, whichever fork they were written in.
+        // The tree's hash says all of the entries, whichever fork they were written in, and whichever key signs them.
         Some(position)
             if position.length <= length
-                && Position { fork: position.fork, ..here(position.length)? } == position =>
+                && Position { key: position.key, fork: position.fork, ..here(position.length)? }
+                    == position =>
         {
             position.length
         }

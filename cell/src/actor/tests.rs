@@ -100,6 +100,8 @@ fn granted(epoch: u64) -> Grant {
         epoch,
         replicated: false,
         takeover: false,
+        key_number: 0,
+        known_to: Vec::new(),
     })
 }
 
@@ -281,6 +283,7 @@ async fn opened(store: &Store, folder: &std::path::Path) -> crate::store::Keyspa
             encryption: zeroize::Zeroizing::new([3; 32]),
             generation: 0,
         },
+        before: Vec::new(),
         witnessed: 0,
         lease: Lease::default(),
     };

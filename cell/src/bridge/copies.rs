@@ -7,10 +7,12 @@
 //! it is ([`tell_writer`]), and the view is kept up with it, so that a takeover has little to fold.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use journal::PublicKey;
 use protocol::nucleus::CopyState;
 use protocol::{Hash, HostId, Problem, ProblemKind, Service, codec};
 use tokio::task::JoinHandle;
@@ -19,6 +21,8 @@ use super::wire::{Head, Said};
 use super::{Bridge, as_peer};
 use crate::actor::copy_source;
 use crate::feed::Source;
+use crate::folder::rekey;
+use crate::keys::Keyring;
 use crate::network::{Lane, Network};
 use crate::node::Host;
 use crate::replication::{self, About, Follower, Orders, Place, Seal};
@@ -35,6 +39,10 @@ const FOLD_PAUSE: Duration = Duration::from_millis(250);
 pub(super) struct Copies {
     host: Weak<Host>,
     kept: Mutex<BTreeMap<Service, Kept>>,
+    /// Held by whoever begins a copy.
+    beginning: tokio::sync::Mutex<()>,
+    /// The cell's keys, on a host that leads or may: it signs its copies anew when their journals are.
+    keyring: OnceLock<Keyring>,
 }
 
 /// One copy, and who keeps its view up.
@@ -67,27 +75,50 @@ impl Progress {
 
 impl Copies {
     pub(super) fn new(host: Weak<Host>) -> Self {
-        Self { host, kept: Mutex::default() }
+        Self {
+            host,
+            kept: Mutex::default(),
+            beginning: tokio::sync::Mutex::default(),
+            keyring: OnceLock::new(),
+        }
     }
 
     fn kept(&self) -> MutexGuard<'_, BTreeMap<Service, Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Copies a journal from whoever has it, from now on; shows it as this cell's.
-    pub(super) fn follow(
+    /// This host has the cell's keys.
+    pub(super) fn may_sign(&self, keyring: &Keyring) {
+        let _ = self.keyring.set(keyring.clone());
+    }
+
+    /// Copies a journal from whoever has it, from now on; shows it as this cell's. A copy that another key signs is signed anew where this host has
+    /// the cell's keys: what it has counts all the time. Elsewhere it is begun anew.
+    ///
+    /// # Errors
+    ///
+    /// `bridge.still_copying`, `journal.…`: it is to be tried again.
+    pub(super) async fn follow(
         &self,
         network: &Network,
         me: HostId,
         service: Service,
         key: Hash,
         seal: Option<Seal>,
-    ) {
-        let Some(host) = self.host.upgrade() else { return };
-        let mut kept = self.kept();
-        if kept.contains_key(&service) {
-            return;
+    ) -> Result<(), Problem> {
+        let _turn = self.beginning.lock().await;
+        let Some(host) = self.host.upgrade() else { return Ok(()) };
+        let kept = self.kept().get(&service).map(|kept| kept.follower.about().key);
+        match kept {
+            Some(kept) if kept == key => return Ok(()),
+            Some(_) => self.stop(service).await?,
+            None => {}
         }
+        if let Some(keyring) = self.keyring.get().cloned() {
+            let folder = host.folder.journal(service);
+            crate::node::blocking(move || sign_anew(&keyring, service, &folder, &key)).await??;
+        }
+        let mut kept = self.kept();
         let orders = Orders {
             network: network.clone(),
             me: as_peer(me),
@@ -100,6 +131,7 @@ impl Copies {
         host.edge.spawn(show(Arc::downgrade(&host), service, &follower));
         let view = host.edge.spawn(keep_view(Arc::downgrade(&host), service, &follower));
         kept.insert(service, Kept { follower, view });
+        Ok(())
     }
 
     /// How far a copy is; none if the journal is not copied.
@@ -150,6 +182,15 @@ impl Copies {
             }
         }
     }
+}
+
+/// Has a copy signed by the key that signs its journal now, if one before that does. Blocks on files.
+fn sign_anew(keyring: &Keyring, service: Service, folder: &Path, key: &Hash) -> Result<(), Problem> {
+    let number = keyring.key_number_of(service, &PublicKey::from_bytes(*key.as_bytes()));
+    let Some(number) = number.filter(|number| *number > 0) else { return Ok(()) };
+    let (before, keys) =
+        (keyring.journal_keys_before(service, number), keyring.journal_keys(service, number));
+    rekey(service, folder, &before, &keys, 0).map(|_| ())
 }
 
 /// Tells the writer of a journal how far the copy here is, where it waits for that.

@@ -17,7 +17,7 @@ use protocol::nucleus::{GrantRequest, GrantView, HostEntry};
 use protocol::shared::Empty;
 use protocol::{HostId, Problem, ProblemKind, Service};
 
-use super::lead::{Lead, learn_anew};
+use super::lead::{Lead, is_known_outside, learn_anew};
 use super::{Bridge, as_peer, voters};
 
 /// How often it looks.
@@ -70,6 +70,8 @@ enum Task {
     TakeOver(HostId),
     /// On the terms that the settings ask for.
     GrantAnew(HostEntry),
+    /// Somebody who is no host any more was given the key of its journal.
+    Rekey,
 }
 
 fn look(bridge: &Arc<Bridge>, lead: &Arc<Lead>, tried: &mut BTreeMap<Service, Instant>) {
@@ -81,7 +83,9 @@ fn look(bridge: &Arc<Bridge>, lead: &Arc<Lead>, tried: &mut BTreeMap<Service, In
         {
             continue;
         }
-        let Some(task) = task_of(bridge, lead, &grant) else { continue };
+        let Some(task) = task_of(bridge, lead, &grant).or_else(|| rekeying_of(bridge, lead, &grant)) else {
+            continue;
+        };
         tried.insert(service, Instant::now());
         let (owner, lead) = (Arc::clone(bridge), Arc::clone(lead));
         bridge.spawn(async move {
@@ -89,6 +93,7 @@ fn look(bridge: &Arc<Bridge>, lead: &Arc<Lead>, tried: &mut BTreeMap<Service, In
                 Task::Start(entry) => lead.start_again(&owner, &entry, &grant).await,
                 Task::TakeOver(key) => lead.take_over(&owner, key, &grant).await,
                 Task::GrantAnew(entry) => lead.grant_anew(&owner, service, &entry).await,
+                Task::Rekey => lead.rekey(&owner, service).await,
             };
             if let Err(problem) = done {
                 tracing::warn!(%service, %problem, "a service is not where it should be yet; it is tried again");
@@ -125,6 +130,20 @@ fn task_of(bridge: &Bridge, lead: &Lead, grant: &GrantView) -> Option<Task> {
         }
         _ => None,
     }
+}
+
+/// Whether another key has to sign a journal, and its service runs.
+fn rekeying_of(bridge: &Bridge, lead: &Lead, grant: &GrantView) -> Option<Task> {
+    let hosts = bridge.known().roster.hosts;
+    if lead.is_rekeying() || !is_known_outside(grant, &hosts) {
+        return None;
+    }
+    let (host, holder) = (bridge.host().ok()?, bridge.entry_named(&grant.host)?);
+    let epoch = match holder.key == bridge.key {
+        true => host.bus.lease(grant.service).epoch(),
+        false => bridge.registry.runs(&holder.key, grant.service),
+    };
+    (epoch == Some(grant.epoch)).then_some(Task::Rekey)
 }
 
 impl Lead {
@@ -187,14 +206,14 @@ impl Lead {
             let me = bridge.entry(&bridge.key).ok_or_else(super::stopping)?;
             let (replicated, takeover) = (self.wants_replica(bridge, &host, service, &me), true);
             let host_name = host.name.clone();
-            let asked = GrantRequest { service, host: host_name, replicated, takeover };
+            let asked = GrantRequest { service, host: host_name, replicated, takeover, new_key: None };
             let grant = nucleus.nucleus().grant(asked).await?;
             bridge.know(nucleus.nucleus().roster(Empty {}).await?);
             self.start_at(bridge, &me, &grant, None).await
         }
         .await;
         if gone_on.is_err() && bridge.holder(service).is_none_or(|holder| holder != host.name) {
-            self.follow(bridge, service);
+            self.follow(bridge, service).await;
         }
         learn_anew(&host, bridge).await?;
         gone_on

@@ -39,6 +39,8 @@ pub struct Lead {
     admission: tokio::sync::Mutex<()>,
     /// Held by whoever changes where a service runs, or on which terms.
     turns: [tokio::sync::Mutex<()>; 6],
+    /// Held by whoever has journals signed by other keys.
+    rekeying: tokio::sync::Mutex<()>,
     /// Hosts that are being set up, by their incarnations.
     greeting: Mutex<BTreeSet<(HostId, u64)>>,
     /// When wishes to join were refused.
@@ -54,6 +56,7 @@ impl Lead {
             leases: Leases::new(lease),
             admission: tokio::sync::Mutex::default(),
             turns: std::array::from_fn(|_| tokio::sync::Mutex::default()),
+            rekeying: tokio::sync::Mutex::default(),
             greeting: Mutex::default(),
             refused: Mutex::default(),
         })
@@ -81,13 +84,24 @@ impl Lead {
         self.turns[service.index()].lock().await
     }
 
+    /// The turn to have journals signed by other keys.
+    pub(super) async fn rekeying(&self) -> MutexGuard<'_, ()> {
+        self.rekeying.lock().await
+    }
+
+    /// Whether somebody has that turn.
+    pub(super) fn is_rekeying(&self) -> bool {
+        self.rekeying.try_lock().is_err()
+    }
+
     /// Whether somebody changes where a service runs.
     pub(super) fn is_changing(&self, service: Service) -> bool {
         self.turns[service.index()].try_lock().is_err()
     }
 
-    pub(super) fn journal_key(&self, service: Service) -> Hash {
-        Hash::from_bytes(*self.keyring.journal_key(service).public().as_bytes())
+    /// A journal's public key of some number.
+    pub(super) fn journal_key(&self, service: Service, number: u32) -> Hash {
+        Hash::from_bytes(*self.keyring.journal_keys(service, number).key_pair().public().as_bytes())
     }
 
     /// The bridge; started when there is none yet. Services of other hosts are copied here.
@@ -106,6 +120,7 @@ impl Lead {
         roster.hosts.retain(|host| host.name != FIRST_HOST);
         let lead = Some(Arc::clone(self));
         let bridge = Bridge::start(host, Start { seed, roster, led_by: None, lead }).await?;
+        bridge.copies.may_sign(&self.keyring);
         let me = HostEntry {
             name: FIRST_HOST.to_owned(),
             key: bridge.key(),
@@ -116,7 +131,7 @@ impl Lead {
         host.bus.internal().nucleus().first_host(FirstHostRequest { host: me }).await?;
         let roster = learn_anew(host, &bridge).await?;
         for grant in roster.grants.iter().filter(|grant| grant.host != FIRST_HOST) {
-            self.follow(&bridge, grant.service);
+            self.follow(&bridge, grant.service).await;
         }
         host.set_bridge(Arc::clone(&bridge));
         Ok(bridge)
@@ -197,7 +212,8 @@ impl Lead {
         may
     }
 
-    /// Removes a host; what it runs comes to this one. From a lost one it is taken over, by what was copied of its journals.
+    /// Removes a host; what it runs comes to this one. From a lost one it is taken over, by what was copied of its journals. The journals that it could
+    /// have signed are signed by other keys then (DESIGN §9, rule 9).
     ///
     /// # Errors
     ///
@@ -233,12 +249,20 @@ impl Lead {
             }
         }
         let removed = host.bus.internal().nucleus().drop_host(HostName { host: name.clone() }).await?;
-        learn_anew(&host, bridge).await?;
+        let roster = learn_anew(&host, bridge).await?;
         let token = TokenName { name: token_name(&name) };
         if let Err(problem) = host.bus.internal().nucleus().revoke_token(token).await {
             tracing::debug!(%problem, "the host had no token");
         }
-        Ok(RemovedHost { host: removed, lost })
+        let mut rekeyed = Vec::new();
+        for grant in roster.grants.iter().filter(|grant| grant.known_to.contains(&removed.key)) {
+            match self.rekey(bridge, grant.service).await {
+                Ok(()) => rekeyed.push(grant.service),
+                Err(problem) => tracing::warn!(service = %grant.service, %problem,
+                    "a key that a removed host was given still signs a journal; it is tried again"),
+            }
+        }
+        Ok(RemovedHost { host: removed, lost, rekeyed })
     }
 
     /// Has a host run what it was granted, and gives it what it was invited for.
@@ -305,6 +329,11 @@ pub(super) async fn learn_anew(host: &Host, bridge: &Arc<Bridge>) -> Result<Rost
         });
     }
     Ok(roster)
+}
+
+/// Whether somebody was given the key that signs a journal who is no host any more.
+pub(crate) fn is_known_outside(grant: &GrantView, hosts: &[HostEntry]) -> bool {
+    grant.known_to.iter().any(|key| hosts.iter().all(|host| host.key != *key))
 }
 
 fn token_name(host: &str) -> String {

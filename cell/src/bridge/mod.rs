@@ -71,6 +71,7 @@ use wire::{Ask, Head, Hello, Reply, Said};
 pub(crate) use effects::forward as forward_effects;
 pub use join::{JoinOptions, JoinReport, join};
 pub use lead::Lead;
+pub(crate) use lead::is_known_outside;
 pub use place::{Joined, KnownHosts, joined, key as host_key, known_hosts};
 pub(crate) use traces::{latest as latest_traces, spans as spans_of};
 pub(crate) use voters::{gathered, has_voted, hold, hold_once};
@@ -292,7 +293,7 @@ impl Bridge {
         self.place_all();
         let elsewhere = |grant: &&GrantView| grant.service != Service::Nucleus && grant.host != host.name;
         for grant in roster.grants.iter().filter(elsewhere) {
-            lead.follow(self, grant.service);
+            lead.follow(self, grant.service).await;
         }
         host.edge.spawn(keeper::run(Arc::clone(self)));
         for (key, incarnation) in self.registry.connected(self) {

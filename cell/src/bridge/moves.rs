@@ -14,11 +14,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use protocol::nucleus::{GrantRequest, GrantView, Health, HostEntry, ServiceStatus};
 use protocol::shared::Empty;
-use protocol::{Problem, ProblemKind, Service};
+use protocol::{Hash, Problem, ProblemKind, Service};
 
-use super::lead::{Lead, garbled, learn_anew};
+use super::lead::{Lead, garbled, is_known_outside, learn_anew};
 use super::wire::{Ask, Granted, Head, Reply, Secret};
 use super::{Bridge, orders, voters};
 use crate::actor::Grant;
@@ -80,20 +81,25 @@ impl Lead {
         service: Service,
         to: &HostEntry,
     ) -> Result<(u64, u64, bool, u64), Problem> {
-        let keys = self.keyring().journal_keys(service);
+        let number = key_number(bridge, service);
+        let keys = self.keyring().journal_keys(service, number);
         let encryption = is_encrypted(bridge, service)?.then_some(Secret(*keys.encryption));
-        let wish = Ask::Copy { service, key: self.journal_key(service), encryption };
+        let wish = Ask::Copy { service, key: self.journal_key(service, number), encryption };
         match ask(bridge, to, &wish).await? {
             Reply::Copied { have, length, is_settled, fork } => Ok((have, length, is_settled, fork)),
             _ => Err(garbled()),
         }
     }
 
-    /// Has a copy of a journal kept here.
-    pub(super) fn follow(&self, bridge: &Bridge, service: Service) {
-        let key = self.keyring().encryption_key(service);
+    /// Has a copy of a journal kept here. What stands in the way is told; whoever waits for the copy asks again.
+    pub(super) async fn follow(&self, bridge: &Bridge, service: Service) {
+        let number = key_number(bridge, service);
+        let key = self.keyring().journal_keys(service, number).encryption_key();
         let seal = Seal { key, is_used: is_encrypted(bridge, service).unwrap_or(false) };
-        bridge.copies.follow(bridge.network(), bridge.key, service, self.journal_key(service), Some(seal));
+        let (network, public) = (bridge.network(), self.journal_key(service, number));
+        if let Err(problem) = bridge.copies.follow(network, bridge.key, service, public, Some(seal)).await {
+            tracing::warn!(%service, %problem, "a journal is not copied here yet");
+        }
     }
 
     /// Moves a service.
@@ -142,22 +148,88 @@ impl Lead {
         if from.key != to.key {
             self.copied(bridge, service, to, COPY_MAX, None).await?;
         }
+        self.change(bridge, &before, (&from, to), (replicated, None)).await?;
+        tracing::info!(%service, from = from.name, to = to.name, replicated, "a service has moved");
+        Ok(host.service(service).status(service, &to.name))
+    }
+
+    /// Has the next key sign the journal of a service, wherever that runs: it is signed anew on this host, which has the cell's keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lead::move_service`].
+    pub(super) async fn rekey(&self, bridge: &Arc<Bridge>, service: Service) -> Result<(), Problem> {
+        let _rekeying = self.rekeying().await;
+        let host = bridge.host()?;
+        let before = bridge.grant(service).ok_or_else(super::stopping)?;
+        if !is_known_outside(&before, &bridge.known().roster.hosts) {
+            return Ok(());
+        }
+        if before.host != host.name {
+            self.move_service(bridge, service, &host.name).await?;
+        }
+        {
+            let _turn = self.turn(service).await;
+            let now = bridge.grant(service).ok_or_else(super::stopping)?;
+            let me = bridge.entry(&bridge.key).ok_or_else(super::stopping)?;
+            if now.host != me.name {
+                let cause = format!("{service} was moved to {} meanwhile", now.host);
+                return Err(Problem::new(ProblemKind::Busy, "bridge.service_moved", cause)
+                    .hint("it is tried again by itself"));
+            }
+            let new_key = self.journal_key(service, now.key_number + 1);
+            let replicated = self.wants_replica(bridge, &host, service, &me);
+            self.change(bridge, &now, (&me, &me), (replicated, Some(new_key))).await?;
+            tracing::info!(%service, number = now.key_number + 1, "another key signs the journal of a service");
+        }
+        self.have_signed(bridge, service).await;
+        if before.host != host.name {
+            self.move_service(bridge, service, &before.host).await?;
+        }
+        Ok(())
+    }
+
+    /// Has the other hosts that vote sign their copies of a journal by the key that signs it now. Who does not answer is asked again by whoever
+    /// looks after the copies.
+    pub(super) async fn have_signed(&self, bridge: &Bridge, service: Service) {
+        if key_number(bridge, service) == 0 {
+            return;
+        }
+        if bridge.copies.progress(service).is_some() {
+            self.follow(bridge, service).await;
+        }
+        let voters = bridge.voters().into_iter().filter(|voter| *voter != bridge.key);
+        let asked = voters.filter_map(|voter| bridge.entry(&voter)).map(|voter| async move {
+            if let Err(problem) = self.copy_at(bridge, service, &voter).await {
+                tracing::debug!(%service, host = voter.name, %problem, "a copy is signed anew later");
+            }
+        });
+        join_all(asked).await;
+    }
+
+    /// Stops a service where it is, grants its journal anew, and starts it where that was granted to.
+    async fn change(
+        &self,
+        bridge: &Arc<Bridge>,
+        before: &GrantView,
+        (from, to): (&HostEntry, &HostEntry),
+        terms: (bool, Option<Hash>),
+    ) -> Result<(), Problem> {
+        let (host, service) = (bridge.host()?, before.service);
         let moving = bridge.begin_move(service);
-        let moved = self.hand_over(bridge, service, (&from, to), replicated).await;
+        let moved = self.hand_over(bridge, service, (from, to), terms).await;
         if let Err(problem) = &moved
-            && still_holds(&host, &before).await
+            && still_holds(&host, before).await
         {
             tracing::warn!(%service, %problem, "a service stays where it was");
-            if let Err(problem) = self.start_at(bridge, &from, &before, None).await {
+            if let Err(problem) = self.start_at(bridge, from, before, None).await {
                 tracing::error!(%service, %problem, "it could not be started again; it is tried until it can be");
             }
         }
         let learnt = learn_anew(&host, bridge).await;
         drop(moving);
         moved?;
-        learnt?;
-        tracing::info!(%service, from = from.name, to = to.name, replicated, "a service has moved");
-        Ok(host.service(service).status(service, &to.name))
+        learnt.map(|_| ())
     }
 
     /// From the stop to the start elsewhere, or under other terms.
@@ -166,7 +238,7 @@ impl Lead {
         bridge: &Arc<Bridge>,
         service: Service,
         (from, to): (&HostEntry, &HostEntry),
-        replicated: bool,
+        (replicated, new_key): (bool, Option<Hash>),
     ) -> Result<(), Problem> {
         let host = bridge.host()?;
         let head = if from.key == bridge.key {
@@ -187,7 +259,7 @@ impl Lead {
         if replicated && bridge.other_voters() {
             voters::covered(bridge, &bridge.voters(), Some(service)).await?;
         }
-        let asked = GrantRequest { service, host: to.name.clone(), replicated, takeover: false };
+        let asked = GrantRequest { service, host: to.name.clone(), replicated, takeover: false, new_key };
         let grant = host.bus.internal().nucleus().grant(asked).await?;
         // From here on it is the other host's, whatever comes.
         bridge.know(host.bus.internal().nucleus().roster(Empty {}).await?);
@@ -206,7 +278,7 @@ impl Lead {
         let began = Instant::now();
         loop {
             let (have, known, is_settled, fork) = if to.key == bridge.key {
-                self.follow(bridge, service);
+                self.follow(bridge, service).await;
                 bridge.copies.progress(service).map_or((0, 0, false, 0), |progress| {
                     (progress.have, progress.length, progress.is_settled, progress.fork)
                 })
@@ -236,7 +308,6 @@ impl Lead {
         end: Option<Head>,
     ) -> Result<(), Problem> {
         let (host, service) = (bridge.host()?, grant.service);
-        let keys = self.keyring().journal_keys(service);
         let copy = bridge.copies.progress(service);
         let copy = copy.map(|copy| Head { fork: copy.fork, length: copy.have });
         let mut head = end.or(copy).unwrap_or(Head { fork: 0, length: 0 });
@@ -244,8 +315,8 @@ impl Lead {
             // A grant that was never used may be as old as its copy.
             voters::gathered(bridge, service).await?;
             bridge.copies.stop(service).await?;
-            let grant = Self::own_grant(bridge, grant);
-            let appointment = Appointment { grant, keys, witnessed: head.length };
+            let own = Self::own_grant(bridge, grant);
+            let appointment = Appointment::by(self.keyring(), own, grant.key_number, head.length);
             host.control().start(appointment).await?;
             voters::hold_once(bridge);
             return Ok(());
@@ -254,7 +325,8 @@ impl Lead {
             head = voters::newest_known(bridge, service).await?.unwrap_or(head);
         }
         // Before it starts: what comes after may come at once, and its host be lost before it has answered.
-        self.follow(bridge, service);
+        self.follow(bridge, service).await;
+        let keys = self.keyring().journal_keys(service, grant.key_number);
         ask(bridge, to, &Ask::Start { granted: Granted::new(grant, &keys, head) }).await?;
         bridge.copies.look(service);
         host.bus.is_back(service);
@@ -277,6 +349,11 @@ async fn ask(bridge: &Bridge, host: &HostEntry, question: &Ask) -> Result<Reply,
 async fn still_holds(host: &Host, grant: &GrantView) -> bool {
     let roster = host.bus.internal().nucleus().roster(Empty {}).await;
     roster.is_ok_and(|roster| roster.grants.contains(grant))
+}
+
+/// Which of its keys signs a journal.
+pub(super) fn key_number(bridge: &Bridge, service: Service) -> u32 {
+    bridge.grant(service).map_or(0, |grant| grant.key_number)
 }
 
 /// Whether a journal of this cell is encrypted.

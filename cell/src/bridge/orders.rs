@@ -74,7 +74,7 @@ async fn answer(bridge: &Arc<Bridge>, from: HostId, ask: Ask) -> Result<Reply, P
             renewed(bridge).await;
             Ok(Reply::Done)
         }
-        Ask::Copy { service, key, encryption } => Ok(copy(bridge, service, key, encryption)),
+        Ask::Copy { service, key, encryption } => copy(bridge, service, key, encryption).await,
         Ask::Start { granted } => start(bridge, granted).await,
         Ask::Stop { service } => {
             let Head { fork, length } = stop(bridge, service).await?;
@@ -85,16 +85,21 @@ async fn answer(bridge: &Arc<Bridge>, from: HostId, ask: Ask) -> Result<Reply, P
 }
 
 /// Copies a journal that is to come here, and says how far that is.
-fn copy(bridge: &Bridge, service: Service, key: Hash, encryption: Option<Secret>) -> Reply {
+async fn copy(
+    bridge: &Bridge,
+    service: Service,
+    key: Hash,
+    encryption: Option<Secret>,
+) -> Result<Reply, Problem> {
     let seal = encryption.map(|key| Seal { key: EncryptionKey::from_bytes(&key.0), is_used: true });
-    bridge.copies.follow(bridge.network(), bridge.key, service, key, seal);
+    bridge.copies.follow(bridge.network(), bridge.key, service, key, seal).await?;
     let progress = bridge.copies.progress(service);
-    Reply::Copied {
+    Ok(Reply::Copied {
         have: progress.map_or(0, |progress| progress.have),
         length: progress.map_or(0, |progress| progress.length),
         is_settled: progress.is_some_and(|progress| progress.is_settled),
         fork: progress.map_or(0, |progress| progress.fork),
-    }
+    })
 }
 
 /// Starts a service that was granted to this host. One that runs gives all that it owes: the lead may be another process than it was.

@@ -31,6 +31,7 @@ use protocol::{HostId, Problem, ProblemKind, Service};
 use super::lead::{Lead, garbled};
 use super::wire::{Ask, Head, Held, Reply};
 use super::{Bridge, acks, as_peer, place};
+use crate::folder::keys_of;
 use crate::keys::Keyring;
 use crate::quorum::{Committed, LogPlace, Position, Quorum, Settings, StateMachine, Transport};
 use crate::replication::Seal;
@@ -234,15 +235,21 @@ impl Bridge {
     }
 
     /// Copies every journal that lies here, from whoever has it: what others wrote since, and what this host alone has written is not to stay.
-    pub(crate) fn follow_all(&self, keyring: &Keyring) {
+    pub(crate) async fn follow_all(&self, keyring: &Keyring) {
         let Ok(host) = self.host() else { return };
+        self.copies.may_sign(keyring);
         for service in Service::ALL {
-            let (folder, key) = (host.folder.journal(service), keyring.encryption_key(service));
-            let Ok(reader) = journal::Reader::open_with(&folder, Some(&key)) else { continue };
+            // By the key that signs what lies here: the host that leads says when that is another one.
+            let Ok(reader) = journal::Reader::open(&host.folder.journal(service)) else { continue };
+            let key = keys_of(keyring, service, &reader).encryption_key();
             let seal = Seal { is_used: reader.is_encrypted(), key };
+            let public = protocol::Hash::from_bytes(*reader.key().as_bytes());
             drop(reader);
-            let public = protocol::Hash::from_bytes(*keyring.journal_key(service).public().as_bytes());
-            self.copies.follow(self.network(), self.key, service, public, Some(seal));
+            if let Err(problem) =
+                self.copies.follow(self.network(), self.key, service, public, Some(seal)).await
+            {
+                tracing::warn!(%service, %problem, "a journal is not copied here yet");
+            }
         }
     }
 
@@ -371,6 +378,10 @@ pub(crate) async fn gathered(bridge: &Bridge, service: Service) -> Result<(), Pr
             let cause = format!("the newest entries of {service} have not come from another host");
             return Err(Problem::new(ProblemKind::Unavailable, "bridge.copying", cause)
                 .hint("look at the connections between the hosts (cell hosts); it is tried again"));
+        }
+        if let Ok(lead) = bridge.lead() {
+            // Whoever led before may have been lost between the grant of another key and the last copy that it signs.
+            lead.have_signed(bridge, service).await;
         }
         bridge.copies.look(service);
         tokio::time::sleep(ASK_PAUSE).await;
@@ -548,7 +559,7 @@ async fn begin(bridge: &Arc<Bridge>) -> Result<(), Problem> {
     hold_once(bridge);
     bridge.spawn(hold(Arc::clone(bridge), term));
     let (service, host_name) = (Service::Nucleus, host.name.clone());
-    let leads = GrantRequest { service, host: host_name, replicated: true, takeover: true };
+    let leads = GrantRequest { service, host: host_name, replicated: true, takeover: true, new_key: None };
     host.bus.internal().nucleus().grant(leads).await?;
     super::lead::learn_anew(&host, bridge).await.map(|_| ())
 }

@@ -89,7 +89,7 @@ impl Granted {
             generation: self.generation,
         };
         let grant = Grant::by_lead(self.service, self.epoch, self.replicated, self.takeover);
-        Appointment { grant, keys, witnessed: self.length }
+        Appointment { grant, keys, before: Vec::new(), witnessed: self.length }
     }
 }
 

@@ -75,8 +75,6 @@ const RETRIES_MAX: u32 = 2;
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
 /// How long a call waits for word of where its service has gone.
 const MOVE_PATIENCE: Duration = Duration::from_secs(1);
-/// The pause after which such a call looks whether its service runs again where it was.
-const BACK_PAUSE: Duration = Duration::from_millis(200);
 
 /// Bounds of the bus.
 #[derive(Clone, Copy, Debug)]
@@ -311,9 +309,17 @@ impl Bus {
         }
     }
 
-    /// A service that was away is back: what failed meanwhile says nothing about it.
+    /// A service that was away is back where it was: what failed meanwhile says nothing about it, and what waits for word of it tries again.
     pub(crate) fn is_back(&self, service: Service) {
         self.0.breakers[service.index()].forget();
+        match service {
+            Service::Nucleus => self.route::<protocol::nucleus::Words>().whereabouts.is_back(),
+            Service::Identity => self.route::<protocol::identity::Words>().whereabouts.is_back(),
+            Service::Message => self.route::<protocol::messages::Words>().whereabouts.is_back(),
+            Service::State => self.route::<protocol::state::Words>().whereabouts.is_back(),
+            Service::Consensus => self.route::<protocol::consensus::Words>().whereabouts.is_back(),
+            Service::Market => self.route::<protocol::market::Words>().whereabouts.is_back(),
+        }
     }
 
     /// Until when a service's grant may be used on this host.
@@ -389,13 +395,9 @@ impl Bus {
             let called = self.once::<A>(handler, context.clone(), request.clone(), deadline);
             match pin!(called).await {
                 Err(problem) if nothing_was_done(&problem) => {
-                    let now = Instant::now();
-                    if now >= patient_until {
+                    if tokio::time::timeout_at(patient_until.into(), changes.changed()).await.is_err() {
                         return Err(problem);
                     }
-                    // No place is named where a host comes back to run what it ran.
-                    let look_again = patient_until.min(now + BACK_PAUSE);
-                    let _ = tokio::time::timeout_at(look_again.into(), changes.changed()).await;
                 }
                 result => return result,
             }

@@ -86,6 +86,11 @@ impl Whereabouts {
             self.may_move.store(true, Ordering::Release);
         }
         self.is_elsewhere.store(is_elsewhere, Ordering::Release);
+        self.is_back();
+    }
+
+    /// What waits for word of it looks again.
+    pub(super) fn is_back(&self) {
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 
@@ -98,7 +103,7 @@ impl Whereabouts {
         self.may_move.load(Ordering::Acquire)
     }
 
-    /// Told whenever a place is named, from now on.
+    /// Told whenever a place is named, or what was away there is back, from now on.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
@@ -183,6 +188,7 @@ mod tests {
     use protocol::shared::Empty;
     use protocol::{Amount, CellId};
     use serde_json::json;
+    use std::sync::Mutex;
     use std::sync::atomic::AtomicUsize;
 
     fn crosses<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
@@ -201,13 +207,13 @@ mod tests {
 
     /// Another host: answers as it was told to, and counts.
     struct Other {
-        refusal: Option<fn() -> Problem>,
+        refusal: Mutex<Option<fn() -> Problem>>,
         calls: AtomicUsize,
     }
 
     impl Other {
         fn new(refusal: Option<fn() -> Problem>) -> Arc<Self> {
-            Arc::new(Self { refusal, calls: AtomicUsize::new(0) })
+            Arc::new(Self { refusal: Mutex::new(refusal), calls: AtomicUsize::new(0) })
         }
 
         fn calls(&self) -> usize {
@@ -218,8 +224,8 @@ mod tests {
     impl Remote for Other {
         fn call(&self, _: RemoteCall) -> BoxFuture<'_, Result<Vec<u8>, Problem>> {
             self.calls.fetch_add(1, Ordering::Relaxed);
-            let answer =
-                self.refusal.map_or_else(|| encode(&Empty {}, "message.sweep"), |refusal| Err(refusal()));
+            let refusal = *self.refusal.lock().expect("nobody has failed");
+            let answer = refusal.map_or_else(|| encode(&Empty {}, "message.sweep"), |refusal| Err(refusal()));
             std::future::ready(answer).boxed()
         }
 
@@ -274,6 +280,22 @@ mod tests {
         placed(&bus, &old);
         assert_eq!(sweep(&bus).await.expect("it ends").expect_err("nobody").code, "bus.not_here");
         assert_eq!(old.calls(), 1);
+    }
+
+    /// A host that is started again runs what it ran: no other place is named.
+    #[tokio::test]
+    async fn a_command_goes_to_its_service_when_that_is_back_where_it_was() {
+        let not_running = || crate::bus::route::not_running(Service::Message);
+        let (bus, other) = (Bus::new(BusLimits::default()), Other::new(Some(not_running)));
+        placed(&bus, &other);
+        let called = sweep(&bus);
+        while other.calls() == 0 {
+            tokio::task::yield_now().await;
+        }
+        *other.refusal.lock().expect("nobody has failed") = None;
+        bus.is_back(Service::Message);
+        assert_eq!(called.await.expect("it ends"), Ok(Empty {}));
+        assert_eq!(other.calls(), 2);
     }
 
     #[tokio::test]

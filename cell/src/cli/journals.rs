@@ -19,7 +19,8 @@ use super::offline::Progress;
 use super::{Context, follow, unhealthy};
 use crate::actor::{describe_entry, journal_problem};
 use crate::bridge;
-use crate::keys::{self, Keyring};
+use crate::folder::keys_of;
+use crate::keys::{self, JournalKeys, Keyring};
 use crate::replication::Place;
 
 /// The most entries of one proof.
@@ -139,7 +140,8 @@ fn cat(context: &Context, name: &Name, from: u64, limit: u64) -> Result<ExitCode
     let (mut reader, service) = (reader(context, name)?, name.service);
     if reader.is_encrypted() && name.cell.is_none() {
         let folder = context.folder()?.journal(service);
-        reader = Reader::open_with(&folder, Some(&keyring(context)?.encryption_key(service)))
+        let keys = keys_of(&keyring(context)?, service, &reader);
+        reader = Reader::open_with(&folder, Some(&keys.encryption_key()))
             .map_err(|error| journal_problem(service, &error))?;
     }
     let to = from.saturating_add(limit).min(reader.length());
@@ -266,13 +268,14 @@ fn export(
             .hint("export it without --with-encryption-key"));
     }
     let keyring = (with_secret_key || with_encryption_key).then(|| keyring(context)).transpose()?;
-    let key_pair = keyring.as_ref().filter(|_| with_secret_key).map(|keyring| keyring.journal_key(service));
+    let keys = keyring.map(|keyring| keys_of(&keyring, service, &reader));
+    let key_pair = keys.as_ref().filter(|_| with_secret_key).map(JournalKeys::key_pair);
     let mut progress = Progress::new(service.name());
     reader
         .export(folder, key_pair.as_ref(), &mut |done, total| progress.at(done, total))
         .map_err(|error| journal_problem(service, &error))?;
-    if let Some(keyring) = keyring.filter(|_| with_encryption_key) {
-        let key = Zeroizing::new(hex::encode(keyring.encryption_key(service).as_bytes()));
+    if let Some(keys) = keys.filter(|_| with_encryption_key) {
+        let key = Zeroizing::new(hex::encode(keys.encryption_key().as_bytes()));
         let path = folder.join("encryption.key");
         keys::write_new(&path, key.as_bytes()).map_err(|error| {
             let cause = format!("{} cannot be written: {error}", path.display());

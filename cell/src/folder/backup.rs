@@ -15,12 +15,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use journal::{Backend, Disk, Journal, Reader};
+use journal::Reader;
 use protocol::nucleus::{JournalHead, JournalKey, Request, RestoredRequest};
 use protocol::{CellId, Hash, Problem, ProblemKind, Service};
 use serde::{Deserialize, Serialize};
 
-use super::{Folder, fresh, keys_write, put_together, sync_folder, unwritable, write};
+use super::resign::sign_anew;
+use super::{Folder, fresh, keys_of, keys_write, put_together, sync_folder, unwritable, write};
 use crate::actor::{journal_problem, now_ms};
 use crate::keys::{self, Keyring, Life};
 use crate::offline::Offline;
@@ -38,10 +39,6 @@ const ORDER: [Service; 6] = [
     Service::State,
     Service::Consensus,
 ];
-/// Entries that are appended at once, and their bytes.
-const BATCH_ENTRIES: usize = 1_000;
-/// See [`BATCH_ENTRIES`].
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// The content of `backup.json`.
 #[derive(Serialize, Deserialize)]
@@ -168,33 +165,19 @@ fn take_over(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Hash, Problem> {
     let problem = |error: journal::Error| journal_problem(service, &error);
-    let reader = Reader::open_with(from, Some(&before.encryption_key(service))).map_err(problem)?;
+    let keys = keys_of(before, service, &Reader::open(from).map_err(problem)?);
+    let reader = Reader::open_with(from, Some(&keys.encryption_key())).map_err(problem)?;
     reader.verify(&mut |_, _| {}).map_err(problem)?;
     if head_of(service, &reader) != *head {
         return Err(damaged("a journal does not end where the backup says"));
     }
-    let encryption_key = reader.is_encrypted().then(|| now.encryption_key(service));
-    let disk = Disk::create(to, Backend::default()).map_err(problem)?;
-    let mut journal = Journal::create_with(Box::new(disk), now.journal_key(service), encryption_key.as_ref())
-        .map_err(problem)?;
-    let (mut batch, mut bytes) = (Vec::new(), 0);
-    for entry in reader.range(0, u64::MAX) {
-        let entry = entry.map_err(problem)?;
-        bytes += entry.len();
-        batch.push(entry);
-        if batch.len() >= BATCH_ENTRIES || bytes >= BATCH_BYTES {
-            progress(batch.len() as u64);
-            journal.append(&std::mem::take(&mut batch)).map_err(problem)?;
-            bytes = 0;
-        }
-    }
-    if !batch.is_empty() {
-        progress(batch.len() as u64);
-        journal.append(&batch).map_err(problem)?;
-    }
-    let key = Hash::from_bytes(*journal.key().as_bytes());
-    journal.close().map_err(problem)?;
-    Ok(key)
+    let mut taken_over = 0;
+    let key = sign_anew(&reader, to, &now.journal_keys(service, 0), &mut |count| {
+        taken_over += count;
+        progress(count);
+    });
+    let key = key.map_err(problem)?;
+    if taken_over == head.length { Ok(key) } else { Err(damaged("entries of a journal are missing")) }
 }
 
 fn head_of(service: Service, reader: &Reader) -> JournalHead {

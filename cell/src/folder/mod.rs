@@ -13,13 +13,14 @@
 //! ```
 
 mod backup;
+mod resign;
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use journal::{Backend, Disk, Journal};
+use journal::{Backend, Disk, Journal, Reader};
 use machine::module::{Module, RuleSets};
 use protocol::genesis::Genesis;
 use protocol::nucleus::{CreateTokenRequest, JournalKey, Manifest};
@@ -27,11 +28,12 @@ use protocol::shared::Empty;
 use protocol::{Access, CellId, GenesisHash, Hash, Problem, ProblemKind, Service};
 
 use crate::actor::{journal_problem, now_ms};
-use crate::keys::{self, Keyring};
+use crate::keys::{self, JournalKeys, Keyring};
 use crate::offline::Offline;
 use crate::settings::{self, Settings};
 
 pub use backup::{BackupReport, RestoreReport, backup, restore};
+pub(crate) use resign::rekey;
 
 /// The name of the first admin token.
 pub const FIRST_TOKEN: &str = "admin";
@@ -222,12 +224,10 @@ fn make_journal(
     encrypted: bool,
 ) -> Result<JournalKey, Problem> {
     let folder = dir.join(JOURNALS).join(service.name());
-    let encryption_key = encrypted.then(|| keyring.encryption_key(service));
+    let keys = keyring.journal_keys(service, 0);
+    let encryption_key = encrypted.then(|| keys.encryption_key());
     let journal = Disk::create(&folder, Backend::default())
-        .and_then(|disk| {
-            let key_pair = keyring.journal_key(service);
-            Journal::create_with(Box::new(disk), key_pair, encryption_key.as_ref())
-        })
+        .and_then(|disk| Journal::create_with(Box::new(disk), keys.key_pair(), encryption_key.as_ref()))
         .map_err(|error| journal_problem(service, &error))?;
     let key = Hash::from_bytes(*journal.key().as_bytes());
     Ok(JournalKey { service, key, generation: keyring.generation() })
@@ -394,6 +394,11 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
 
 fn keys_write(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
     keys::write_new(path, bytes).map_err(|error| unwritable(path, &error))
+}
+
+/// The keys by which a journal of a cell is signed; where it is not the cell's, those of its first, which will not fit.
+pub(crate) fn keys_of(keyring: &Keyring, service: Service, reader: &Reader) -> JournalKeys {
+    keyring.journal_keys(service, keyring.key_number_of(service, &reader.key()).unwrap_or(0))
 }
 
 fn sync_folder(path: &Path) -> Result<(), Problem> {

@@ -5,6 +5,9 @@
 //! BLAKE3 in derive-key mode, the keys of the journals, to sign them and to encrypt them: each stands alone,
 //! so that one can be given to a host without the others.
 //!
+//! A journal has **numbered** keys: 0 signs it first, and the next one when a host is removed that was given the one before (ADR 0033). Nucleus's
+//! journal says which number is in use, and the journal itself by which public key it is signed.
+//!
 //! A cell that is restored from a backup begins another **life** (`lives.json`): what it signed after the backup was made it does not know, so from
 //! then on its journals and, as a member, its events are signed by keys of that life, which derive from the seed and a random salt.
 
@@ -15,7 +18,7 @@ mod signer;
 use std::fmt;
 
 use ed25519_dalek::SigningKey;
-use journal::{EncryptionKey, KeyPair};
+use journal::{EncryptionKey, KeyPair, PublicKey};
 use protocol::signing::{self, Signature};
 use protocol::{CellId, Problem, ProblemKind, Service};
 use zeroize::Zeroizing;
@@ -29,6 +32,10 @@ pub use signer::Signer;
 const JOURNAL_CONTEXT: &str = "celluler 2026 journal key 1";
 const MEMBER_CONTEXT: &str = "celluler 2026 member key 1";
 const ENCRYPTION_CONTEXT: &str = "celluler 2026 journal encryption key 1";
+/// Before the number of a journal's key in what it derives from.
+const NUMBER_MARK: &[u8] = b"key number";
+/// As many keys of one journal are looked through for the one that signs it.
+const KEYS_MAX: u32 = 1_024;
 
 /// The cell's key in memory.
 #[derive(Clone)]
@@ -105,31 +112,46 @@ impl Keyring {
         Zeroizing::new(self.key.to_bytes())
     }
 
-    /// The key pair of a service's journal.
-    pub fn journal_key(&self, service: Service) -> KeyPair {
-        self.journal_keys(service).key_pair()
-    }
-
-    /// What a service's journal is encrypted with, if it is.
-    pub fn encryption_key(&self, service: Service) -> EncryptionKey {
-        self.journal_keys(service).encryption_key()
-    }
-
-    /// What it takes to write a service's journal, and nothing else of the cell's.
-    pub fn journal_keys(&self, service: Service) -> JournalKeys {
+    /// What it takes to write a service's journal, and nothing else of the cell's: the keys of that number.
+    pub fn journal_keys(&self, service: Service, number: u32) -> JournalKeys {
+        let life = self.lives.last();
         JournalKeys {
-            seed: self.derive(JOURNAL_CONTEXT, service, self.lives.last()),
-            encryption: self.derive(ENCRYPTION_CONTEXT, service, self.lives.last()),
+            seed: self.derive_numbered(JOURNAL_CONTEXT, service, life, number),
+            encryption: self.derive_numbered(ENCRYPTION_CONTEXT, service, life, number),
             generation: self.generation(),
         }
     }
 
+    /// Those of all numbers below that one.
+    pub fn journal_keys_before(&self, service: Service, number: u32) -> Vec<JournalKeys> {
+        (0..number).map(|number| self.journal_keys(service, number)).collect()
+    }
+
+    /// The number of the keys by which a journal is signed that has this public key; none if it is not of this cell's present life.
+    pub fn key_number_of(&self, service: Service, public: &PublicKey) -> Option<u32> {
+        (0..KEYS_MAX).find(|number| self.journal_keys(service, *number).key_pair().public() == *public)
+    }
+
     fn derive(&self, context: &str, service: Service, life: Option<&Life>) -> Zeroizing<[u8; 32]> {
+        self.derive_numbered(context, service, life, 0)
+    }
+
+    fn derive_numbered(
+        &self,
+        context: &str,
+        service: Service,
+        life: Option<&Life>,
+        number: u32,
+    ) -> Zeroizing<[u8; 32]> {
         let mut material = Zeroizing::new(self.key.to_bytes().to_vec());
         material.extend_from_slice(service.name().as_bytes());
         material.extend_from_slice(&life.map_or(0, |life| life.generation).to_le_bytes());
         if let Some(life) = life {
             material.extend_from_slice(&life.salt);
+        }
+        if number > 0 {
+            material.extend_from_slice(NUMBER_MARK);
+            material.extend_from_slice(&number.to_le_bytes());
         }
         Zeroizing::new(blake3::derive_key(context, &material))
     }

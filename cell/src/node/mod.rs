@@ -272,22 +272,27 @@ async fn face_others(world: &Arc<World>, queues: Queues) -> Result<(), Problem> 
 
 /// Nucleus first; then what is granted to this host, or to nobody yet. The others are where they are.
 async fn start_services(world: &Arc<World>, services: &Services) -> Result<(), Problem> {
-    let appoint =
-        |grant: Grant| Appointment { keys: world.keyring.journal_keys(grant.service()), grant, witnessed: 0 };
-    services.start(appoint(Grant::of_nucleus())).await?;
+    let appoint = |grant, key_number| Appointment::by(&world.keyring, grant, key_number, 0);
+    services.start(appoint(Grant::of_nucleus(), 0)).await?;
     let nucleus = world.bus.internal();
     let roster = nucleus.nucleus().roster(Empty {}).await?;
-    if roster.hosts.iter().any(|host| host.name != FIRST_HOST) {
+    let is_known_outside = |grant| bridge::is_known_outside(grant, &roster.hosts);
+    if roster.hosts.iter().any(|host| host.name != FIRST_HOST) || roster.grants.iter().any(is_known_outside) {
         world.lead.open(&world.host).await?;
     }
     for service in Service::ALL.into_iter().skip(1) {
         let holder = roster.grants.iter().find(|grant| grant.service == service);
         if holder.is_none_or(|holder| holder.host == FIRST_HOST) {
             // What was taken over stays so: the grant is given again as it is.
-            let takeover = false;
-            let asked = GrantRequest { service, host: FIRST_HOST.to_owned(), replicated: false, takeover };
+            let asked = GrantRequest {
+                service,
+                host: FIRST_HOST.to_owned(),
+                replicated: false,
+                takeover: false,
+                new_key: None,
+            };
             let grant = nucleus.nucleus().grant(asked).await?;
-            services.start(appoint(Grant::by_nucleus(&grant))).await?;
+            services.start(appoint(Grant::by_nucleus(&grant), grant.key_number)).await?;
         }
     }
     Ok(())

@@ -10,9 +10,9 @@ use protocol::identity::{AddContactRequest, Request};
 use protocol::shared::Empty;
 use protocol::{Problem, ProblemKind, Service};
 
-use crate::actor::{Gauges, Grant, JournalPlace, Lease, open_service};
+use crate::actor::{Gauges, Grant, JournalPlace, Lease, journal_problem, open_service};
 use crate::feed::Feed;
-use crate::folder::{self, Folder};
+use crate::folder::{self, Folder, keys_of};
 use crate::keys::{self, Keyring};
 use crate::offline::Offline;
 use crate::store::Store;
@@ -115,10 +115,15 @@ fn fold<M: Machine>(
     let service = M::Words::SERVICE;
     // A fold writes no entry: the lease of this grant has lapsed from the start.
     let grant = Grant::by_lead(service, 0, false, false);
+    let path = folder.journal(service);
+    let reader = journal::Reader::open(&path).map_err(|error| journal_problem(service, &error))?;
+    let keys = keys_of(keyring, service, &reader);
+    drop(reader);
     let journal = JournalPlace {
-        folder: folder.journal(service),
+        folder: path,
         backend: Backend::default(),
-        keys: keyring.journal_keys(service),
+        keys,
+        before: Vec::new(),
         witnessed: 0,
         lease: Lease::default(),
     };

@@ -57,7 +57,7 @@ impl Candidate {
         let roster = Roster { hosts, grants: Vec::new(), number: 0 };
         let bridge = Bridge::start(host, bridge::Start { seed, roster, led_by, lead: None }).await?;
         host.set_bridge(Arc::clone(&bridge));
-        bridge.follow_all(&self.keyring);
+        bridge.follow_all(&self.keyring).await;
         bridge::forward_effects(host, queues);
         bridge.elect().await?;
         let server = Server::start(host).await?;
@@ -133,8 +133,8 @@ impl Candidate {
         bridge::gathered(bridge, Service::Nucleus).await?;
         bridge.end_copy(Service::Nucleus).await?;
         let grant = Grant::of_term(term, bridge.other_voters());
-        let keys = self.keyring.journal_keys(Service::Nucleus);
-        host.control().start(Appointment { grant, keys, witnessed: 0 }).await?;
+        // Its keys are known to no host that may not lead: the first ones stay.
+        host.control().start(Appointment::by(&self.keyring, grant, 0, 0)).await?;
         bridge::hold_once(bridge);
         let nucleus = host.bus.internal();
         let roster = patiently(async || nucleus.nucleus().roster(Empty {}).await).await?;
@@ -145,6 +145,7 @@ impl Candidate {
             host: host.name.clone(),
             replicated: true,
             takeover: true,
+            new_key: None,
         };
         patiently(async || nucleus.nucleus().grant(me()).await).await?;
         if let Some(entry) = roster.hosts.iter().find(|entry| entry.key == bridge.key()) {

@@ -19,7 +19,7 @@ use crate::actor::{
 };
 use crate::bus::ServicePlace;
 use crate::folder;
-use crate::keys::JournalKeys;
+use crate::keys::{JournalKeys, Keyring};
 use crate::store::Store;
 
 /// Reports of faults that wait for the supervisor: a service reports once before it is started anew.
@@ -59,8 +59,19 @@ pub(crate) struct Appointment {
     pub(crate) grant: Grant,
     /// To write it.
     pub(crate) keys: JournalKeys,
+    /// By which it was written before, where this host may sign it anew.
+    pub(crate) before: Vec<JournalKeys>,
     /// How many entries of it somebody else has seen.
     pub(crate) witnessed: u64,
+}
+
+impl Appointment {
+    /// By a host that has the cell's keys: the journal is signed by that of this number, whichever signed it before.
+    pub(crate) fn by(keyring: &Keyring, grant: Grant, key_number: u32, witnessed: u64) -> Self {
+        let service = grant.service();
+        let before = keyring.journal_keys_before(service, key_number);
+        Self { grant, keys: keyring.journal_keys(service, key_number), before, witnessed }
+    }
 }
 
 enum Order {
@@ -180,7 +191,7 @@ impl Services {
 
     /// Starts a service; one that runs under this grant already stays as it is. Says whether it did not run before.
     pub(super) async fn start(&self, appointment: Appointment) -> Result<bool, Problem> {
-        let Appointment { grant, keys, witnessed } = appointment;
+        let Appointment { grant, keys, before, witnessed } = appointment;
         let (host, service) = (&self.host, grant.service());
         let _turn = self.turns[service.index()].lock().await;
         if self.supervisor.runs(service) {
@@ -197,6 +208,7 @@ impl Services {
             keyspace: self.store.keyspace(service),
             grant,
             keys,
+            before,
             witnessed,
             faults: self.faults.clone(),
             host: Arc::clone(host),

@@ -121,7 +121,7 @@ impl Follower {
         Self { about, view, reader, have, look, given_up, stop, done: Some(done) }
     }
 
-    pub(super) fn about(&self) -> &About {
+    pub(crate) fn about(&self) -> &About {
         &self.about
     }
 

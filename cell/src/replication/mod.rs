@@ -190,7 +190,7 @@ async fn ask(network: &Network, peer: CellId, ask: &Ask) -> Result<Reply, Proble
 fn other_key(known: &Hash, found: &Hash) -> Problem {
     let cause = format!("the journal's key is {found}, not {known}");
     Problem::new(ProblemKind::Conflict, "journal.other_key", cause).hint(
-        "ask its operator; if the cell was restored, end the old copy: cell journal unfollow CELL JOURNAL",
+        "ask its operator; if the cell was restored, or has removed a host, end the old copy: cell journal unfollow CELL JOURNAL",
     )
 }
 

@@ -86,6 +86,9 @@ words! {
         /// Whether the last writer is lost, and not known to have stopped: the journal goes on in a newer fork.
         #[serde(default)]
         pub takeover: bool,
+        /// The public key of the next key pair that signs the journal, if it is signed by another one from now on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub new_key: Option<Hash>,
     }
 
     /// The configuration a cell started with.
@@ -438,6 +441,10 @@ words! {
         /// alone ends where its copy did.
         #[serde(default)]
         pub lost: Vec<LostEntries>,
+        /// The services whose journals the host could have signed, and that other keys sign from now on. Where one of them is missing, that is
+        /// tried again until it is done: `nucleus.granted` tells.
+        #[serde(default)]
+        pub rekeyed: Vec<Service>,
     }
 
     /// What was lost with a host.
@@ -481,6 +488,16 @@ words! {
         #[cbor(default)]
         #[serde(default)]
         pub takeover: bool,
+        /// Which of the cell's keys for this journal signs it: 0 is the first. The next one does when a host is removed that was given this one.
+        #[n(5)]
+        #[cbor(default)]
+        #[serde(default)]
+        pub key_number: u32,
+        /// The hosts that were given that key; whoever may lead has the cell's, and is not among them.
+        #[n(6)]
+        #[cbor(default)]
+        #[serde(default)]
+        pub known_to: Vec<HostId>,
     }
 
     /// The hosts, and what each may write.

@@ -1,16 +1,18 @@
 //! The hosts of the cell, and the right of each to write journals.
 //!
 //! The first host, on which the cell was made, needs no invitation. A grant names a host; its epoch rises when
-//! it goes to another one, when it is given on other terms, and when it is taken over from a host that is lost.
+//! it goes to another one, when it is given on other terms, when it is taken over from a host that is lost, and when
+//! another key signs the journal. Which hosts were given the key that signs it now is remembered: one of them that is
+//! removed could go on signing.
 
 use machine::{Context, Fault, Read, Write, answer, commit, refuse};
-use protocol::Service;
 use protocol::nucleus::{
     AdmitHostRequest, Answer, GrantRequest, GrantView, HostEntry, Invitation, InvitationRequest, Roster,
 };
+use protocol::{Hash, Service};
 
 use crate::record::Record;
-use crate::tables::{GRANTS, GrantRow, HOSTS, INVITATIONS, LEADERSHIPS, REMOVED, ROSTER_NUMBER};
+use crate::tables::{GRANTS, GrantRow, HOSTS, INVITATIONS, LEADERSHIPS, MANIFEST, REMOVED, ROSTER_NUMBER};
 use crate::{Decided, NAME_BYTES_MAX, Refusal, is_name};
 
 /// The name of the host that the cell was made on.
@@ -32,24 +34,82 @@ fn present_name(name: String) -> String {
 }
 
 pub(crate) fn grant(view: &dyn Read, asked: GrantRequest) -> Decided {
-    let GrantRequest { service, host, replicated, takeover } = asked;
+    let GrantRequest { service, host, replicated, takeover, new_key } = asked;
     if host != FIRST_HOST && HOSTS.get(view, &host)?.is_none() {
         return refuse(Refusal::UnknownHost { name: shown(&host) });
     }
+    // Its answer may have been lost: it is asked again then.
+    let new_key = match new_key {
+        Some(key) if signs(view, service, &key)? => None,
+        new_key => new_key,
+    };
     let epoch = match GRANTS.get(view, &(service as u8))? {
-        Some(row) if !takeover && row.replicated == replicated && present_name(row.host.clone()) == host => {
+        Some(row)
+            if !takeover
+                && new_key.is_none()
+                && row.replicated == replicated
+                && present_name(row.host.clone()) == host =>
+        {
             return answer(Answer::Grant(granted(service, row)));
         }
         Some(row) => row.epoch + 1,
         None => 1,
     };
-    let grant = GrantView { service, host: host.clone(), epoch, replicated, takeover };
-    commit(vec![Record::Granted { service, host, epoch, replicated, takeover }], Answer::Grant(grant))
+    let row = next_row(view, (service, &host, epoch), (replicated, takeover), new_key.is_some())?;
+    let record = Record::Granted { service, host, epoch, replicated, takeover, new_key };
+    commit(vec![record], Answer::Grant(granted(service, row)))
+}
+
+/// Whether a key signs a journal.
+fn signs(view: &dyn Read, service: Service, key: &Hash) -> Result<bool, Fault> {
+    let journals = MANIFEST.get(view, &())?.map(|manifest| manifest.journals).unwrap_or_default();
+    Ok(journals.iter().any(|journal| journal.service == service && journal.key == *key))
+}
+
+/// The row of a grant that follows the present one.
+fn next_row(
+    view: &dyn Read,
+    (service, host, epoch): (Service, &String, u64),
+    (replicated, takeover): (bool, bool),
+    has_new_key: bool,
+) -> Result<GrantRow, Fault> {
+    let before = GRANTS.get(view, &(service as u8))?;
+    let (mut key_number, mut known_to) =
+        before.map_or((0, Vec::new()), |before| (before.key_number, before.known_to));
+    if has_new_key {
+        (key_number, known_to) = (key_number + 1, Vec::new());
+    }
+    let is_given = |entry: &HostEntry| entry.name != FIRST_HOST && !entry.may_lead;
+    if let Some(entry) = HOSTS.get(view, host)?.filter(is_given)
+        && !known_to.contains(&entry.key)
+    {
+        known_to.push(entry.key);
+    }
+    Ok(GrantRow { host: host.clone(), epoch, replicated, takeover, key_number, known_to })
+}
+
+/// Folds a grant, and the key that signs the journal from then on.
+pub(crate) fn fold_grant(
+    view: &mut dyn Write,
+    grant: (Service, &String, u64),
+    terms: (bool, bool),
+    new_key: Option<Hash>,
+) -> Result<(), Fault> {
+    let row = next_row(view, grant, terms, new_key.is_some())?;
+    GRANTS.put(view, &(grant.0 as u8), &row);
+    if let Some(key) = new_key
+        && let Some(mut manifest) = MANIFEST.get(view, &())?
+    {
+        let of_service = manifest.journals.iter_mut().filter(|journal| journal.service == grant.0);
+        of_service.for_each(|journal| journal.key = key);
+        MANIFEST.put(view, &(), &manifest);
+    }
+    Ok(())
 }
 
 fn granted(service: Service, row: GrantRow) -> GrantView {
-    let GrantRow { host, epoch, replicated, takeover } = row;
-    GrantView { service, host: present_name(host), epoch, replicated, takeover }
+    let GrantRow { host, epoch, replicated, takeover, key_number, known_to } = row;
+    GrantView { service, host: present_name(host), epoch, replicated, takeover, key_number, known_to }
 }
 
 pub(crate) fn invite(view: &dyn Read, context: &Context, asked: &InvitationRequest) -> Decided {
@@ -129,9 +189,19 @@ pub(crate) fn begin_alone(view: &mut dyn Write) -> Result<(), Fault> {
         HOSTS.delete(view, &host.name);
         REMOVED.put(view, &host.key, &host.name);
     }
-    for grant in grants.into_iter().filter(|grant| grant.host != FIRST_HOST) {
-        let (host, epoch) = (FIRST_HOST.to_owned(), grant.epoch + 1);
-        let row = GrantRow { host, epoch, replicated: false, takeover: false };
+    for grant in grants {
+        // The keys of a life are its own, and begin with the first.
+        let (key_number, known_to) = (0, Vec::new());
+        let row = match grant.host == FIRST_HOST {
+            true => {
+                let GrantView { host, epoch, replicated, takeover, .. } = grant;
+                GrantRow { host, epoch, replicated, takeover, key_number, known_to }
+            }
+            false => {
+                let (host, epoch) = (FIRST_HOST.to_owned(), grant.epoch + 1);
+                GrantRow { host, epoch, replicated: false, takeover: false, key_number, known_to }
+            }
+        };
         GRANTS.put(view, &(grant.service as u8), &row);
     }
     Ok(())

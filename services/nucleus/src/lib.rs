@@ -9,6 +9,7 @@
 //! - An invitation admits one host, before it expires; only the hash of its secret is journaled. A key that was removed is admitted no more.
 //! - A life that begins with a restore begins on one host: those of the life before have its journals, and join anew if they are to.
 //! - A journal is granted to a host of the cell alone, and a host that holds one cannot be removed.
+//! - The manifest names the key that signs each journal now.
 
 mod hosts;
 mod record;
@@ -27,8 +28,8 @@ use serde_json::json;
 pub use hosts::{FIRST_HOST, HOSTS_MAX};
 pub use record::Record;
 use tables::{
-    AUDIT, CONFIGS, GRANTS, GrantRow, HOSTS, INVITATIONS, LEADERSHIPS, MANIFEST, REMOVED, ROSTER_NUMBER,
-    TOKENS, TOKENS_BY_HASH, TokenRow,
+    AUDIT, CONFIGS, HOSTS, INVITATIONS, LEADERSHIPS, MANIFEST, REMOVED, ROSTER_NUMBER, TOKENS,
+    TOKENS_BY_HASH, TokenRow,
 };
 
 /// The longest life of a token, in seconds: ten years.
@@ -102,6 +103,9 @@ impl Machine for NucleusMachine {
     type Record = Record;
     type Effect = std::convert::Infallible;
 
+    /// 1: which hosts were given which key.
+    const LAYOUT: u32 = 1;
+
     fn decide(&self, view: &dyn Read, context: &Context, request: Request) -> Decided {
         let manifest = MANIFEST.get(view, &())?;
         match request {
@@ -143,10 +147,8 @@ impl Machine for NucleusMachine {
                 hosts::begin_alone(view)?;
                 ROSTER_NUMBER.put(view, &(), &(at.index + 1));
             }
-            Record::Granted { service, host, epoch, replicated, takeover } => {
-                let (host, epoch) = (host.clone(), *epoch);
-                let row = GrantRow { host, epoch, replicated: *replicated, takeover: *takeover };
-                GRANTS.put(view, &(*service as u8), &row);
+            Record::Granted { service, host, epoch, replicated, takeover, new_key } => {
+                hosts::fold_grant(view, (*service, host, *epoch), (*replicated, *takeover), *new_key)?;
                 ROSTER_NUMBER.put(view, &(), &(at.index + 1));
             }
             Record::HostInvited { secret_hash, expires_ms, may_lead } => {
@@ -199,10 +201,11 @@ impl Machine for NucleusMachine {
         let (name, data) = match record {
             Record::Initialised { manifest } => ("nucleus.initialised", json!({ "cell": manifest.cell })),
             Record::Restored { generation, .. } => ("nucleus.restored", json!({ "generation": generation })),
-            Record::Granted { service, host, epoch, replicated, takeover } => (
+            Record::Granted { service, host, epoch, replicated, takeover, new_key } => (
                 "nucleus.granted",
                 json!({
-                    "service": service, "host": host, "epoch": epoch, "replicated": replicated, "takeover": takeover
+                    "service": service, "host": host, "epoch": epoch, "replicated": replicated, "takeover": takeover,
+                    "new_key": new_key
                 }),
             ),
             Record::HostInvited { expires_ms, .. } => {

@@ -35,6 +35,10 @@ pub enum Record {
         #[n(4)]
         #[cbor(default)]
         takeover: bool,
+        /// The next public key of the journal, if it is signed by another one from here on.
+        #[n(5)]
+        #[cbor(default)]
+        new_key: Option<Hash>,
     },
     /// The cell started with other settings than before.
     #[n(2)]
@@ -135,8 +139,9 @@ impl machine::Record for Record {
     fn describe(&self) -> serde_json::Value {
         match self {
             Self::Initialised { manifest } => json!({ "initialised": manifest }),
-            Self::Granted { service, host, epoch, replicated, takeover } => json!({ "granted": {
-                "service": service, "host": host, "epoch": epoch, "replicated": replicated, "takeover": takeover
+            Self::Granted { service, host, epoch, replicated, takeover, new_key } => json!({ "granted": {
+                "service": service, "host": host, "epoch": epoch, "replicated": replicated, "takeover": takeover,
+                "new_key": new_key
             } }),
             Self::Configured { version, hash, .. } => {
                 json!({ "configured": { "version": version, "hash": hash } })

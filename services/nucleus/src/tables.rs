@@ -18,6 +18,14 @@ pub(crate) struct GrantRow {
     #[n(3)]
     #[cbor(default)]
     pub(crate) takeover: bool,
+    /// Which of its keys signs the journal.
+    #[n(4)]
+    #[cbor(default)]
+    pub(crate) key_number: u32,
+    /// The hosts that were given it.
+    #[n(5)]
+    #[cbor(default)]
+    pub(crate) known_to: Vec<HostId>,
 }
 
 /// A token without its secret.

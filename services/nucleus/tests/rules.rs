@@ -11,12 +11,16 @@ use protocol::shared::{Empty, ListRequest};
 use protocol::{Access, CellId, GenesisHash, Hash, HostId, Service};
 
 fn bench() -> Bench<NucleusMachine> {
+    bench_with(vec![])
+}
+
+fn bench_with(journals: Vec<JournalKey>) -> Bench<NucleusMachine> {
     let mut bench = Bench::new(NucleusMachine);
     let manifest = Manifest {
         cell: CellId::from_bytes([1; 32]),
         name: "a".into(),
         genesis: GenesisHash::ZERO,
-        journals: vec![],
+        journals,
     };
     bench.ask(Request::Initialise(manifest)).expect("initialises");
     bench
@@ -133,7 +137,13 @@ fn bad_tokens_are_refused() {
 
 fn grant_of(host: &str) -> Request {
     let host = host.to_owned();
-    Request::Grant(GrantRequest { service: Service::State, host, replicated: false, takeover: false })
+    Request::Grant(GrantRequest {
+        service: Service::State,
+        host,
+        replicated: false,
+        takeover: false,
+        new_key: None,
+    })
 }
 
 /// The terms are part of the grant: a writer that was granted a journal on other terms is another writer.
@@ -141,7 +151,8 @@ fn grant_of(host: &str) -> Request {
 fn an_epoch_rises_with_other_terms_and_with_each_takeover() {
     let mut bench = bench();
     let mut grant = |replicated, takeover| {
-        let asked = GrantRequest { service: Service::State, host: "first".into(), replicated, takeover };
+        let (service, host) = (Service::State, "first".into());
+        let asked = GrantRequest { service, host, replicated, takeover, new_key: None };
         match bench.ask(Request::Grant(asked)) {
             Ok(Answer::Grant(grant)) => grant,
             other => panic!("{other:?}"),
@@ -157,6 +168,8 @@ fn an_epoch_rises_with_other_terms_and_with_each_takeover() {
         epoch: 5,
         replicated: false,
         takeover: false,
+        key_number: 0,
+        known_to: Vec::new(),
     };
     assert_eq!((roster.grants, roster.number > 0), (vec![last], true));
     let (live, replayed) = bench.replay();
@@ -270,6 +283,51 @@ fn a_removed_host_is_never_admitted_again_and_a_writer_is_not_removed() {
     assert_eq!(live, replayed);
 }
 
+/// DESIGN §9, rule 9: whoever was given a journal's key could go on signing.
+#[test]
+fn it_is_known_which_hosts_were_given_the_key_that_signs_a_journal() {
+    let first = JournalKey { service: Service::State, key: Hash::of(b"the first key"), generation: 0 };
+    let mut bench = bench_with(vec![first]);
+    let ticket = |number: u8| Hash::of(&[number]);
+    for (number, may_lead) in [(1, false), (2, false), (3, true)] {
+        let invitation = InvitationRequest { secret_hash: ticket(number), ttl_s: 60, may_lead };
+        bench.ask(Request::Invite(invitation)).expect("invites");
+    }
+    for (number, name) in [(1, "b"), (2, "c"), (3, "d")] {
+        let host = host(name, number);
+        let admission = AdmitHostRequest { secret_hash: ticket(number), host };
+        bench.ask(Request::AdmitHost(admission)).expect("admits");
+    }
+    let grant = |bench: &mut Bench<NucleusMachine>, host: &str, new_key: Option<Hash>| {
+        let (service, host) = (Service::State, host.to_owned());
+        let asked = GrantRequest { service, host, replicated: false, takeover: false, new_key };
+        match bench.ask(Request::Grant(asked)) {
+            Ok(Answer::Grant(GrantView { epoch, key_number, known_to, .. })) => {
+                (epoch, key_number, known_to.iter().map(|key| key.as_bytes()[0]).collect::<Vec<u8>>())
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(grant(&mut bench, "first", None), (1, 0, vec![]));
+    assert_eq!(grant(&mut bench, "b", None), (2, 0, vec![1]));
+    assert_eq!(grant(&mut bench, "c", None), (3, 0, vec![1, 2]));
+    assert_eq!(grant(&mut bench, "d", None), (4, 0, vec![1, 2]), "who may lead has all keys");
+    assert_eq!(grant(&mut bench, "first", None), (5, 0, vec![1, 2]));
+    bench.ask(Request::DropHost(HostName { host: "b".into() })).expect("removes");
+    assert_eq!(grant(&mut bench, "first", None), (5, 0, vec![1, 2]), "it knows the key all the same");
+    let key = Hash::of(b"the next key");
+    assert_eq!(grant(&mut bench, "first", Some(key)), (6, 1, vec![]));
+    assert_eq!(grant(&mut bench, "first", Some(key)), (6, 1, vec![]), "its answer may have been lost");
+    assert_eq!(grant(&mut bench, "c", None), (7, 1, vec![2]));
+    let Ok(Answer::GetManifest(manifest)) = bench.ask(Request::GetManifest(Empty {})) else {
+        panic!("a manifest")
+    };
+    let of_state = manifest.journals.iter().find(|journal| journal.service == Service::State);
+    assert_eq!(of_state.map(|journal| journal.key), Some(key));
+    let (live, replayed) = bench.replay();
+    assert_eq!(live, replayed);
+}
+
 /// Its journals are others than those that the hosts of the life before have.
 #[test]
 fn a_restored_cell_begins_on_one_host() {
@@ -279,11 +337,17 @@ fn a_restored_cell_begins_on_one_host() {
     let admission = AdmitHostRequest { secret_hash: Hash::of(b"1"), host: host("b", 2) };
     bench.ask(Request::AdmitHost(admission)).expect("admits");
     bench.ask(grant_of("b")).expect("grants");
+    let (service, host) = (Service::State, "b".into());
+    let new_key = Some(Hash::of(b"the next key"));
+    let asked = GrantRequest { service, host, replicated: false, takeover: false, new_key };
+    bench.ask(Request::Grant(asked)).expect("grants");
     let restored = RestoredRequest { generation: 1, journals: vec![], heads: vec![] };
     bench.ask(Request::Restored(restored)).expect("begins anew");
     let Ok(Answer::GetRoster(roster)) = bench.ask(Request::GetRoster(Empty {})) else { panic!("a roster") };
     assert!(roster.hosts.is_empty());
-    assert_eq!((roster.grants[0].host.as_str(), roster.grants[0].epoch), ("first", 2));
+    let grant = &roster.grants[0];
+    assert_eq!((grant.host.as_str(), grant.epoch), ("first", 3));
+    assert_eq!((grant.key_number, grant.known_to.len()), (0, 0), "a life's keys are its own");
     let (live, replayed) = bench.replay();
     assert_eq!(live, replayed);
 }

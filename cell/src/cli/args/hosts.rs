@@ -17,7 +17,7 @@ pub(in crate::cli) enum Host {
     /// Make DIR a host of the cell that the ticket is of; then start it: cell start --dir DIR
     #[command(after_help = "Example: cell host join cellhost1… --services consensus,state --dir alice-b")]
     Join(Join),
-    /// Remove a host: what it runs moves to the first host, and its key is refused from then on
+    /// Remove a host: what it runs moves to the host that leads, its key is refused from then on, and other keys sign the journals that it wrote
     #[command(
         after_help = "Example: cell host remove host-b\nOf a host that is lost for good: cell host remove host-b --force"
     )]
