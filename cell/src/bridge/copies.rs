@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -109,15 +110,21 @@ impl Copies {
         let _turn = self.beginning.lock().await;
         let Some(host) = self.host.upgrade() else { return Ok(()) };
         let kept = self.kept().get(&service).map(|kept| kept.follower.about().key);
-        match kept {
-            Some(kept) if kept == key => return Ok(()),
-            Some(_) => self.stop(service).await?,
-            None => {}
+        if kept == Some(key) {
+            return Ok(());
         }
         if let Some(keyring) = self.keyring.get().cloned() {
             let folder = host.folder.journal(service);
-            crate::node::blocking(move || sign_anew(&keyring, service, &folder, &key)).await??;
+            if let Some(numbers) = numbers(&keyring, service, &folder, &key) {
+                if numbers.asked < numbers.here {
+                    return Err(signed_already(service, numbers));
+                }
+                self.stop(service).await?;
+                let signed = move || sign_anew(&keyring, service, &folder, numbers.asked);
+                crate::node::blocking(signed).await??;
+            }
         }
+        self.stop(service).await?;
         let mut kept = self.kept();
         let orders = Orders {
             network: network.clone(),
@@ -184,13 +191,41 @@ impl Copies {
     }
 }
 
-/// Has a copy signed by the key that signs its journal now, if one before that does. Blocks on files.
-fn sign_anew(keyring: &Keyring, service: Service, folder: &Path, key: &Hash) -> Result<(), Problem> {
-    let number = keyring.key_number_of(service, &PublicKey::from_bytes(*key.as_bytes()));
-    let Some(number) = number.filter(|number| *number > 0) else { return Ok(()) };
+/// Which key is to sign a copy, and which one does.
+#[derive(Clone, Copy, Debug)]
+struct Numbers {
+    asked: u32,
+    here: u32,
+}
+
+/// Those numbers; none where either is not a key of this cell's present life, or nothing lies here.
+fn numbers(keyring: &Keyring, service: Service, folder: &Path, key: &Hash) -> Option<Numbers> {
+    let here = journal::Reader::open(folder).map(|reader| reader.key());
+    let public = PublicKey::from_bytes(*key.as_bytes());
+    let asked = keyring.key_number_of(service, &public)?;
+    let here = match here {
+        Ok(here) if here == public => asked,
+        Ok(here) => keyring.key_number_of(service, &here)?,
+        // It may have been put away for the next one.
+        Err(_) => 0,
+    };
+    Some(Numbers { asked, here })
+}
+
+/// Has a copy signed by the key of that number, if one before it does. Blocks on files.
+fn sign_anew(keyring: &Keyring, service: Service, folder: &Path, number: u32) -> Result<(), Problem> {
+    if number == 0 {
+        return Ok(());
+    }
     let (before, keys) =
         (keyring.journal_keys_before(service, number), keyring.journal_keys(service, number));
     rekey(service, folder, &before, &keys, 0).map(|_| ())
+}
+
+/// Whoever asks for an older key leads no more, or does not know the present one yet: nothing is set aside for that.
+fn signed_already(service: Service, Numbers { asked, here }: Numbers) -> Problem {
+    let cause = format!("the copy of {service} is signed by key {here} already, and not by {asked}");
+    Problem::new(ProblemKind::Conflict, "bridge.older_key", cause).hint("it is asked again by itself")
 }
 
 /// Tells the writer of a journal how far the copy here is, where it waits for that.
@@ -225,7 +260,8 @@ fn keep_view(
 ) -> impl Future<Output = ()> + Send + 'static + use<> {
     let (mut changes, have, reader) = (follower.changes(), follower.have_counter(), follower.to_reader());
     async move {
-        while changes.changed().await.is_ok() {
+        let mut has_grown = false;
+        while has_grown || changes.changed().await.is_ok() {
             {
                 let Some(host) = host.upgrade() else { return };
                 let is_standby =
@@ -240,7 +276,18 @@ fn keep_view(
                     }
                 }
             }
-            tokio::time::sleep(FOLD_PAUSE).await;
+            // Whoever stops the copy waits for this: it is not to sleep then.
+            has_grown = false;
+            let mut pause = pin!(tokio::time::sleep(FOLD_PAUSE));
+            loop {
+                tokio::select! {
+                    () = &mut pause => break,
+                    changed = changes.changed() => match changed {
+                        Ok(()) => has_grown = true,
+                        Err(_) => return,
+                    }
+                }
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 //! 1. **trace**: a span, if the call's trace is recorded, which what it calls is part of (`telemetry`);
 //! 2. **access**: the caller's level against the action's;
 //! 3. **deadline**: a missed one is `bus.deadline` for a query, `bus.unknown_outcome` for a command;
-//! 4. **memory**: where an action is declared `cached`, its last answer while the view is the same;
+//! 4. **memory**: where an action is declared `cached`, its last answer while the view is the same; a call whose trace is not recorded gets it at once;
 //! 5. **bulkhead**: calls under way per service are bounded, one more is `bus.busy` at once;
 //! 6. **breaker**: a service that keeps failing is left alone for a while (`bus.circuit_open`);
 //! 7. **retry**: queries only, on `busy` and `unavailable`, twice, with a pause that chance makes longer or shorter;
@@ -49,6 +49,7 @@ use tracing::{Instrument, Span};
 
 use build::{Build, ByType, Handler, JsonHandle, Way, WireHandle};
 use bulkhead::{Heard, Keeper, Kept, Place};
+use memory::recalled;
 use remote::Whereabouts;
 use route::{Answered, busy, not_running};
 use spans::{span, span_kind, who};
@@ -199,6 +200,9 @@ impl Bus {
         request: A::Request,
     ) -> Result<A::Answer, Problem> {
         let handler = self.handler::<A>();
+        if let Some(answer) = recalled(handler, &context, &request) {
+            return Ok(answer);
+        }
         let began = Instant::now();
         context.deadline.get_or_insert(began + context.patience);
         let came_over = context.came_over;

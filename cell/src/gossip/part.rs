@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::consensus::EnterRequest;
 use protocol::members::{MemberSet, SET_KEY};
@@ -36,12 +36,18 @@ pub fn start(world: &Arc<World>) {
 }
 
 async fn keep_running(world: Arc<World>, seat: Arc<Seat>) {
+    let mut told = None;
     loop {
+        let began = Instant::now();
         match take_part(&world, &seat).await {
             Ok(Ended::Stopped) => return,
             Ok(Ended::OtherPart) => {}
             Err(problem) => {
-                tracing::error!(%problem, "consensus begins anew from what is durable");
+                // A service that is away is missed twice a second: once is enough to be told.
+                if began.elapsed() > RESTART_PAUSE || told.as_ref() != Some(&problem) {
+                    tracing::error!(%problem, "consensus begins anew from what is durable");
+                }
+                told = Some(problem);
                 tokio::time::sleep(RESTART_PAUSE).await;
             }
         }
