@@ -2,12 +2,19 @@
 
 use std::cell::Cell as Count;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::in_process::InProcess;
 use actix::prelude::*;
 use cell::bus::CallContext;
-use protocol::state::RootRequest;
+use cell::folder::rules;
+use machine::testing::Bench;
+use protocol::Problem;
+use protocol::genesis::Genesis;
+use protocol::shared::Empty;
+use protocol::state::{Answer, Request, RootRequest};
+use state::StateMachine;
 
 use crate::limits::median;
 use crate::table::{Table, per_second, time};
@@ -36,6 +43,37 @@ impl Handler<Number> for Echo {
     type Result = u64;
     fn handle(&mut self, number: Number, _: &mut Context<Self>) -> u64 {
         number.0
+    }
+}
+
+/// State's machine in an actor, over a view in memory, and nothing of the bus around it: what the same question takes without.
+pub(crate) struct Alone(Bench<StateMachine>);
+
+impl Alone {
+    /// At its beginning, as the cell's own is.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot begin.
+    pub(crate) fn new(genesis: &Arc<Genesis>) -> Self {
+        let mut machine = Bench::new(StateMachine::new(Arc::clone(genesis), rules()));
+        machine.ask(Request::Initialise(Empty {})).expect("it begins");
+        Self(machine)
+    }
+}
+
+impl Actor for Alone {
+    type Context = Context<Self>;
+}
+
+#[derive(Message)]
+#[rtype(result = "Result<Answer, Problem>")]
+pub(crate) struct Ask(pub(crate) Request);
+
+impl Handler<Ask> for Alone {
+    type Result = Result<Answer, Problem>;
+    fn handle(&mut self, ask: Ask, _: &mut Context<Self>) -> Self::Result {
+        self.0.ask(ask.0)
     }
 }
 

@@ -64,7 +64,7 @@ fn a_ticket_lets_one_host_in_once() {
 #[test]
 fn services_move_while_the_cell_runs_and_nothing_is_lost() {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let (cell, host) = cell_and_host(dir.path(), "state");
+    let (cell, mut host) = cell_and_host(dir.path(), "state");
     cell.put("a", "1");
     let writing = std::sync::atomic::AtomicBool::new(true);
     let (http, token) = (cell.http.clone(), cell.token());
@@ -127,7 +127,24 @@ fn services_move_while_the_cell_runs_and_nothing_is_lost() {
     let listed = there.ok(&["journal", "list"])["items"].as_array().expect("a list").len();
     assert_eq!(listed, lying_there.len());
     assert_eq!(there.refused(&["journal", "prove", "nucleus", "0"]), (1, "journal.not_here".to_owned()));
-    drop(host);
+    // Before it is stopped it is emptied, and nothing waits for it.
+    let drained = cell.ok(&["host", "drain", "b"]);
+    assert_eq!(
+        drained,
+        json!({ "host": "b", "to": "first", "moved": ["identity", "state"], "hands_over": false })
+    );
+    host.terminate();
+    assert_eq!(host.wait(), Some(0));
+    assert_eq!(get(&cell, "n0"), "0");
+    cell.put("b", "2");
+    for (asked, refused) in [
+        (&["nobody"][..], (1, "nucleus.unknown_host")),
+        (&["b", "--to", "b"], (1, "nucleus.cannot_drain")),
+        (&["first"], (6, "nucleus.nobody_follows")),
+        (&["first", "--to", "b"], (6, "nucleus.nobody_follows")),
+    ] {
+        assert_eq!(cell.refused(&[&["host", "drain"], asked].concat()), (refused.0, refused.1.to_owned()));
+    }
 }
 
 #[test]

@@ -164,6 +164,50 @@ fn a_lost_lead_is_replaced_and_nothing_acknowledged_is_lost() {
     }
 }
 
+/// Nobody has to miss it.
+#[test]
+fn a_lead_that_is_drained_or_stopped_in_order_hands_over() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut cell = Three::start(dir.path(), &["state"]);
+    put(&cell.client(0), "a", "1");
+    let (first, b) = (cell.client(0), cell.client(1));
+    let writers = Writers::default();
+    let drained = std::thread::scope(|scope| {
+        scope.spawn(|| writers.write(&b, What::Contacts));
+        scope.spawn(|| writers.write(&b, What::Tokens));
+        let _over = writers.until_dropped();
+        until("they write", || written(&writers) > 10);
+        let drained = cell.first.ok(&["host", "drain", "first"]);
+        let before = written(&writers);
+        until("they go on", || written(&writers) > before + 4);
+        drained
+    });
+    assert_eq!(drained["moved"], json!(["identity", "consensus", "market", "message"]), "{drained}");
+    let next = drained["to"].as_str().expect("a host").to_owned();
+    until("it follows, as the process that it was", || lead(&first).as_ref() == Some(&next));
+    until("nothing runs there", || {
+        let services = services(&first);
+        services.len() == 6 && services.iter().all(|service| service["host"] != "first")
+    });
+    writers.check(&first);
+    put(&first, "b", "2");
+    until_within(SETTLED_MAX, "all three vote, and have everything", || {
+        voters(&first).len() == 3 && all_replicated(&first)
+    });
+
+    let place = usize::from(next == "c");
+    cell.others[place].terminate();
+    assert_eq!(cell.others[place].wait(), Some(0));
+    let log = std::fs::read_to_string(cell.others[place].dir().join("log")).expect("its log");
+    assert!(log.contains("this host stops: another one leads"), "it hands over before it ends");
+    until("another one leads, and has its services", || {
+        lead(&first).is_some_and(|lead| lead != next) && all_run(&first)
+    });
+    writers.check(&first);
+    assert_eq!((get(&first, "a"), get(&first, "b")), (json!("1"), json!("2")));
+    put(&first, "c", "3");
+}
+
 /// It wakes with calls that it was about to answer, others in its sockets, and a view of the past.
 #[test]
 fn a_frozen_lead_that_wakes_acknowledges_nothing_and_shows_nothing_of_the_past() {

@@ -209,6 +209,19 @@ pub(super) fn put(frame: &impl Encode<()>, buffer: &mut Vec<u8>) {
     buffer[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
 
+/// Appends all of an item's frame, or of that of a piece of one, but its bytes: they come last, and go from where they lie.
+pub(super) fn put_item_head(number: u64, bytes: usize, is_last: bool, buffer: &mut Vec<u8>) {
+    let start = buffer.len();
+    // A frame without bytes ends with their number.
+    let empty = if is_last { Up::Item { number, bytes: &[] } } else { Up::Piece { number, bytes: &[] } };
+    put(&empty, buffer);
+    buffer.pop();
+    let mut encoder = minicbor::Encoder::new(&mut *buffer);
+    encoder.bytes_len(bytes as u64).expect("writing CBOR into a Vec cannot fail");
+    let length = u32::try_from(buffer.len() - start - LENGTH_BYTES + bytes).expect("a frame is short");
+    buffer[start..start + LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+}
+
 /// Reads frames. Each is decoded where it was read to.
 pub(super) struct Reader {
     stream: ByteReader,

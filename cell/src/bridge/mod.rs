@@ -8,6 +8,7 @@
 //! - `wire`: what hosts ask of each other besides calls; `orders` answers it; `lead`, `moves` and `keeper` ask it.
 //! - `leases`: until when each host may write what was granted to it; `keeper`: has every service run that was granted, and takes over what
 //!   lost hosts ran.
+//! - `drain`: a host is emptied before it is stopped, and one that leads hands that over.
 //! - `voters`: the hosts that elect who leads, where there are some; `acks`: what a writer waits for.
 //! - `registry`: what each host says of itself, several times a second.
 //! - `copies`: the journals that are written on other hosts, copied and checked here. The lead has one of each.
@@ -28,6 +29,7 @@
 
 mod acks;
 mod copies;
+mod drain;
 mod effects;
 mod frames;
 #[cfg(test)]
@@ -426,6 +428,11 @@ impl Bridge {
     /// All hosts as this one knows them.
     pub fn hosts(&self) -> Vec<HostView> {
         registry::hosts(self)
+    }
+
+    /// The last round trips to the hosts that are connected, in microseconds.
+    pub(crate) fn round_trips_us(&self) -> BTreeMap<HostId, u64> {
+        registry::round_trips_us(self)
     }
 
     /// What it leads with.

@@ -319,6 +319,8 @@ impl Lead {
             let appointment = Appointment::by(self.keyring(), own, grant.key_number, head.length);
             host.control().start(appointment).await?;
             voters::hold_once(bridge);
+            // What came before it held its lease asks again.
+            host.bus.is_back(service);
             return Ok(());
         }
         if end.is_none() && grant.replicated {

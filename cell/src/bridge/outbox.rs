@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
@@ -19,7 +20,7 @@ use minicbor::Encode;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::frames::{PIECE_BYTES, PIECES_BYTES_MAX, put};
+use super::frames::{PIECE_BYTES, PIECES_BYTES_MAX, put, put_item_head};
 use crate::network::{Beside, ByteWriter, WriteBeside};
 
 /// How much room a buffer begins with.
@@ -155,8 +156,54 @@ type Put = Box<dyn FnOnce(&mut Vec<u8>) + Send>;
 enum Outgoing {
     /// A frame of a stream, in its turn.
     InTurn(Put),
+    /// One with a piece of an item.
+    Piece(Piece),
     /// A body in pieces.
     Large(Box<Large>),
+}
+
+/// Some of an item of a stream.
+struct Piece {
+    number: u64,
+    item: Arc<Vec<u8>>,
+    range: Range<usize>,
+}
+
+/// What is written together: bytes that were put together here, and between them pieces where they lie.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    /// Each with how many of those bytes come before it.
+    pieces: Vec<(usize, Piece)>,
+}
+
+impl Batch {
+    fn len(&self) -> usize {
+        self.bytes.len() + self.pieces.iter().map(|(_, piece)| piece.range.len()).sum::<usize>()
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.pieces.clear();
+    }
+
+    fn push(&mut self, piece: Piece) {
+        let is_last = piece.range.end == piece.item.len();
+        put_item_head(piece.number, piece.range.len(), is_last, &mut self.bytes);
+        self.pieces.push((self.bytes.len(), piece));
+    }
+
+    /// All of it, in order.
+    fn parts(&self) -> Vec<&[u8]> {
+        let (mut parts, mut from) = (Vec::with_capacity(2 * self.pieces.len() + 1), 0);
+        for (until, piece) in &self.pieces {
+            parts.push(&self.bytes[from..*until]);
+            parts.push(&piece.item[piece.range.clone()]);
+            from = *until;
+        }
+        parts.push(&self.bytes[from..]);
+        parts
+    }
 }
 
 struct Large {
@@ -217,6 +264,16 @@ impl Outbox {
         frame: impl FnOnce(&mut Vec<u8>) + Send + 'static,
     ) -> Result<(), Gone> {
         self.put_in_turn(Outgoing::InTurn(Box::new(frame))).await
+    }
+
+    /// Puts a piece of an item of a stream.
+    pub(super) async fn send_piece(
+        &self,
+        number: u64,
+        item: Arc<Vec<u8>>,
+        range: Range<usize>,
+    ) -> Result<(), Gone> {
+        self.put_in_turn(Outgoing::Piece(Piece { number, item, range })).await
     }
 
     /// Puts a body. A large one waits until there is room for it; false if there are too many that do.
@@ -313,13 +370,13 @@ impl Drop for Inbox {
 impl Inbox {
     /// Writes what comes until nobody can send any more.
     pub(super) async fn write(mut self, mut stream: ByteWriter) -> io::Result<()> {
-        let mut buffer = Vec::with_capacity(WRITE_BYTES);
+        let mut batch = Batch { bytes: Vec::with_capacity(WRITE_BYTES), pieces: Vec::new() };
         loop {
             let is_over = self.shared.small().is_over;
-            self.gather(&mut buffer);
-            if !buffer.is_empty() {
-                stream.write_all(&buffer).await?;
-                buffer.clear();
+            self.gather(&mut batch);
+            if batch.len() > 0 {
+                stream.write_parts(&batch.parts()).await?;
+                batch.clear();
                 continue;
             }
             stream.flush().await?;
@@ -333,9 +390,9 @@ impl Inbox {
     }
 
     /// Appends small frames that wait, and one of what is large; more of it where nothing shares the connection with it at the moment.
-    fn gather(&mut self, buffer: &mut Vec<u8>) {
+    fn gather(&mut self, batch: &mut Batch) {
         let (bytes, frames) = self.shared.take();
-        buffer.extend_from_slice(&bytes);
+        batch.bytes.extend_from_slice(&bytes);
         self.shared.reuse(bytes);
         while let Ok(next) = self.inbox.try_recv() {
             self.in_turn.push_back(next);
@@ -343,13 +400,14 @@ impl Inbox {
         let enough = if frames == 0 && self.shared.beside.is_some() { TOGETHER_BYTES } else { 0 };
         while let Some(next) = self.in_turn.pop_front() {
             match next {
-                Outgoing::InTurn(frame) => frame(buffer),
+                Outgoing::InTurn(frame) => frame(&mut batch.bytes),
+                Outgoing::Piece(piece) => batch.push(piece),
                 Outgoing::Large(mut large) => {
-                    let has_more = large.next(buffer);
+                    let has_more = large.next(&mut batch.bytes);
                     self.in_turn.extend(has_more.then_some(Outgoing::Large(large)));
                 }
             }
-            if buffer.len() >= enough {
+            if batch.len() >= enough {
                 break;
             }
         }
@@ -360,12 +418,13 @@ impl Inbox {
 impl Inbox {
     /// All frames that wait, without their lengths, in the order in which they are written.
     pub(super) fn written(&mut self) -> Vec<Vec<u8>> {
-        let (mut buffer, mut before) = (Vec::new(), usize::MAX);
-        while buffer.len() != before {
-            before = buffer.len();
-            self.gather(&mut buffer);
+        let (mut batch, mut before) = (Batch::default(), usize::MAX);
+        while batch.len() != before {
+            before = batch.len();
+            self.gather(&mut batch);
         }
-        let (mut frames, mut rest) = (Vec::new(), buffer.as_slice());
+        let all = batch.parts().concat();
+        let (mut frames, mut rest) = (Vec::new(), all.as_slice());
         while let Some((word, more)) = rest.split_first_chunk() {
             let (frame, after) = more.split_at(u32::from_le_bytes(*word) as usize);
             frames.push(frame.to_vec());
@@ -411,6 +470,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_piece_is_written_where_it_lies_and_read_as_any_frame() {
+        let (outbox, mut inbox) = outbox(None);
+        let item: Arc<Vec<u8>> = Arc::new((0..PIECE_BYTES).map(|place| (place % 251) as u8).collect());
+        for length in [0, 1, 23, 24, 255, 256, 65_535.min(PIECE_BYTES), PIECE_BYTES] {
+            for number in [0, 23, 24, u64::MAX] {
+                // Of one that goes on, and of one that ends.
+                for range in [0..length, item.len() - length..item.len()] {
+                    let bytes = &item[range.clone()];
+                    let mut whole = Vec::new();
+                    match range.end == item.len() {
+                        true => put(&Up::Item { number, bytes }, &mut whole),
+                        false => put(&Up::Piece { number, bytes }, &mut whole),
+                    }
+                    outbox.send_piece(number, Arc::clone(&item), range).await.expect("room");
+                    assert_eq!(inbox.written(), [&whole[4..]], "{length} {number}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn small_frames_go_first_large_bodies_take_turns_and_a_stream_keeps_its_order() {
         let (outbox, mut inbox) = outbox(None);
         let large = Arc::new(vec![7; 2 * PIECE_BYTES + 1]);
@@ -419,8 +499,8 @@ mod tests {
         }
         let (long, short) = (vec![1; PIECE_BYTES], vec![2]);
         for bytes in [long, short] {
-            let item = move |buffer: &mut Vec<u8>| put(&Up::Item { number: 3, bytes: &bytes }, buffer);
-            outbox.send_in_turn(item).await.expect("room");
+            let length = bytes.len();
+            outbox.send_piece(3, Arc::new(bytes), 0..length).await.expect("room");
         }
         outbox.send_in_turn(|buffer| put(&Up::End { number: 3 }, buffer)).await.expect("room");
         outbox.send(&Up::Answer { number: 4, body: &[] }).await.expect("room");

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use minicbor::{Decode, Encode};
-use protocol::nucleus::{Health, HostView, ServiceStatus};
+use protocol::nucleus::{Health, HostEntry, HostView, ServiceStatus};
 use protocol::{HostId, Service, codec};
 
 use super::wire::{Hello, Said};
@@ -278,4 +278,12 @@ pub(super) fn hosts(bridge: &Bridge) -> Vec<HostView> {
         }
     };
     known.roster.hosts.iter().map(view).collect()
+}
+
+/// The last round trips to the hosts that are connected, in microseconds.
+pub(super) fn round_trips_us(bridge: &Bridge) -> BTreeMap<HostId, u64> {
+    let hosts = bridge.known().roster.hosts;
+    let peer = |host: &HostEntry| bridge.network().peer(&as_peer(host.key));
+    let trip = |host: &HostEntry| Some((host.key, peer(host).rtt_us.filter(|_| peer(host).connected)?));
+    hosts.iter().filter_map(trip).collect()
 }

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,7 +39,7 @@ pub(super) async fn run(bridge: Arc<Bridge>, from: HostId, stream: ByteStream) {
     let (bus, edge, incarnation) = (host.bus.clone(), host.edge.clone(), bridge.incarnation);
     drop((host, bridge));
     let under_way = UnderWay::default();
-    let ended = answer(&bus, edge, incarnation, stream, &under_way).await;
+    let ended = answer(&bus, edge, (from, incarnation), stream, &under_way).await;
     tracing::debug!(%from, ?ended, "a stream of another host has ended");
     // Nobody hears their answers.
     for (_, entry) in under_way.entries().drain() {
@@ -51,7 +50,7 @@ pub(super) async fn run(bridge: Arc<Bridge>, from: HostId, stream: ByteStream) {
 async fn answer(
     bus: &Bus,
     edge: Handle,
-    incarnation: u64,
+    (from, incarnation): (HostId, u64),
     stream: ByteStream,
     under_way: &UnderWay,
 ) -> io::Result<()> {
@@ -60,6 +59,7 @@ async fn answer(
     outbox.send(&Up::Welcome { incarnation, words: Some(WORDS) }).await.map_err(broken)?;
     let server = Server {
         bus: bus.clone(),
+        from,
         here: Handle::current(),
         edge,
         outbox,
@@ -91,7 +91,7 @@ async fn read(server: Server, mut reader: Reader) -> io::Result<()> {
                     server.refuse(number, busy()).await.map_err(broken)?;
                     continue;
                 };
-                let context = CallContext { cause, ..context(asker, patience_us, trace.as_deref()) };
+                let context = CallContext { cause, ..server.context(asker, patience_us, trace.as_deref()) };
                 server.call(number, context, action.to_owned(), body, place);
             }
             Down::Stream { number, action, asker, patience_us, trace, body, credit } => {
@@ -100,21 +100,12 @@ async fn read(server: Server, mut reader: Reader) -> io::Result<()> {
                     server.refuse(number, busy()).await.map_err(broken)?;
                     continue;
                 };
-                let context = context(asker, patience_us, trace.as_deref());
+                let context = server.context(asker, patience_us, trace.as_deref());
                 server.stream(number, context, action.to_owned(), body, place, credit)?;
             }
         }
     }
     Ok(())
-}
-
-fn context(asker: Asker, patience_us: u64, trace: Option<&str>) -> CallContext {
-    let patience = Duration::from_micros(patience_us).min(PATIENCE_MAX);
-    CallContext {
-        trace: trace.and_then(TraceParent::parse),
-        deadline: Some(Instant::now() + patience),
-        ..CallContext::of(asker.into()).within(patience)
-    }
 }
 
 /// What is being answered.
@@ -149,6 +140,8 @@ impl UnderWay {
 /// One stream of calls.
 struct Server {
     bus: Bus,
+    /// Who asks.
+    from: HostId,
     /// Where it is read, and services are asked.
     here: Handle,
     edge: Handle,
@@ -159,6 +152,16 @@ struct Server {
 }
 
 impl Server {
+    fn context(&self, asker: Asker, patience_us: u64, trace: Option<&str>) -> CallContext {
+        let patience = Duration::from_micros(patience_us).min(PATIENCE_MAX);
+        CallContext {
+            trace: trace.and_then(TraceParent::parse),
+            deadline: Some(Instant::now() + patience),
+            came_over: Some(self.from),
+            ..CallContext::of(asker.into()).within(patience)
+        }
+    }
+
     async fn refuse(&self, number: u64, problem: Problem) -> Result<(), Gone> {
         self.outbox.send(&Up::Refused { number, problem }).await
     }
@@ -274,20 +277,10 @@ async fn give_item(outbox: &Outbox, number: u64, item: Arc<Vec<u8>>, credit: &Se
         let taken = u32::try_from(cost(range.len())).expect("a piece is short");
         credit.acquire_many(taken).await.map_err(|_| Gone)?.forget();
         from = range.end;
-        outbox.send_in_turn(piece(number, Arc::clone(&item), range)).await?;
+        outbox.send_piece(number, Arc::clone(&item), range).await?;
         if from == item.len() {
             return Ok(());
         }
-    }
-}
-
-/// A piece of an item, in a frame.
-fn piece(number: u64, item: Arc<Vec<u8>>, range: Range<usize>) -> impl FnOnce(&mut Vec<u8>) + Send {
-    move |buffer| {
-        let is_last = range.end == item.len();
-        let bytes = &item[range];
-        let frame = if is_last { Up::Item { number, bytes } } else { Up::Piece { number, bytes } };
-        put(&frame, buffer);
     }
 }
 

@@ -44,6 +44,6 @@ impl Call for BusCaller {
         &self,
         request: A::Request,
     ) -> impl Future<Output = Result<A::Answer, Problem>> + Send {
-        self.bus.call::<A>(self.context.clone(), request)
+        self.bus.call_by::<A>(&self.context, request)
     }
 }

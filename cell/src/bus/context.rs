@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use machine::EffectId;
-use protocol::Caller;
+use protocol::{Caller, HostId};
 
 use crate::telemetry::TraceParent;
 
@@ -31,8 +31,8 @@ pub struct CallContext {
     pub trace: Option<TraceParent>,
     /// Whether its service is asked even where the bus knows the answer.
     pub anew: bool,
-    /// Whether it came over the bridge: then it is answered here or not at all.
-    pub came_over: bool,
+    /// The host that it came from over the bridge, if it did: then it is answered here or not at all.
+    pub came_over: Option<HostId>,
 }
 
 impl CallContext {
@@ -50,7 +50,7 @@ impl CallContext {
             cause: None,
             trace: None,
             anew: false,
-            came_over: false,
+            came_over: None,
         }
     }
 

@@ -32,11 +32,11 @@ mod remote;
 mod route;
 mod spans;
 mod streams;
+mod tries;
 
 use std::any::{Any, TypeId};
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
-use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,6 +54,7 @@ use remote::Whereabouts;
 use route::{Answered, busy, not_running};
 use spans::{span, span_kind, who};
 use streams::Streams;
+use tries::{Sent, Tries, rest};
 
 use crate::actor::Lease;
 use crate::telemetry::Tracer;
@@ -70,10 +71,6 @@ pub use remote::{Place as ServicePlace, Remote, RemoteCall};
 pub use route::{Ask, Route};
 pub use streams::Items;
 
-/// Times a query is tried again.
-const RETRIES_MAX: u32 = 2;
-/// Pause before the first retry, half of it more or less; the second waits twice as long.
-const RETRY_PAUSE: Duration = Duration::from_millis(2);
 /// How long a call waits for word of where its service has gone.
 const MOVE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -196,16 +193,40 @@ impl Bus {
     /// The service's refusals and those of the middleware (`bus.…`).
     pub async fn call<A: Action>(
         &self,
-        mut context: CallContext,
+        context: CallContext,
         request: A::Request,
     ) -> Result<A::Answer, Problem> {
         let handler = self.handler::<A>();
-        if let Some(answer) = recalled(handler, &context, &request) {
-            return Ok(answer);
+        match recalled(handler, &context, &request) {
+            Some(answer) => Ok(answer),
+            None => Box::pin(self.call_measured::<A>(handler, context, request)).await,
         }
+    }
+
+    /// The same, of a caller that keeps its context for the next call.
+    async fn call_by<A: Action>(
+        &self,
+        context: &CallContext,
+        request: A::Request,
+    ) -> Result<A::Answer, Problem> {
+        let handler = self.handler::<A>();
+        // The long way in a box: its future is large, and whoever is answered from memory would carry it about for nothing.
+        match recalled(handler, context, &request) {
+            Some(answer) => Ok(answer),
+            None => Box::pin(self.call_measured::<A>(handler, context.clone(), request)).await,
+        }
+    }
+
+    /// Calls an action whose answer is not at hand: traced, measured, until its deadline.
+    async fn call_measured<A: Action>(
+        &self,
+        handler: &Handler<A>,
+        mut context: CallContext,
+        request: A::Request,
+    ) -> Result<A::Answer, Problem> {
         let began = Instant::now();
         context.deadline.get_or_insert(began + context.patience);
-        let came_over = context.came_over;
+        let came_over = context.came_over.is_some();
         let kind = || span_kind(came_over, self.is_elsewhere(handler));
         let mut recording = self.0.tracer.follow(&mut context.trace, A::INFO.name, kind);
         if let Some(recording) = &mut recording
@@ -216,8 +237,7 @@ impl Bus {
         // Who does not look pays for one comparison.
         let traced = LevelFilter::current() >= LevelFilter::DEBUG;
         let span = if traced { span(A::INFO.name, &context) } else { Span::none() };
-        // Pinned where they stand, here and below: these futures are large, and a move copies them.
-        let call = pin!(self.guarded::<A>(handler, context, request));
+        let call = pin!(self.guarded::<A>(handler, &context, request, began));
         let result = if traced { call.instrument(span.clone()).await } else { call.await };
         handler.metrics.since(began).finish(&result);
         let code = result.as_ref().err().map(|problem| &*problem.code);
@@ -273,7 +293,7 @@ impl Bus {
         }
     }
 
-    /// Calls an action by name for another host, with its request as it came over the bridge.
+    /// Calls an action by name for another host, which the context names, with its request as it came over the bridge.
     ///
     /// # Errors
     ///
@@ -285,7 +305,7 @@ impl Bus {
         request: Vec<u8>,
     ) -> Result<Vec<u8>, Problem> {
         match self.0.wire.get(action) {
-            Some(handle) => handle(self.clone(), CallContext { came_over: true, ..context }, request).await,
+            Some(handle) => handle(self.clone(), context, request).await,
             None => Err(unknown_action(action)),
         }
     }
@@ -381,25 +401,25 @@ impl Bus {
     async fn guarded<A: Action>(
         &self,
         handler: &Handler<A>,
-        context: CallContext,
+        context: &CallContext,
         request: A::Request,
+        began: Instant,
     ) -> Result<A::Answer, Problem> {
         if !context.caller.may(A::INFO.access) {
             return Err(denied(A::INFO.name, &context.caller));
         }
-        let deadline = context.deadline.unwrap_or_else(|| Instant::now() + context.patience);
+        let deadline = context.deadline.unwrap_or(began + context.patience);
         let whereabouts = self.whereabouts(handler);
         // A call that came over goes back: who called looks where the service is now.
-        if !whereabouts.may_move() || context.came_over {
-            return pin!(self.once::<A>(handler, context, request, deadline)).await;
+        if !whereabouts.may_move() || context.came_over.is_some() {
+            return self.once::<A>(handler, context, &mut Sent::last(request), deadline).await;
         }
-        let patient_until = deadline.min(Instant::now() + MOVE_PATIENCE);
+        let (mut sent, patient_until) = (Sent::kept(request), deadline.min(began + MOVE_PATIENCE));
         loop {
-            let mut changes = whereabouts.changes();
-            let called = self.once::<A>(handler, context.clone(), request.clone(), deadline);
-            match pin!(called).await {
+            let changes = whereabouts.changes();
+            match self.once::<A>(handler, context, &mut sent, deadline).await {
                 Err(problem) if nothing_was_done(&problem) => {
-                    if tokio::time::timeout_at(patient_until.into(), changes.changed()).await.is_err() {
+                    if !Box::pin(whereabouts.change_after(changes, patient_until)).await {
                         return Err(problem);
                     }
                 }
@@ -419,45 +439,53 @@ impl Bus {
     async fn once<A: Action>(
         &self,
         handler: &Handler<A>,
-        context: CallContext,
-        request: A::Request,
+        context: &CallContext,
+        sent: &mut Sent<A::Request>,
         deadline: Instant,
     ) -> Result<A::Answer, Problem> {
         let service = A::INFO.service;
         match &handler.way {
             Way::Machine { route, .. } if route.whereabouts.is_elsewhere() => {
                 let _place = self.0.keeper.take(&route.bulkhead, deadline).ok_or_else(|| busy(service))?;
-                let call = self.elsewhere::<A>(&route.whereabouts, context, request, deadline);
-                Box::pin(call).await
+                Box::pin(self.elsewhere::<A>(&route.whereabouts, context, sent, deadline)).await
             }
             Way::Front(_) if self.0.fronts.is_elsewhere() => {
-                Box::pin(self.elsewhere::<A>(&self.0.fronts, context, request, deadline)).await
+                Box::pin(self.elsewhere::<A>(&self.0.fronts, context, sent, deadline)).await
             }
             Way::Machine { route, wrap, unwrap } => {
                 // An effect's request is not answered from memory: its receiver looks whether it was done.
                 let memory = handler.memory.as_ref().filter(|_| context.cause.is_none() && !context.anew);
                 let version = route.view().now();
-                if let Some(answer) = memory.and_then(|memory| memory.recall(version, &request)) {
-                    if !route.view().lease().may_answer() {
-                        return Err(crate::actor::lapsed(service));
+                if let Some(memory) = memory {
+                    sent.is_kept = true;
+                    if let Some(answer) = memory.recall(version, sent.request()?) {
+                        if !route.view().lease().may_answer() {
+                            return Err(crate::actor::lapsed(service));
+                        }
+                        handler.metrics.given_again();
+                        return Ok(answer);
                     }
-                    handler.metrics.given_again();
-                    return Ok(answer);
                 }
-                let to_keep = memory.map(|memory| (memory, request.clone()));
                 let place = self.0.keeper.take(&route.bulkhead, deadline).ok_or_else(|| busy(service))?;
-                let ask = |request| async {
-                    match ask(route, &place, A::INFO.kind, &context, || wrap(request)).await? {
+                let mut tries = self.tries::<A>();
+                let result = loop {
+                    tries.begin()?;
+                    let request = || Ok(wrap(sent.take(tries.is_last())?));
+                    let heard = ask(route, &place, A::INFO.kind, context, request).await;
+                    let result = heard.and_then(|heard| match heard {
                         Heard::Answer(answer) => unwrap(answer?).ok_or_else(|| wrong_answer(A::INFO.name)),
                         Heard::Gone => Err(not_running(service)),
                         Heard::Late => Err(late(A::INFO.name, A::INFO.kind)),
+                    });
+                    match tries.pause_after(&result) {
+                        Some(pause) => rest(pause).await,
+                        None => break result,
                     }
                 };
-                let result = pin!(self.tried::<A, _, _>(request, ask)).await;
-                if let (Some((memory, request)), Ok(answer)) = (to_keep, &result)
+                if let (Some(memory), Ok(answer)) = (memory, &result)
                     && route.view().now() == version
                 {
-                    memory.keep(version, request, answer.clone());
+                    memory.keep(version, sent.request()?.clone(), answer.clone());
                 }
                 result
             }
@@ -465,11 +493,17 @@ impl Bus {
             // bulkhead could fill with calls that wait for room in it.
             Way::Front(front) => {
                 let Some(front) = front.get() else { return Err(not_running(service)) };
-                let carry_out = |request| {
-                    let work = tokio::time::timeout_at(deadline.into(), front(context.clone(), request));
-                    async { work.await.unwrap_or_else(|_| Err(late(A::INFO.name, A::INFO.kind))) }
-                };
-                self.tried::<A, _, _>(request, carry_out).await
+                let mut tries = self.tries::<A>();
+                loop {
+                    tries.begin()?;
+                    let work = front(context.clone(), sent.take(tries.is_last())?);
+                    let work = Box::pin(tokio::time::timeout_at(deadline.into(), work));
+                    let result = work.await.unwrap_or_else(|_| Err(late(A::INFO.name, A::INFO.kind)));
+                    match tries.pause_after(&result) {
+                        Some(pause) => rest(pause).await,
+                        None => return result,
+                    }
+                }
             }
         }
     }
@@ -478,8 +512,8 @@ impl Bus {
     async fn elsewhere<A: Action>(
         &self,
         whereabouts: &Whereabouts,
-        context: CallContext,
-        request: A::Request,
+        context: &CallContext,
+        sent: &mut Sent<A::Request>,
         deadline: Instant,
     ) -> Result<A::Answer, Problem> {
         let (name, kind) = (A::INFO.name, A::INFO.kind);
@@ -488,52 +522,34 @@ impl Bus {
         let ServicePlace::There(_) = place else {
             // It has come here while the call waited.
             let handler = self.handler::<A>();
-            return Box::pin(self.once::<A>(handler, context, request, deadline)).await;
+            return Box::pin(self.once::<A>(handler, context, sent, deadline)).await;
         };
-        if context.came_over {
+        if context.came_over.is_some() {
             return Err(remote::not_here(A::INFO.service));
         }
-        let body = Arc::new(remote::encode(&request, name)?);
-        let one = |body: Arc<Vec<u8>>| async {
+        let body = Arc::new(remote::encode(sent.request()?, name)?);
+        let mut tries = self.tries::<A>();
+        loop {
+            tries.begin()?;
             let work = async {
                 let Some(ServicePlace::There(remote)) = whereabouts.settled(deadline).await else {
                     return Err(not_running(A::INFO.service));
                 };
                 let patience = deadline.saturating_duration_since(Instant::now());
-                let call = remote::call_of(name, kind, &context, patience, body);
+                let call = remote::call_of(name, kind, context, patience, Arc::clone(&body));
                 remote::decode::<A::Answer>(&remote.call(call).await?, name)
             };
-            tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(late()))
-        };
-        self.tried::<A, _, _>(body, one).await
-    }
-
-    /// Breaker and retry around one try.
-    async fn tried<A: Action, R: Clone, F: Future<Output = Result<A::Answer, Problem>>>(
-        &self,
-        request: R,
-        one: impl Fn(R) -> F,
-    ) -> Result<A::Answer, Problem> {
-        let breaker = &self.0.breakers[A::INFO.service.index()];
-        if A::INFO.kind == Kind::Command {
-            breaker.check(A::INFO.service)?;
-            let result = one(request).await;
-            breaker.saw(&result);
-            return result;
-        }
-        let mut tries = 0;
-        loop {
-            breaker.check(A::INFO.service)?;
-            let result = one(request.clone()).await;
-            breaker.saw(&result);
-            match &result {
-                Err(problem) if tries < RETRIES_MAX && worth_a_retry(problem) => {
-                    tries += 1;
-                    tokio::time::sleep(jittered(RETRY_PAUSE * tries)).await;
-                }
-                _ => return result,
+            let result = tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(late()));
+            match tries.pause_after(&result) {
+                Some(pause) => rest(pause).await,
+                None => return result,
             }
         }
+    }
+
+    /// Breaker and retry around a call.
+    fn tries<A: Action>(&self) -> Tries<'_> {
+        Tries::new(&self.0.breakers[A::INFO.service.index()], &A::INFO)
     }
 }
 
@@ -543,11 +559,11 @@ async fn ask<W: ServiceWords>(
     place: &Place<'_, Answered<W>>,
     kind: Kind,
     context: &CallContext,
-    request: impl FnOnce() -> W::Request,
+    request: impl FnOnce() -> Result<W::Request, Problem>,
 ) -> Result<Heard<Answered<W>>, Problem> {
     let send = |reply| {
         let (caller, cause) = (context.caller.clone(), context.cause);
-        route.try_send(Ask { request: request(), kind, caller, cause, reply })
+        route.try_send(Ask { request: request()?, kind, caller, cause, reply })
     };
     place.ask(send).await
 }
@@ -557,18 +573,8 @@ fn wrong_answer(action: &str) -> Problem {
     Problem::new(ProblemKind::Fault, "bus.wrong_answer", cause)
 }
 
-/// Between half and one and a half of a pause: who was refused together does not come back together.
-fn jittered(pause: Duration) -> Duration {
-    let chance = RandomState::new().hash_one(()) % 1_024;
-    pause / 2 + pause * u32::try_from(chance).unwrap_or(0) / 1_024
-}
-
 fn cannot_be_had(problem: &Problem) -> bool {
     matches!(problem.kind, ProblemKind::Unavailable | ProblemKind::Busy)
-}
-
-fn worth_a_retry(problem: &Problem) -> bool {
-    ["bus.busy", "bus.not_running", "bus.not_here", "bus.host_unreachable"].contains(&&*problem.code)
 }
 
 /// Whether a refusal says that the call came where its service had been, or would be, and was not carried out. In an actor that has stopped

@@ -3,7 +3,7 @@
 //! Requests and answers cross as CBOR that names its fields: a host of another version leaves out what it does not know of an answer, and a
 //! field that is new in a request is left out while it is not used (ADR 0026).
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -63,17 +63,20 @@ pub(super) struct Whereabouts {
     /// Whether it was ever anywhere but here.
     may_move: AtomicBool,
     place: RwLock<Place>,
-    changed: watch::Sender<u64>,
+    /// How often a place was named, or what was away there was back.
+    changes: AtomicU64,
+    /// Tells who waits that [`Self::changes`] has changed.
+    changed: watch::Sender<()>,
 }
 
 impl Default for Whereabouts {
     fn default() -> Self {
-        let changed = watch::Sender::new(0);
         Self {
             is_elsewhere: AtomicBool::new(false),
             may_move: AtomicBool::new(false),
             place: RwLock::default(),
-            changed,
+            changes: AtomicU64::new(0),
+            changed: watch::Sender::new(()),
         }
     }
 }
@@ -91,7 +94,8 @@ impl Whereabouts {
 
     /// What waits for word of it looks again.
     pub(super) fn is_back(&self) {
-        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.changed.send_replace(());
     }
 
     pub(super) fn is_elsewhere(&self) -> bool {
@@ -103,9 +107,16 @@ impl Whereabouts {
         self.may_move.load(Ordering::Acquire)
     }
 
-    /// Told whenever a place is named, or what was away there is back, from now on.
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    /// How often a place was named, or what was away there was back.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Waits for more changes than so many; false where none comes until then.
+    pub(super) async fn change_after(&self, changes: u64, until: Instant) -> bool {
+        let mut changed = self.changed.subscribe();
+        let change = changed.wait_for(|()| self.changes() != changes);
+        tokio::time::timeout_at(until.into(), change).await.is_ok()
     }
 
     fn now(&self) -> Place {

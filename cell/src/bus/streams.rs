@@ -117,7 +117,7 @@ impl Bus {
     ) -> Result<Items, Problem> {
         let began = Instant::now();
         let deadline = *context.deadline.get_or_insert(began + context.patience);
-        let kind = || span_kind(context.came_over, self.0.fronts.is_elsewhere());
+        let kind = || span_kind(context.came_over.is_some(), self.0.fronts.is_elsewhere());
         let recording = self.0.tracer.follow(&mut context.trace, A::INFO.name, kind);
         let opening = tokio::time::timeout_at(deadline.into(), self.open::<A>(context, request, deadline));
         let opened = opening.await.unwrap_or_else(|_| Err(late(A::INFO.name, A::INFO.kind)));
@@ -145,7 +145,7 @@ impl Bus {
         }
     }
 
-    /// Opens a stream by name for another host, with its request as it came over the bridge.
+    /// Opens a stream by name for another host, which the context names, with its request as it came over the bridge.
     ///
     /// # Errors
     ///
@@ -157,7 +157,7 @@ impl Bus {
         request: Vec<u8>,
     ) -> Result<Items, Problem> {
         match self.0.streams.wire.get(action) {
-            Some(open) => open(self.clone(), CallContext { came_over: true, ..context }, request).await,
+            Some(open) => open(self.clone(), context, request).await,
             None => Err(unknown_action(action)),
         }
     }
@@ -180,7 +180,7 @@ impl Bus {
         let place = Arc::clone(&self.0.streams.places).try_acquire_owned().map_err(|_| busy(service))?;
         let late = || super::late(A::INFO.name, Kind::Query);
         let items = match self.0.fronts.settled(deadline).await.ok_or_else(late)? {
-            Place::There(_) if context.came_over => return Err(remote::not_here(service)),
+            Place::There(_) if context.came_over.is_some() => return Err(remote::not_here(service)),
             Place::There(remote) => {
                 let body = Arc::new(remote::encode(&request, A::INFO.name)?);
                 let patience = deadline.saturating_duration_since(Instant::now());

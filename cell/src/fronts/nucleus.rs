@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use protocol::messages::{Outbox, OutboxCount};
 use protocol::nucleus::{
-    CellStatus, Drain, Follow, FollowRequest, Followed, Health, HostView, Hosts, InviteHost, MoveService,
-    MoveServiceRequest, Readiness, RemoveHost, ServiceStatus, Services, Shutdown, Status, Unfollow,
-    UnfollowRequest,
+    CellStatus, Drain, DrainHost, Follow, FollowRequest, Followed, Health, HostView, Hosts, InviteHost,
+    MoveService, MoveServiceRequest, Readiness, RemoveHost, ServiceStatus, Services, Shutdown, Status,
+    Unfollow, UnfollowRequest,
 };
 use protocol::shared::{Empty, Page};
 use protocol::state::RootRequest;
@@ -36,6 +36,10 @@ pub(super) fn install(world: &Arc<World>) {
     front::<RemoveHost, _, _>(world, |world, _, asked| async move {
         let bridge = world.lead.open(&world.host).await?;
         to_its_end(&world, move |lead| async move { lead.remove(&bridge, asked).await }).await
+    });
+    front::<DrainHost, _, _>(world, |world, _, asked| async move {
+        let bridge = world.lead.open(&world.host).await?;
+        to_its_end(&world, move |lead| async move { lead.drain(&bridge, asked).await }).await
     });
     front::<MoveService, _, _>(world, |world, _, MoveServiceRequest { service, host }| async move {
         let bridge = world.lead.open(&world.host).await?;

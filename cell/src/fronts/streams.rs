@@ -1,14 +1,15 @@
 //! Streams: what grows, and what is too large for one answer.
 
 use std::sync::Arc;
+use std::task::Poll;
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use protocol::nucleus::{JournalEntry, Listen, ReadJournal, ReadJournalRequest, Watch};
 use protocol::state::{DataRef, GetData};
 use protocol::{Problem, ProblemKind, StreamAction};
 
 use crate::actor::{describe_entry, journal_problem};
-use crate::bus::Items;
+use crate::bus::{CallContext, Items};
 use crate::data::Reading;
 use crate::feed;
 use crate::node::{World, blocking};
@@ -19,23 +20,25 @@ const DATA_ITEMS: usize = 8;
 const ENTRIES_BYTES: usize = 128 * 1024;
 
 pub(super) fn install(world: &Arc<World>) {
-    producer::<Watch, _, _>(world, |world, request| async move { feed::watch(&world.feed, &request) });
-    producer::<Listen, _, _>(world, |world, request| async move { world.signals.listen(request) });
-    producer::<ReadJournal, _, _>(world, |world, request| async move { journal(&world, request) });
-    producer::<GetData, _, _>(world, |world, request| async move { data(&world, request).await });
+    producer::<Watch, _, _>(world, |world, _, request| async move { feed::watch(&world.feed, &request) });
+    producer::<Listen, _, _>(world, |world, context, request| async move {
+        world.signals.listen(request, context.came_over)
+    });
+    producer::<ReadJournal, _, _>(world, |world, _, request| async move { journal(&world, request) });
+    producer::<GetData, _, _>(world, |world, _, request| async move { data(&world, request).await });
 }
 
-/// Gives the items of `A`: a function of the world and the request.
+/// Gives the items of `A`: a function of the world, who asks, and the request.
 fn producer<A, F, Fut>(world: &Arc<World>, producer: F)
 where
     A: StreamAction,
-    F: Fn(Arc<World>, A::Request) -> Fut + Send + Sync + 'static,
+    F: Fn(Arc<World>, CallContext, A::Request) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Items, Problem>> + Send + 'static,
 {
     // Weak: the world holds the bus, which holds the producers.
     let weak = Arc::downgrade(world);
-    world.bus.producer::<A, _, _>(move |_, request| {
-        let work = weak.upgrade().map(|world| producer(world, request));
+    world.bus.producer::<A, _, _>(move |context, request| {
+        let work = weak.upgrade().map(|world| producer(world, context, request));
         async move { work.ok_or_else(super::stopping)?.await }
     });
 }
@@ -86,15 +89,29 @@ fn not_here(service: protocol::Service) -> Problem {
 async fn data(world: &World, request: DataRef) -> Result<Items, Problem> {
     let (store, hash) = (world.data.clone(), request.hash);
     let reading = blocking(move || store.reader(&hash)).await??;
-    let step = async |mut reading: Reading| {
-        let read = blocking(move || {
-            let items: Result<Vec<_>, Problem> = reading.by_ref().take(DATA_ITEMS).collect();
-            items.map(|items| (items, reading))
-        });
-        let (items, reading) = read.await??;
-        let is_over = items.is_empty();
-        let items = futures_util::stream::iter(items.into_iter().map(Ok));
-        Ok::<_, Problem>(if is_over { None } else { Some((items, reading)) })
+    let more = async |reading| {
+        let more = more_data(reading).await;
+        more.map(|more| more.map(|(items, reading)| (given(items), reading)))
     };
-    Ok(futures_util::stream::try_unfold(reading, step).try_flatten().boxed())
+    Ok(futures_util::stream::try_unfold(reading, more).try_flatten().boxed())
+}
+
+fn given(items: Vec<Vec<u8>>) -> impl Stream<Item = Result<Vec<u8>, Problem>> {
+    futures_util::stream::iter(items.into_iter().map(Ok))
+}
+
+/// Reads on; nothing at the end.
+async fn more_data(mut reading: Reading) -> Result<Option<(Vec<Vec<u8>>, Reading)>, Problem> {
+    // What is in memory is read here: another thread would have to be woken, and the bytes go from its cache to this one's.
+    match reading.next_at_hand() {
+        Poll::Ready(None) => return Ok(None),
+        Poll::Ready(Some(item)) => return Ok(Some((vec![item?], reading))),
+        Poll::Pending => {}
+    }
+    let read = blocking(move || {
+        let items: Result<Vec<_>, Problem> = reading.by_ref().take(DATA_ITEMS).collect();
+        items.map(|items| (items, reading))
+    });
+    let (items, reading) = read.await??;
+    Ok((!items.is_empty()).then_some((items, reading)))
 }

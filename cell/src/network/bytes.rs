@@ -106,9 +106,23 @@ impl ByteWriter {
     ///
     /// Where the stream has broken.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_parts(&[bytes]).await
+    }
+
+    /// The same of some bytes, one after the other, which need not lie together.
+    ///
+    /// # Errors
+    ///
+    /// Where the stream has broken.
+    pub async fn write_parts(&mut self, parts: &[&[u8]]) -> io::Result<()> {
         match &mut self.0 {
-            Writing::Direct(direct) => direct.write_all(bytes).await,
-            Writing::Shared(writer) => writer.write_all(bytes).await,
+            Writing::Direct(direct) => direct.write_all(parts).await,
+            Writing::Shared(writer) => {
+                for part in parts {
+                    writer.write_all(part).await?;
+                }
+                Ok(())
+            }
         }
     }
 

@@ -23,6 +23,7 @@ mod frame;
 mod swarm;
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub use bytes::{Beside, ByteReader, ByteStream, ByteWriter, Carries, WriteBeside
 
 /// Commands that wait for the event loop.
 const COMMANDS_MAX: usize = 1_024;
+/// How often a peer that does not answer in time is dialled for a connection of its own, before a stream of libp2p's has to do.
+const DIRECT_TRIES: u32 = 3;
 
 /// What a stream is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -305,10 +308,16 @@ impl Network {
         if !self.peer(to).connected {
             return Err(unreachable(to, "it is not connected"));
         }
-        match self.open_direct(to, Carries::Calls).await {
-            Ok(stream) => return Ok(stream),
-            Err(problem) => {
-                tracing::debug!(%problem, "no connection of its own: a stream of libp2p's will do")
+        for _ in 0..DIRECT_TRIES {
+            match self.dial_direct(to, Carries::Calls).await {
+                Ok(stream) => return Ok(stream),
+                // Who has none refuses at once; who is busy does not for ever, and a stream of libp2p's would stay.
+                Err(error) => {
+                    tracing::debug!(%error, "no connection of its own to a peer");
+                    if error.kind() != io::ErrorKind::TimedOut {
+                        break;
+                    }
+                }
             }
         }
         let (control, peer) = (self.shared.control.get().cloned(), address::peer_id(to));
@@ -323,14 +332,17 @@ impl Network {
     ///
     /// `network.unreachable`.
     pub async fn open_direct(&self, to: &CellId, carries: Carries) -> Result<ByteStream, Problem> {
+        self.dial_direct(to, carries).await.map_err(|error| unreachable(to, &error.to_string()))
+    }
+
+    async fn dial_direct(&self, to: &CellId, carries: Carries) -> io::Result<ByteStream> {
         let (keys, peer) = (self.shared.keys.get(), address::peer_id(to));
-        let (Some(keys), Some(peer)) = (keys, peer) else { return Err(stopped()) };
+        let (Some(keys), Some(peer)) = (keys, peer) else { return Err(io::ErrorKind::NotConnected.into()) };
         let ways = self.shared.ways().get(to).cloned().unwrap_or_default();
-        let dialled = direct::dial(keys, peer, &ways, carries).await;
-        let reader = dialled.map_err(|error| unreachable(to, &error.to_string()))?;
+        let reader = direct::dial(keys, peer, &ways, carries).await?;
         match self.shared.stands_beside(to, &reader) {
             true => Ok(reader.into()),
-            false => Err(unreachable(to, "it is not connected")),
+            false => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 

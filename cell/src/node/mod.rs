@@ -190,6 +190,7 @@ impl Node {
         }
         self.services.stop().await;
         if let Some(bridge) = self.host.bridge() {
+            bridge.give_up_lead().await;
             bridge.stop().await;
         }
         let bus = self.host.bus.clone();

@@ -136,6 +136,7 @@ impl Candidate {
         // Its keys are known to no host that may not lead: the first ones stay.
         host.control().start(Appointment::by(&self.keyring, grant, 0, 0)).await?;
         bridge::hold_once(bridge);
+        host.bus.is_back(Service::Nucleus);
         let nucleus = host.bus.internal();
         let roster = patiently(async || nucleus.nucleus().roster(Empty {}).await).await?;
         let of_nucleus = roster.grants.iter().find(|grant| grant.service == Service::Nucleus);

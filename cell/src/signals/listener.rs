@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use protocol::HostId;
 use protocol::signal::{Heard, Signal};
 use tokio::sync::mpsc;
 
@@ -15,6 +16,8 @@ pub(super) const QUEUE: usize = 64;
 pub(super) struct Listener {
     pub(super) number: u64,
     pub(super) group: Option<String>,
+    /// Where it listens; none is the host that leads.
+    pub(super) host: Option<HostId>,
     names: Names,
     queue: mpsc::Sender<Arc<Signal>>,
     missed: AtomicU64,
@@ -25,9 +28,10 @@ impl Listener {
         number: u64,
         names: Names,
         group: Option<String>,
+        host: Option<HostId>,
     ) -> (Arc<Self>, mpsc::Receiver<Arc<Signal>>) {
         let (queue, heard) = mpsc::channel(QUEUE);
-        (Arc::new(Self { number, group, names, queue, missed: AtomicU64::new(0) }), heard)
+        (Arc::new(Self { number, group, host, names, queue, missed: AtomicU64::new(0) }), heard)
     }
 
     pub(super) fn wants(&self, name: &str) -> bool {

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt;
 use protocol::signal::{Balance, ListenRequest, Signal, Told};
-use protocol::{Problem, ProblemKind};
+use protocol::{HostId, Problem, ProblemKind};
 
 use crate::bus::Items;
 use listener::{Listener, Listening};
@@ -33,6 +33,43 @@ const KEY_BYTES_MAX: usize = 256;
 #[derive(Clone, Default)]
 pub struct Signals(Arc<Mutex<List>>);
 
+/// How the listener of a group is chosen where no key says it.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// By what.
+    pub balance: Balance,
+    /// The host that the teller has asked; none is this one.
+    pub from: Option<HostId>,
+    /// The last round trips to other hosts, in microseconds.
+    pub rtt_us: BTreeMap<HostId, u64>,
+}
+
+impl From<Balance> for Choice {
+    fn from(balance: Balance) -> Self {
+        Self { balance, ..Self::default() }
+    }
+}
+
+impl Choice {
+    /// Sorts listeners that are in the order of their turns: the one that is to hear it first.
+    fn sort(&self, members: &mut [&Listener]) {
+        match self.balance {
+            Balance::RoundRobin => {}
+            Balance::LeastLoad => members.sort_by_key(|member| member.waiting()),
+            Balance::LeastLatency => {
+                members.sort_by_key(|member| (self.rtt_us(member.host), member.waiting()))
+            }
+            Balance::PreferLocal => {
+                members.sort_by_key(|member| (member.host != self.from, member.waiting()))
+            }
+        }
+    }
+
+    fn rtt_us(&self, host: Option<HostId>) -> u64 {
+        host.map_or(0, |host| self.rtt_us.get(&host).copied().unwrap_or(u64::MAX))
+    }
+}
+
 #[derive(Default)]
 struct List {
     listeners: Vec<Arc<Listener>>,
@@ -46,17 +83,17 @@ impl Signals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Listens from now on.
+    /// Listens from now on: on another host, if one is named.
     ///
     /// # Errors
     ///
     /// `signal.bad_name`, `signal.bad_group`.
-    pub fn listen(&self, request: ListenRequest) -> Result<Items, Problem> {
+    pub fn listen(&self, request: ListenRequest, host: Option<HostId>) -> Result<Items, Problem> {
         let names = Names::parse(request.names.as_deref())?;
         let group = request.group.map(|group| names::group(&group).map(|()| group)).transpose()?;
         let mut list = self.list();
         list.last_number += 1;
-        let (listener, queue) = Listener::new(list.last_number, names, group);
+        let (listener, queue) = Listener::new(list.last_number, names, group, host);
         list.listeners.push(Arc::clone(&listener));
         drop(list);
         let listening = Listening::new(self.clone(), listener, queue);
@@ -69,8 +106,9 @@ impl Signals {
     /// # Errors
     ///
     /// `signal.bad_name`, `signal.bad_key`, `signal.too_large`.
-    pub fn emit(&self, signal: Signal, balance: Balance) -> Result<Told, Problem> {
+    pub fn emit(&self, signal: Signal, choice: impl Into<Choice>) -> Result<Told, Problem> {
         check(&signal)?;
+        let choice = choice.into();
         let (signal, mut told) = (Arc::new(signal), Told::default());
         let mut list = self.list();
         let List { listeners, turns, .. } = &mut *list;
@@ -86,10 +124,9 @@ impl Signals {
             let first = *turn % members.len();
             *turn = turn.wrapping_add(1);
             members.rotate_left(first);
-            match (&signal.key, balance) {
-                (Some(key), _) => members.sort_by_key(|member| Reverse(member.weight(key))),
-                (None, Balance::LeastLoad) => members.sort_by_key(|member| member.waiting()),
-                (None, Balance::RoundRobin) => {}
+            match &signal.key {
+                Some(key) => members.sort_by_key(|member| Reverse(member.weight(key))),
+                None => choice.sort(&mut members),
             }
             let heard = members.iter().any(|member| member.has_room() && member.tell(&signal));
             if !heard {

@@ -14,8 +14,13 @@ fn keyed(key: &str) -> Signal {
 
 /// A listener that has begun.
 async fn listens(signals: &Signals, names: &str, group: Option<&str>) -> Items {
+    listens_at(signals, None, names, group).await
+}
+
+/// The same, on a host.
+async fn listens_at(signals: &Signals, host: Option<HostId>, names: &str, group: Option<&str>) -> Items {
     let request = ListenRequest { names: Some(names.to_owned()), group: group.map(str::to_owned) };
-    let mut items = signals.listen(request).expect("listens");
+    let mut items = signals.listen(request, host).expect("listens");
     assert_eq!(line(&mut items).await, Heard { missed: 0, signal: None });
     items
 }
@@ -126,6 +131,36 @@ async fn who_is_busy_gets_less_and_who_does_not_keep_up_is_told_what_it_missed()
 }
 
 #[tokio::test]
+async fn the_teller_s_own_host_or_the_nearest_one_is_chosen_and_others_where_that_does_not_keep_up() {
+    let signals = Signals::default();
+    let (near, far) = (HostId::from_bytes([1; 32]), HostId::from_bytes([2; 32]));
+    let mut group = Vec::new();
+    for host in [None, Some(near), Some(far)] {
+        group.push(listens_at(&signals, host, "job", Some("workers")).await);
+    }
+    let rtt_us = BTreeMap::from([(near, 100), (far, 900)]);
+    let choice = |balance, from| Choice { balance, from, rtt_us: rtt_us.clone() };
+    for (from, by) in [(None, 0), (Some(near), 1), (Some(far), 2)] {
+        for body in 0..6 {
+            signals.emit(signal("job", body), choice(Balance::PreferLocal, from)).expect("told");
+        }
+        for (place, items) in group.iter_mut().enumerate() {
+            assert_eq!(bodies(items).await.len(), if place == by { 6 } else { 0 });
+        }
+    }
+    // Nobody listens on the teller's host: the others share it.
+    drop(group.remove(0));
+    for body in 0..6 {
+        signals.emit(signal("job", body), choice(Balance::PreferLocal, None)).expect("told");
+    }
+    assert_eq!((bodies(&mut group[0]).await.len(), bodies(&mut group[1]).await.len()), (3, 3));
+    for body in 0..QUEUE as u64 + 2 {
+        signals.emit(signal("job", body), choice(Balance::LeastLatency, Some(far))).expect("told");
+    }
+    assert_eq!((bodies(&mut group[0]).await.len(), bodies(&mut group[1]).await.len()), (QUEUE, 2));
+}
+
+#[tokio::test]
 async fn who_has_gone_is_told_nothing() {
     let signals = Signals::default();
     let gone = listens(&signals, "*", Some("workers")).await;
@@ -146,7 +181,7 @@ fn bad_words_are_refused() {
     assert_eq!(code(signals.broadcast(large)), "signal.too_large");
     let listen = |names: &str, group: Option<&str>| {
         let request = ListenRequest { names: Some(names.to_owned()), group: group.map(str::to_owned) };
-        signals.listen(request).err().map(|problem| problem.code.into_owned()).unwrap_or_default()
+        signals.listen(request, None).err().map(|problem| problem.code.into_owned()).unwrap_or_default()
     };
     for names in ["Job", "a*", ".*", "*.a", &"a,".repeat(17)] {
         assert_eq!(listen(names, None), "signal.bad_name", "{names}");

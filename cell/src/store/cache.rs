@@ -20,15 +20,16 @@ const ROW_OVERHEAD_BYTES: usize = 64;
 /// A store with the rows in memory that were read lately.
 pub struct Cached<S> {
     store: S,
-    rows: RefCell<Cache<Vec<u8>, Vec<u8>, Bytes>>,
+    /// What the store has under a key: nothing too, which is as dear to find out.
+    rows: RefCell<Cache<Vec<u8>, Option<Vec<u8>>, Bytes>>,
 }
 
 #[derive(Clone)]
 struct Bytes;
 
-impl Weighter<Vec<u8>, Vec<u8>> for Bytes {
-    fn weight(&self, key: &Vec<u8>, value: &Vec<u8>) -> u64 {
-        (key.len() + value.len() + ROW_OVERHEAD_BYTES) as u64
+impl Weighter<Vec<u8>, Option<Vec<u8>>> for Bytes {
+    fn weight(&self, key: &Vec<u8>, value: &Option<Vec<u8>>) -> u64 {
+        (key.len() + value.as_ref().map_or(0, Vec::len) + ROW_OVERHEAD_BYTES) as u64
     }
 }
 
@@ -46,13 +47,13 @@ impl<S: Read> Cached<S> {
             return;
         }
         for (key, value) in changes.changes() {
-            match value {
-                Some(value) if value.len() <= ROW_BYTES_MAX => {
-                    if let Some(mut row) = rows.peek_mut(key) {
-                        value.clone_into(&mut row);
-                    }
+            if value.is_some_and(|value| value.len() > ROW_BYTES_MAX) {
+                rows.remove(key);
+            } else if let Some(mut row) = rows.peek_mut(key) {
+                match (&mut *row, value) {
+                    (Some(row), Some(value)) => value.clone_into(row),
+                    (row, value) => *row = value.map(<[u8]>::to_vec),
                 }
-                _ => drop(rows.remove(key)),
             }
         }
     }
@@ -61,12 +62,12 @@ impl<S: Read> Cached<S> {
 impl<S: Read> Read for Cached<S> {
     fn see(&self, key: &[u8], look: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault> {
         if let Some(value) = self.rows.borrow().get(key) {
-            look(Some(value));
+            look(value.as_deref());
             return Ok(());
         }
         self.store.see(key, &mut |value| {
-            if let Some(value) = value.filter(|value| value.len() <= ROW_BYTES_MAX) {
-                self.rows.borrow_mut().insert(key.to_vec(), value.to_vec());
+            if value.is_none_or(|value| value.len() <= ROW_BYTES_MAX) {
+                self.rows.borrow_mut().insert(key.to_vec(), value.map(<[u8]>::to_vec));
             }
             look(value);
         })
@@ -107,6 +108,17 @@ mod tests {
                 assert_eq!(cached.get(&[key]), store.get(&[key]), "{key} again, from memory");
             }
         }
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_looked_for_again() {
+        let mut cached = Cached::new(MemoryStore::default());
+        assert_eq!(cached.get(&[1]), Ok(None));
+        // Behind its back, which nobody does: so it tells whether it looks.
+        cached.store.absorb(&layer(&[(1, Some(10))]));
+        assert_eq!(cached.get(&[1]), Ok(None));
+        cached.absorb(&layer(&[(1, Some(10))]));
+        assert_eq!(cached.get(&[1]), Ok(Some(vec![1; 10])));
     }
 
     #[test]

@@ -447,6 +447,30 @@ words! {
         pub rekeyed: Vec<Service>,
     }
 
+    /// Asks for a host to be emptied.
+    #[derive(Eq)]
+    #[serde(deny_unknown_fields)]
+    pub struct DrainHostRequest {
+        /// The host's name.
+        pub host: String,
+        /// The host that takes over what it runs; the one that leads unless told, and of that one another that votes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub to: Option<String>,
+    }
+
+    /// A host that runs nothing any more.
+    #[derive(Eq)]
+    pub struct DrainedHost {
+        /// The host.
+        pub host: String,
+        /// Where its services are now.
+        pub to: String,
+        /// Those.
+        pub moved: Vec<Service>,
+        /// Whether it led, and hands that over as well, now that this was answered: `nucleus.hosts` tells when it has.
+        pub hands_over: bool,
+    }
+
     /// What was lost with a host.
     #[derive(Eq)]
     pub struct LostEntries {
@@ -706,6 +730,8 @@ crate::actions! {
         InviteHost invite_host(InviteHostRequest) -> HostTicket, Command, Admin;
         /// Removes a host: what it runs is moved away first, and its key is refused from then on.
         RemoveHost remove_host(RemoveHostRequest) -> RemovedHost, Command, Admin;
+        /// Moves what a host runs to another one while the cell runs, so that it can be stopped; if it leads and others may, so does that.
+        DrainHost drain_host(DrainHostRequest) -> DrainedHost, Command, Admin;
         /// Moves a service to another host while the cell runs: the journal is copied there, checked, and written there from then on.
         MoveService move_service(MoveServiceRequest) -> ServiceStatus, Command, Admin;
         /// Follows a journal of another cell: keeps a verified copy of it, across restarts.

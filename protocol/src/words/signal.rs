@@ -10,6 +10,10 @@ words! {
         LeastLoad,
         /// One after the other.
         RoundRobin,
+        /// One on the host that the teller asked, where there is one; then the one with the fewest waiting.
+        PreferLocal,
+        /// One on the host that is nearest to the one that leads, by the last round trip; then the one with the fewest waiting.
+        LeastLatency,
     }
 
     /// Something to be told to one listener of each group.

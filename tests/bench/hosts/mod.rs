@@ -21,9 +21,9 @@ use kit::Cell;
 use protocol::Service;
 use protocol::nucleus::{HostView, InviteHostRequest};
 use protocol::shared::Empty;
-use protocol::state::{GetRequest, RootRequest};
+use protocol::state::{GetRequest, Request, RootRequest};
 
-use crate::bus::{Echo, Number, rate};
+use crate::bus::{Alone, Ask, Echo, Number, rate};
 use crate::in_process::{InProcess, operator};
 use crate::limits::median;
 use crate::table::{Table, per_second, time};
@@ -109,10 +109,16 @@ async fn local(table: &mut Table, world: &World, moleculer: &mut Moleculer, call
         async move || caller.state().root(RootRequest::default()).await.expect("answered")
     };
     let (asked, known) = (root(CallContext::internal().anew()), root(CallContext::internal()));
-    let mut rates = [const { Vec::new() }; 4];
+    let actor = Alone::new(&world.genesis).start();
+    let alone = async move || {
+        let answer = actor.send(Ask(Request::Root(RootRequest::default()))).await;
+        answer.expect("it runs").expect("answered")
+    };
+    let mut rates = [const { Vec::new() }; 5];
     for round in 0..=ROUNDS {
         let measured = [
             rate(callers, LOCAL_STEP, SPAN, send.clone()).await,
+            rate(callers, LOCAL_STEP, SPAN, alone.clone()).await,
             rate(callers, LOCAL_STEP, SPAN, asked.clone()).await,
             rate(callers, LOCAL_STEP, SPAN, known.clone()).await,
             moleculer.call(Work::Local, callers, SPAN).rate,
@@ -121,7 +127,7 @@ async fn local(table: &mut Table, world: &World, moleculer: &mut Moleculer, call
             rates.iter_mut().zip(measured).for_each(|(rates, rate)| rates.push(rate));
         }
     }
-    let [plain, asked, known, theirs] = rates.map(|mut rates| median(&mut rates));
+    let [plain, alone, asked, known, theirs] = rates.map(|mut rates| median(&mut rates));
     let (what, floor) = match callers {
         1 => ("call in process, 1 caller", "0.8 × (aim 1 ×)"),
         _ => ("call in process, 64 callers", "2.5 × (aim 4 ×)"),
@@ -136,13 +142,15 @@ async fn local(table: &mut Table, world: &World, moleculer: &mut Moleculer, call
         );
     }
     if callers == CALLERS {
-        table.line(
-            "the same by its service, beside a bare send",
-            per_second(asked),
-            format!("bare actix send: {}", per_second(plain)),
-            format!("1 : {:.2}", plain / asked),
-            "at most 1 : 2.5 (aim 1 : 1.5)",
-        );
+        for (what, sent) in [("that decides the same", alone), ("that does nothing", plain)] {
+            table.line(
+                &format!("the same by its service, beside a bare send to an actor {what}"),
+                per_second(asked),
+                format!("bare actix send: {}", per_second(sent)),
+                format!("1 : {:.2}", sent / asked),
+                "at most 1 : 2.5 (aim 1 : 1.5)",
+            );
+        }
     }
 }
 

@@ -17,6 +17,15 @@ pub(in crate::cli) enum Host {
     /// Make DIR a host of the cell that the ticket is of; then start it: cell start --dir DIR
     #[command(after_help = "Example: cell host join cellhost1… --services consensus,state --dir alice-b")]
     Join(Join),
+    /// Move what a host runs to another one, so that it can be stopped; if it leads and others may, another one leads
+    #[command(after_help = "Example: cell host drain host-b --dir alice")]
+    Drain {
+        /// Its name
+        name: String,
+        /// Where to; the host that leads unless told, and from that one another that votes
+        #[arg(long, value_name = "HOST")]
+        to: Option<String>,
+    },
     /// Remove a host: what it runs moves to the host that leads, its key is refused from then on, and other keys sign the journals that it wrote
     #[command(
         after_help = "Example: cell host remove host-b\nOf a host that is lost for good: cell host remove host-b --force"

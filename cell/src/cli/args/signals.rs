@@ -56,6 +56,10 @@ pub(in crate::cli) enum Balance {
     LeastLoad,
     /// One after the other
     RoundRobin,
+    /// One on the host that is asked, if there is one
+    PreferLocal,
+    /// One on the host that is nearest to the one that leads
+    LeastLatency,
 }
 
 impl From<Balance> for signal::Balance {
@@ -63,6 +67,8 @@ impl From<Balance> for signal::Balance {
         match balance {
             Balance::LeastLoad => Self::LeastLoad,
             Balance::RoundRobin => Self::RoundRobin,
+            Balance::PreferLocal => Self::PreferLocal,
+            Balance::LeastLatency => Self::LeastLatency,
         }
     }
 }

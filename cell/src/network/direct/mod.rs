@@ -18,7 +18,7 @@ mod tests;
 mod tls;
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -98,15 +98,28 @@ impl Direct {
         Ok(if self.give_out(&mut tls.connection)? { Beside::Written } else { Beside::Waits })
     }
 
-    /// Writes all of it, a part at a time.
-    pub(super) async fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
-        for (number, part) in bytes.chunks(WRITE_BYTES).enumerate() {
+    /// Writes all of some bytes, one after the other, as many at once as go together.
+    pub(super) async fn write_all(&self, bytes: &[&[u8]]) -> io::Result<()> {
+        let parts: Vec<&[u8]> = bytes.iter().flat_map(|bytes| bytes.chunks(WRITE_BYTES)).collect();
+        let mut rest = parts.as_slice();
+        while !rest.is_empty() {
+            let mut length = 0;
+            let fits = |part: &&&[u8]| {
+                length += part.len();
+                length <= WRITE_BYTES
+            };
+            let (now, later) = rest.split_at(rest.iter().take_while(fits).count());
             {
                 let mut tls = self.tls();
-                tls.is_writing = (number + 1) * WRITE_BYTES < bytes.len();
-                tls.connection.writer().write_all(part)?;
+                tls.is_writing = !later.is_empty();
+                let now: Vec<IoSlice<'_>> = now.iter().map(|part| IoSlice::new(part)).collect();
+                let written = tls.connection.writer().write_vectored(&now)?;
+                if written != now.iter().map(|part| part.len()).sum::<usize>() {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
             }
             self.flush().await?;
+            rest = later;
         }
         Ok(())
     }
