@@ -1,6 +1,8 @@
 //! One cell over several hosts: who is let in, what moves, what a lost host costs.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use kit::hosts::service;
 use kit::{Cell, HostProcess, until};
@@ -152,8 +154,28 @@ fn a_lost_host_comes_back_and_a_lost_lead_finds_its_hosts() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (mut cell, mut host) = cell_and_host(dir.path(), "state,consensus");
     cell.put("a", "1");
+    let mut watch = Command::new(&cell.program)
+        .args(["hosts", "--watch", "--output", "json", "--dir"])
+        .arg(cell.dir())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut seen = BufReader::new(watch.stdout.take().expect("its output is ours")).lines();
+    let mut is_seen = |connected: bool, incarnation: u64| {
+        seen.by_ref().map_while(Result::ok).any(|line| {
+            let hosts: Value = serde_json::from_str(&line).expect("JSON");
+            let hosts = hosts["items"].as_array().cloned().unwrap_or_default();
+            hosts.iter().any(|host| {
+                host["host"] == "b"
+                    && host["connected"] == connected
+                    && host["incarnation"].as_u64().is_none_or(|now| now == incarnation)
+            })
+        })
+    };
+    assert!(is_seen(true, 1));
     host.kill();
     until("its services are missed", || service(&cell, "state").1 != "running");
+    assert!(is_seen(false, 1));
     let (code, problem) = cell.refused(&["state", "get", "kv/a"]);
     assert!(
         code == 5 && ["bus.host_unreachable", "bus.circuit_open"].contains(&&*problem),
@@ -162,6 +184,9 @@ fn a_lost_host_comes_back_and_a_lost_lead_finds_its_hosts() {
     assert_eq!(cell.get("/readyz").0, 503);
     host.start();
     until("it is back", || cell.is_synced());
+    assert!(is_seen(true, 2));
+    let _ = watch.kill();
+    let _ = watch.wait();
     assert_eq!(get(&cell, "a"), "1");
     cell.put("b", "2");
     let incarnations = |cell: &Cell| {

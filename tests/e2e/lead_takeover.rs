@@ -150,6 +150,11 @@ fn a_lost_lead_is_replaced_and_nothing_acknowledged_is_lost() {
     });
     put(&first, "c", "3");
     writers.check(&first);
+    // A journal without entries was taken over too; whoever has a copy of it moves on from that.
+    for to in ["first", "b", "c", &leads] {
+        let moved = first.call("nucleus.move_service", &json!({ "service": "market", "host": to }), PATIENCE);
+        assert_eq!(moved.expect("it moves")["health"], "running", "{to}");
+    }
     // Another one may be lost now, and it may lead again.
     let place = usize::from(leads == "c");
     cell.others[place].kill();

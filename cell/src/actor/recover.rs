@@ -95,6 +95,8 @@ pub struct JournalPlace {
     pub before: Vec<JournalKeys>,
     /// Entries that somebody else has seen.
     pub witnessed: u64,
+    /// The fork that it ends with, where somebody else has seen that.
+    pub fork: u64,
     /// Until when it may be written.
     pub lease: Lease,
 }
@@ -113,7 +115,7 @@ pub fn open_service<M: Machine>(
     feed: &Feed,
 ) -> Result<Opened<M>, Problem> {
     let service = M::Words::SERVICE;
-    let JournalPlace { folder, backend, keys, before, witnessed: by_others, lease } = place;
+    let JournalPlace { folder, backend, keys, before, witnessed: by_others, fork, lease } = place;
     let (key_pair, encryption_key, generation) = (keys.key_pair(), keys.encryption_key(), keys.generation);
     let position = keyspace.position().map_err(|fault| super::fault_problem(service, &fault))?;
     let is_its = |position: &Position| {
@@ -133,6 +135,10 @@ pub fn open_service<M: Machine>(
             "tail_unproven: the journal's end was torn by a crash; what nobody acknowledged was cut");
     }
     let problem = |error| journal_problem(service, &error);
+    if journal.length() == 0 && journal.fork() < fork {
+        // A fork comes to copies with its first entry: where there is none, this one goes on under it all the same.
+        journal.take_over(fork).map_err(problem)?;
+    }
     let last_epoch = match grant.is_takeover() {
         true => last_epoch::<M>(&journal).map_err(problem)?,
         false => 0,

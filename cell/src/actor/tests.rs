@@ -285,6 +285,7 @@ async fn opened(store: &Store, folder: &std::path::Path) -> crate::store::Keyspa
         },
         before: Vec::new(),
         witnessed: 0,
+        fork: 0,
         lease: Lease::default(),
     };
     let grant = granted(1);

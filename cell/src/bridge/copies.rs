@@ -70,7 +70,7 @@ pub(super) struct Progress {
 impl Progress {
     /// Whether it has every entry of a journal that ends so.
     pub(super) fn reaches(&self, head: Head) -> bool {
-        self.fork == head.fork && self.have >= head.length
+        Head { fork: self.fork, length: self.have }.reaches(head)
     }
 }
 

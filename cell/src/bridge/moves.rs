@@ -286,7 +286,7 @@ impl Lead {
                 self.copy_at(bridge, service, to).await?
             };
             let is_near = is_settled || known > NEAR_ENTRIES && have + NEAR_ENTRIES >= known;
-            if end.map_or(is_near, |end| fork == end.fork && have >= end.length) {
+            if end.map_or(is_near, |end| Head { fork, length: have }.reaches(end)) {
                 return Ok(());
             }
             if began.elapsed() > longest {
@@ -317,6 +317,7 @@ impl Lead {
             bridge.copies.stop(service).await?;
             let own = Self::own_grant(bridge, grant);
             let appointment = Appointment::by(self.keyring(), own, grant.key_number, head.length);
+            let appointment = Appointment { fork: head.fork, ..appointment };
             host.control().start(appointment).await?;
             voters::hold_once(bridge);
             // What came before it held its lease asks again.

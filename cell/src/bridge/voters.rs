@@ -371,7 +371,7 @@ pub(super) async fn newest_known(bridge: &Bridge, service: Service) -> Result<Op
 pub(crate) async fn gathered(bridge: &Bridge, service: Service) -> Result<(), Problem> {
     let began = Instant::now();
     while let Some(newest) = newest_known(bridge, service).await? {
-        if bridge.held_here(service).is_ok_and(|mine| mine >= newest) {
+        if bridge.held_here(service).is_ok_and(|mine| mine.is_as_new_as(newest)) {
             return Ok(());
         }
         if began.elapsed() > GATHER_MAX {
@@ -409,7 +409,9 @@ pub(super) async fn covered(bridge: &Bridge, next: &[HostId], only: Option<Servi
         }
         if let Some(goal) = &goal {
             let has = |voter: &HostId, service: &Service, head: &Head| {
-                held.get(voter).and_then(|held| held.get(service)).is_some_and(|mine| mine >= head)
+                held.get(voter)
+                    .and_then(|held| held.get(service))
+                    .is_some_and(|mine| mine.is_as_new_as(*head))
             };
             let is_covered = |(service, head): &(Service, Head)| {
                 next.iter().filter(|voter| has(voter, service, head)).count() > next.len() / 2

@@ -67,6 +67,20 @@ pub(super) struct Head {
     pub(super) length: u64,
 }
 
+impl Head {
+    /// Whether whoever has this has every entry of a journal that ends so. Of an empty one there is nothing to have: a copy takes its fork up with its
+    /// first entry.
+    pub(super) fn reaches(self, end: Self) -> bool {
+        self.fork == end.fork && self.length >= end.length || (self.length, end.length) == (0, 0)
+    }
+
+    /// Whether a writer may go on from this where the newest that may have been released ends so. Whoever began an empty fork had gathered what was
+    /// released before, and found nothing.
+    pub(super) fn is_as_new_as(self, newest: Self) -> bool {
+        self >= newest || newest.length == 0
+    }
+}
+
 impl std::fmt::Debug for Granted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Granted({}, epoch {}, {} entries, secret)", self.service, self.epoch, self.length)
@@ -89,7 +103,7 @@ impl Granted {
             generation: self.generation,
         };
         let grant = Grant::by_lead(self.service, self.epoch, self.replicated, self.takeover);
-        Appointment { grant, keys, before: Vec::new(), witnessed: self.length }
+        Appointment { grant, keys, before: Vec::new(), witnessed: self.length, fork: self.fork }
     }
 }
 
@@ -356,4 +370,23 @@ pub(super) enum Reply {
         #[n(0)]
         traces: Vec<TraceSummary>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_fork_keeps_nobody_waiting_and_nothing_else_is_left_out() {
+        let head = |fork, length| Head { fork, length };
+        assert!(head(3, 0).reaches(head(4, 0)) && head(3, 0).is_as_new_as(head(4, 0)));
+        assert!(head(3, 7).is_as_new_as(head(4, 0)), "whoever began it had gathered what was released");
+        assert!(
+            !head(3, 7).reaches(head(4, 0)),
+            "what nobody has released is not to stand under another fork"
+        );
+        assert!(!head(3, 7).reaches(head(4, 1)) && !head(3, 7).is_as_new_as(head(4, 1)));
+        assert!(!head(4, 6).reaches(head(4, 7)) && !head(4, 6).is_as_new_as(head(4, 7)));
+        assert!(head(4, 7).reaches(head(4, 7)) && head(4, 7).is_as_new_as(head(3, 9)));
+    }
 }

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use protocol::{Problem, ProblemKind, Service as ServiceName};
 use serde_json::{Value, json};
 
-use super::args::{Host, Join, Service};
+use super::args::{Host, Join, Service, Watched};
 use super::client::Client;
 use super::online::fields;
 use super::{Context, text_argument};
 use crate::bridge::{self, JoinOptions};
 
+/// How often what is watched is looked at.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// How long it may take until another host leads.
 const HAND_OVER_MAX: Duration = Duration::from_secs(20);
 /// How often that is looked for.
@@ -58,12 +60,57 @@ fn leads(hosts: &Value, name: &Value) -> bool {
     hosts.is_some_and(|hosts| hosts.iter().any(|host| host["host"] == *name && host["leads"] == true))
 }
 
-pub(super) fn hosts(context: &Context) -> Result<ExitCode, Problem> {
-    context.output.value(&call(context, "nucleus.hosts", json!({}))?)
+pub(super) fn hosts(context: &Context, watched: &Watched) -> Result<ExitCode, Problem> {
+    show(context, "nucleus.hosts", &["in_flight", "rtt_us"], watched)
 }
 
-pub(super) fn services(context: &Context) -> Result<ExitCode, Problem> {
-    context.output.value(&call(context, "nucleus.services", json!({}))?)
+pub(super) fn services(context: &Context, watched: &Watched) -> Result<ExitCode, Problem> {
+    show(context, "nucleus.services", &["entries", "bytes"], watched)
+}
+
+/// Prints a list; where it is watched, again whenever more than these fields has changed, or nobody answers.
+fn show(
+    context: &Context,
+    action: &str,
+    changes_always: &[&str],
+    watched: &Watched,
+) -> Result<ExitCode, Problem> {
+    let (mut shown, mut times) = (None, 0);
+    loop {
+        let now = match call(context, action, json!({})) {
+            Err(problem) if !watched.watch || !is_away(&problem) => {
+                return Err(problem);
+            }
+            now => now,
+        };
+        let seen =
+            now.as_ref().map(|list| without(list, changes_always)).map_err(|problem| problem.code.clone());
+        if shown.as_ref() != Some(&seen) {
+            match &now {
+                Ok(list) => drop(context.output.value(list)?),
+                Err(problem) => context.output.problem(problem),
+            }
+            (shown, times) = (Some(seen), times + 1);
+        }
+        if !watched.watch || watched.limit.is_some_and(|limit| times >= limit) {
+            return Ok(ExitCode::SUCCESS);
+        }
+        std::thread::sleep(WATCH_EVERY);
+    }
+}
+
+/// Whether nobody answers for now.
+fn is_away(problem: &Problem) -> bool {
+    matches!(problem.kind, ProblemKind::Unavailable | ProblemKind::Unreachable)
+}
+
+/// A list whose items lack some fields.
+fn without(list: &Value, fields: &[&str]) -> Value {
+    let mut list = list.clone();
+    for item in list["items"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        item.retain(|field, _| !fields.contains(&field.as_str()));
+    }
+    list
 }
 
 pub(super) fn service(context: &Context, command: Service) -> Result<ExitCode, Problem> {

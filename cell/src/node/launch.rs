@@ -33,6 +33,8 @@ pub(super) struct Place {
     pub(super) keys: JournalKeys,
     pub(super) before: Vec<JournalKeys>,
     pub(super) witnessed: u64,
+    /// The fork that its journal ends with, where that is known.
+    pub(super) fork: u64,
     pub(super) faults: FaultReport,
     pub(super) host: Arc<Host>,
 }
@@ -57,14 +59,14 @@ where
 
     /// Opens journal and view off the arbiter, starts the actor, points the bus at it.
     async fn launch(&self) -> Result<Handles, Problem> {
-        let Place { service, folder, keyspace, grant, keys, before, witnessed, faults, host } =
+        let Place { service, folder, keyspace, grant, keys, before, witnessed, fork, faults, host } =
             self.place.clone();
         let state = host.service(service);
         state.set_health(Health::Starting);
         state.set_epoch(grant.epoch());
         let backend = host.settings.journal.backend;
         let lease = host.bus.lease(service);
-        let journal = JournalPlace { folder, backend, keys, before, witnessed, lease };
+        let journal = JournalPlace { folder, backend, keys, before, witnessed, fork, lease };
         let (machine, gauges, feed) = (self.machine.clone(), Arc::clone(&state.gauges), host.feed.clone());
         let opened =
             super::blocking(move || open_service(machine, journal, keyspace, grant, gauges, &feed)).await??;

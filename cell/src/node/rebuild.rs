@@ -125,6 +125,7 @@ fn fold<M: Machine>(
         keys,
         before: Vec::new(),
         witnessed: 0,
+        fork: 0,
         lease: Lease::default(),
     };
     let opened = open_service(

@@ -63,6 +63,8 @@ pub(crate) struct Appointment {
     pub(crate) before: Vec<JournalKeys>,
     /// How many entries of it somebody else has seen.
     pub(crate) witnessed: u64,
+    /// The fork that it ends with, where that is known: a copy of an empty one does not have it.
+    pub(crate) fork: u64,
 }
 
 impl Appointment {
@@ -70,7 +72,7 @@ impl Appointment {
     pub(crate) fn by(keyring: &Keyring, grant: Grant, key_number: u32, witnessed: u64) -> Self {
         let service = grant.service();
         let before = keyring.journal_keys_before(service, key_number);
-        Self { grant, keys: keyring.journal_keys(service, key_number), before, witnessed }
+        Self { grant, keys: keyring.journal_keys(service, key_number), before, witnessed, fork: 0 }
     }
 }
 
@@ -191,7 +193,7 @@ impl Services {
 
     /// Starts a service; one that runs under this grant already stays as it is. Says whether it did not run before.
     pub(super) async fn start(&self, appointment: Appointment) -> Result<bool, Problem> {
-        let Appointment { grant, keys, before, witnessed } = appointment;
+        let Appointment { grant, keys, before, witnessed, fork } = appointment;
         let (host, service) = (&self.host, grant.service());
         let _turn = self.turns[service.index()].lock().await;
         if self.supervisor.runs(service) {
@@ -210,6 +212,7 @@ impl Services {
             keys,
             before,
             witnessed,
+            fork,
             faults: self.faults.clone(),
             host: Arc::clone(host),
         };

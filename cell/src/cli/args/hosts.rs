@@ -72,3 +72,13 @@ pub(in crate::cli) enum Service {
         to: String,
     },
 }
+
+#[derive(Group, Debug)]
+pub(in crate::cli) struct Watched {
+    /// Go on, and print them again whenever they change; what changes all the time, as loads and lengths, does not count
+    #[arg(long)]
+    pub(in crate::cli) watch: bool,
+    /// With --watch: end when they were printed so many times
+    #[arg(long, value_name = "N", requires = "watch")]
+    pub(in crate::cli) limit: Option<u64>,
+}

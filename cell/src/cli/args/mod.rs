@@ -11,7 +11,7 @@ use protocol::consensus::{GRAPH_ROUNDS, GRAPH_ROUNDS_MAX};
 
 use super::output::Format;
 pub(super) use chain::{Block, Consensus, Data, State, Tx};
-pub(super) use hosts::{Host, Join, Service};
+pub(super) use hosts::{Host, Join, Service, Watched};
 pub(super) use signals::{Listen, Signal};
 
 /// A cell: one operator's node. Six services, each with its own signed journal; messages to other
@@ -168,9 +168,10 @@ pub(super) enum Command {
         command: Host,
     },
     /// The hosts of this cell, and how they are
-    Hosts,
+    #[command(after_help = "Example: cell hosts --watch --output json")]
+    Hosts(Watched),
     /// The six services: which host runs each, and how it is
-    Services,
+    Services(Watched),
     /// One service
     Service {
         #[command(subcommand)]
