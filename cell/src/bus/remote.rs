@@ -310,6 +310,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_query_is_tried_again_where_nobody_was_there_and_a_command_is_not() {
+        let away = || Problem::new(ProblemKind::Unavailable, "bus.host_unreachable", "away");
+        let refused = || Problem::new(ProblemKind::Denied, "test.refused", "no");
+        let (bus, other) = (Bus::new(BusLimits::default()), Other::new(Some(away)));
+        placed(&bus, &other);
+        let asked = async || bus.call::<Outbox>(CallContext::internal(), Empty {}).await;
+        assert_eq!(asked().await.expect_err("away").code, "bus.host_unreachable");
+        assert_eq!(other.calls(), 3);
+        *other.refusal.lock().expect("nobody has failed") = Some(refused);
+        assert_eq!(asked().await.expect_err("it says no").code, "test.refused");
+        assert_eq!(other.calls(), 4, "who has said no is not asked again");
+        *other.refusal.lock().expect("nobody has failed") = Some(away);
+        assert_eq!(sweep(&bus).await.expect("it ends").expect_err("away").code, "bus.host_unreachable");
+        assert_eq!(other.calls(), 5, "nobody knows what became of it");
+    }
+
+    #[tokio::test]
     async fn a_query_falls_back_where_its_service_cannot_be_had_and_on_nothing_else() {
         let refused = || Problem::new(ProblemKind::Denied, "test.refused", "no");
         let away = || Problem::new(ProblemKind::Unavailable, "bus.host_unreachable", "away");
