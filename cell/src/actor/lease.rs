@@ -200,6 +200,16 @@ mod tests {
         (lease, grant)
     }
 
+    /// What came of a thread that is to end.
+    fn ended<T>(thread: std::thread::JoinHandle<T>) -> T {
+        let began = Instant::now();
+        while !thread.is_finished() {
+            assert!(began.elapsed() < Duration::from_secs(10), "it waits for ever");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        thread.join().expect("ends")
+    }
+
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(60)
     }
@@ -228,7 +238,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(50));
         assert!(!writer.is_finished(), "it waits");
         lease.fence();
-        let problem = writer.join().expect("ends").expect_err("another host writes it");
+        let problem = ended(writer).expect_err("another host writes it");
         assert_eq!(problem.code, "service.fenced");
     }
 
@@ -266,6 +276,6 @@ mod tests {
         std::thread::sleep(Duration::from_millis(30));
         assert!(!writer.is_finished(), "nothing is released without a lease");
         lease.bind(soon());
-        writer.join().expect("ends").expect("it is there");
+        ended(writer).expect("it is there");
     }
 }
