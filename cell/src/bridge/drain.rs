@@ -31,8 +31,8 @@ impl Lead {
         asked: DrainHostRequest,
     ) -> Result<DrainedHost, Problem> {
         let host = bridge.host()?;
-        let drained = known(bridge, &asked.host)?;
-        let named = asked.to.as_deref().map(|to| known(bridge, to)).transpose()?;
+        let drained = bridge.host_named(&asked.host)?;
+        let named = asked.to.as_deref().map(|to| bridge.host_named(to)).transpose()?;
         if named.as_ref().is_some_and(|named| named.key == drained.key) {
             let cause = format!("{} cannot be drained to itself", drained.name);
             return Err(Problem::new(ProblemKind::Invalid, "nucleus.cannot_drain", cause)
@@ -40,7 +40,7 @@ impl Lead {
         }
         let leads = drained.key == bridge.key;
         let to = match (named, leads) {
-            (None, false) => known(bridge, &host.name)?,
+            (None, false) => bridge.host_named(&host.name)?,
             (Some(named), false) => named,
             (named, true) => successor(bridge, named)?,
         };
@@ -91,13 +91,6 @@ impl Bridge {
             Err(_) => tracing::warn!("the lead was not handed over in time"),
         }
     }
-}
-
-fn known(bridge: &Bridge, name: &str) -> Result<HostEntry, Problem> {
-    bridge.entry_named(name).ok_or_else(|| {
-        let shown: String = name.chars().take(64).collect();
-        Problem::from(nucleus::Refusal::UnknownHost { name: shown })
-    })
 }
 
 /// Who could lead instead of this host: the one that is named, or any.

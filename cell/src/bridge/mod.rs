@@ -245,6 +245,18 @@ impl Bridge {
         known.roster.hosts.iter().find(|host| host.name == name).cloned()
     }
 
+    /// The host that somebody names.
+    ///
+    /// # Errors
+    ///
+    /// `nucleus.unknown_host`.
+    fn host_named(&self, name: &str) -> Result<HostEntry, Problem> {
+        self.entry_named(name).ok_or_else(|| {
+            let shown: String = name.chars().take(64).collect();
+            Problem::from(nucleus::Refusal::UnknownHost { name: shown })
+        })
+    }
+
     /// Whether this host leads.
     fn leads(&self) -> bool {
         self.lead.get().is_some()

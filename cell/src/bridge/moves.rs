@@ -119,10 +119,7 @@ impl Lead {
             return Err(Problem::new(ProblemKind::Invalid, "nucleus.cannot_move", cause)
                 .hint("move the other services: cell service move SERVICE --to HOST"));
         }
-        let to = bridge.entry_named(to).ok_or_else(|| {
-            let shown: String = to.chars().take(64).collect();
-            Problem::from(nucleus::Refusal::UnknownHost { name: shown })
-        })?;
+        let to = bridge.host_named(to)?;
         if bridge.holder(service).is_none_or(|holder| holder != to.name) {
             // The long part; other changes of the service go on meanwhile.
             self.copied(bridge, service, &to, COPY_MAX, None).await?;

@@ -99,7 +99,7 @@ fn show(
     }
 }
 
-/// Whether nobody answers for now.
+/// Whether it was refused because nobody answers, which passes.
 fn is_away(problem: &Problem) -> bool {
     matches!(problem.kind, ProblemKind::Unavailable | ProblemKind::Unreachable)
 }
